@@ -1,0 +1,1 @@
+//! Channel logs, subscriptions and fan-out lists, without I/O.

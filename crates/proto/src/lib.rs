@@ -1,0 +1,5 @@
+//! The protocol of Switchboard as values: WebSocket frames and handshakes, dialects, session machines.
+//!
+//! Nothing here does I/O, reads a clock or draws random numbers: bytes and [`time::Time`] go in, values come out.
+
+pub mod ws;

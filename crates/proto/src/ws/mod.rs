@@ -1,0 +1,1 @@
+//! RFC 6455 and RFC 7692, both roles, without I/O.
