@@ -189,6 +189,7 @@ impl Scan<'_> {
     }
 
     fn number(&mut self) -> Result<bool, BadPayload> {
+        let start = self.at;
         self.take(b'-');
         if !self.take(b'0') {
             self.digits()?;
@@ -199,6 +200,23 @@ impl Scan<'_> {
         if self.take(b'e') || self.take(b'E') {
             let _sign = self.take(b'+') || self.take(b'-');
             self.digits()?;
+        }
+        self.magnitude(start)
+    }
+
+    /// RFC 8259 section 6: software generally holds numbers as IEEE 754 doubles; what overflows one, most parsers refuse.
+    fn magnitude(&self, start: usize) -> Result<bool, BadPayload> {
+        /// The shortest number that can overflow: `1e309`.
+        const OVERFLOWING_BYTES_MIN: usize = 5;
+        let digits = &self.text[start..self.at];
+        let suspicious = digits.len() > 300 || digits.iter().any(|byte| matches!(byte, b'e' | b'E'));
+        if digits.len() >= OVERFLOWING_BYTES_MIN && suspicious {
+            let number = std::str::from_utf8(digits)
+                .ok()
+                .and_then(|digits| digits.parse::<f64>().ok());
+            if !number.is_some_and(f64::is_finite) {
+                return Err(BadPayload::NumberTooLarge);
+            }
         }
         Ok(false)
     }
@@ -245,6 +263,16 @@ mod tests {
         }
         // An escape that breaks off is a syntax error before it is half a pair.
         assert_eq!(check(br#""\ud83d\u12"#), Err(BadPayload::Json));
+    }
+
+    #[test]
+    fn a_number_beyond_a_double_is_refused() {
+        assert_eq!(
+            check(b"[1.7976931348623157e308, 1e-999, 12345678901234567890123]"),
+            Ok(())
+        );
+        assert_eq!(check(b"1e309"), Err(BadPayload::NumberTooLarge));
+        assert_eq!(check("9".repeat(400).as_bytes()), Err(BadPayload::NumberTooLarge));
     }
 
     /// Accepts exactly what serde_json accepts, but for the limits and the surrogates.

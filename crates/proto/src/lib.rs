@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws random numbers: bytes and [`time::Time`] go in, values come out.
 
 pub mod channel;
+pub mod dialect;
 pub mod entry;
 #[rustfmt::skip] // generated
 pub mod error_code;

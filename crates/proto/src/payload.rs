@@ -139,6 +139,9 @@ pub enum BadPayload {
     /// A string with half of a surrogate pair, which is no text (RFC 8259 section 8.2).
     #[error("a string holds half of a surrogate pair, which is no character")]
     LoneSurrogate,
+    /// A number that an IEEE 754 double cannot hold (RFC 8259 section 6).
+    #[error("a number is too large for a double")]
+    NumberTooLarge,
     /// Not base64 (RFC 4648 section 4, with padding).
     #[error("data_base64 is not base64")]
     Base64,

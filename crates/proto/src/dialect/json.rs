@@ -1,0 +1,153 @@
+//! `switchboard.v1.json`: text frames, each one JSON object.
+
+use serde_json::value::RawValue;
+
+use super::native::{self, Notation, WireCommand};
+use super::{Command, Dialect, Event, Inbound, Rejected};
+use crate::channel::ChannelName;
+use crate::error_code::ErrorCode;
+use crate::json;
+use crate::payload::{BadPayload, Payload, PayloadKind};
+use crate::ws::MessageKind;
+
+/// See the module.
+pub struct Json;
+
+impl Dialect for Json {
+    fn subprotocol(&self) -> Option<&'static str> {
+        Some("switchboard.v1.json")
+    }
+
+    fn decode(&self, message: Inbound<'_>, _bound: Option<&ChannelName>) -> Result<Command, Rejected> {
+        let Inbound::Text(text) = message else {
+            return Err(Rejected::new(
+                None,
+                ErrorCode::BadRequest,
+                "switchboard.v1.json speaks text frames",
+            ));
+        };
+        json::check(text.as_bytes()).map_err(|bad| match bad {
+            BadPayload::TooComplex => Rejected {
+                id: None,
+                code: ErrorCode::TooComplex,
+                detail: None,
+            },
+            bad => Rejected::new(None, ErrorCode::BadRequest, bad),
+        })?;
+        // serde would read an array as the fields of the struct in their order.
+        if !text.trim_start().starts_with('{') {
+            return Err(Rejected::new(
+                None,
+                ErrorCode::BadRequest,
+                "a command is a JSON object",
+            ));
+        }
+        let wire: WireCommand<'_, &RawValue> =
+            serde_json::from_str(text).map_err(|error| Rejected::new(None, ErrorCode::BadRequest, error))?;
+        wire.command(|data| Payload::json(data.get()))
+    }
+
+    fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Option<MessageKind> {
+        native::write_event(event, &mut Writer::new(out));
+        Some(MessageKind::Text)
+    }
+
+    fn says_gaps(&self) -> bool {
+        true
+    }
+}
+
+/// Appends the frame text of a command: the client's side.
+pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
+    native::write_command(command, &mut Writer::new(out));
+}
+
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Writer<'_> {
+    fn new(out: &mut Vec<u8>) -> Writer<'_> {
+        Writer { out, first: true }
+    }
+
+    fn string(&mut self, text: &str) {
+        // Writing a string into a Vec cannot fail.
+        let _infallible = serde_json::to_writer(&mut *self.out, text);
+    }
+
+    fn key(&mut self, key: &'static str) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+}
+
+impl Notation for Writer<'_> {
+    fn map(&mut self, _fields: usize) {
+        self.out.push(b'{');
+        self.first = true;
+    }
+
+    fn end_map(&mut self) {
+        self.out.push(b'}');
+        self.first = false;
+    }
+
+    fn array(&mut self, key: &'static str, _items: usize) {
+        self.key(key);
+        self.out.push(b'[');
+    }
+
+    fn next_item(&mut self) {
+        self.out.push(b',');
+    }
+
+    fn end_array(&mut self) {
+        self.out.push(b']');
+        self.first = false;
+    }
+
+    fn map_field(&mut self, key: &'static str, fields: usize) {
+        self.key(key);
+        self.map(fields);
+    }
+
+    fn text(&mut self, key: &'static str, value: &str) {
+        self.key(key);
+        self.string(value);
+    }
+
+    fn number(&mut self, key: &'static str, value: u64) {
+        self.key(key);
+        let _infallible = serde_json::to_writer(&mut *self.out, &value);
+    }
+
+    fn boolean(&mut self, key: &'static str, value: bool) {
+        self.key(key);
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn payload(&mut self, payload: &Payload) {
+        match payload.kind() {
+            PayloadKind::Json => {
+                self.key("data");
+                self.out.extend_from_slice(payload.as_bytes());
+            }
+            PayloadKind::Text => {
+                self.key("data");
+                self.string(payload.as_str().unwrap_or_default());
+            }
+            PayloadKind::Bytes => {
+                use base64::Engine as _;
+                self.key("data_base64");
+                let text = base64::engine::general_purpose::STANDARD.encode(payload.as_bytes());
+                self.string(&text);
+            }
+        }
+    }
+}

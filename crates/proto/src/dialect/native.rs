@@ -1,0 +1,406 @@
+//! What `switchboard.v1` says, written once for both its notations: the fields of every command and event
+//! (`spec/protocol.md`), read by serde into one flat struct and written through [`Notation`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use super::{Command, Event, Gap, HistoryPage, HistoryStart, Key, Rejected};
+use crate::channel::ChannelName;
+use crate::entry::Entry;
+use crate::error_code::ErrorCode;
+use crate::limits::{COMMAND_ID_MAX, KEY_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::payload::{BadPayload, Payload};
+use crate::position::Position;
+
+/// All fields of all commands. `D` is how the notation hands over `data`.
+#[derive(serde::Deserialize)]
+#[serde(bound(deserialize = "D: Deserialize<'de>"))]
+pub(super) struct WireCommand<'a, D> {
+    #[serde(rename = "type", borrow)]
+    kind: Text<'a>,
+    id: Option<u64>,
+    #[serde(borrow)]
+    channel: Option<Text<'a>>,
+    // A plain `Option` would take `null` for absent; `null` is a payload.
+    #[serde(default = "none", deserialize_with = "present")]
+    data: Option<D>,
+    #[serde(borrow)]
+    data_base64: Option<Text<'a>>,
+    #[serde(borrow)]
+    key: Option<Text<'a>>,
+    #[serde(borrow)]
+    since: Option<Text<'a>>,
+    limit: Option<u32>,
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
+}
+
+fn none<D>() -> Option<D> {
+    None
+}
+
+fn present<'de, R: Deserializer<'de>, D: Deserialize<'de>>(deserializer: R) -> Result<Option<D>, R::Error> {
+    D::deserialize(deserializer).map(Some)
+}
+
+impl<D> WireCommand<'_, D> {
+    /// The command, with `payload` turning the notation's `data` into a payload.
+    pub(super) fn command(
+        self,
+        payload: impl FnOnce(D) -> Result<Payload, BadPayload>,
+    ) -> Result<Command, Rejected> {
+        let id = self.id;
+        let reject = |code, detail: &str| Err(Rejected::new(id, code, detail));
+        if id.is_some_and(|id| id > COMMAND_ID_MAX) {
+            return Err(Rejected::new(
+                None,
+                ErrorCode::BadRequest,
+                "`id` is at most 2^53 - 1",
+            ));
+        }
+        let channel = |name: &Option<Text<'_>>| match name {
+            Some(name) => {
+                ChannelName::parse(&name.0).map_err(|bad| Rejected::new(id, ErrorCode::BadChannel, bad))
+            }
+            None => Err(Rejected::new(id, ErrorCode::BadRequest, "`channel` is missing")),
+        };
+        let since = |token: &Option<Text<'_>>| match token {
+            Some(token) => match Position::parse(&token.0) {
+                Ok(position) => Ok(Some(position)),
+                Err(_) => Err(Rejected {
+                    id,
+                    code: ErrorCode::BadPosition,
+                    detail: None,
+                }),
+            },
+            None => Ok(None),
+        };
+        Ok(match &*self.kind.0 {
+            "connect" => match self.token {
+                Some(token) if token.0.len() > TOKEN_BYTES_MAX => {
+                    return reject(ErrorCode::BadRequest, "`token` is longer than 8 KiB");
+                }
+                token => Command::Connect {
+                    id,
+                    token: token.map(|token| token.0.into_owned()),
+                },
+            },
+            "subscribe" => Command::Subscribe {
+                id,
+                channel: channel(&self.channel)?,
+                since: since(&self.since)?,
+            },
+            "unsubscribe" => Command::Unsubscribe {
+                id,
+                channel: channel(&self.channel)?,
+            },
+            "publish" => {
+                let key = match self.key {
+                    Some(key) => match Key::parse(&key.0) {
+                        Some(key) => Some(key),
+                        None => return reject(ErrorCode::BadRequest, "`key` has 1 to 128 bytes"),
+                    },
+                    None => None,
+                };
+                let payload = match (self.data, self.data_base64) {
+                    (Some(data), None) => payload(data),
+                    (None, Some(text)) => from_base64(&text.0),
+                    _ => {
+                        return reject(
+                            ErrorCode::BadRequest,
+                            "publish has either `data` or `data_base64`",
+                        );
+                    }
+                };
+                let payload = payload.map_err(|bad| match bad {
+                    BadPayload::TooComplex => Rejected {
+                        id,
+                        code: ErrorCode::TooComplex,
+                        detail: None,
+                    },
+                    bad => Rejected::new(id, ErrorCode::BadPayload, bad),
+                })?;
+                Command::Publish {
+                    id,
+                    channel: channel(&self.channel)?,
+                    payload,
+                    key,
+                }
+            }
+            "history" => Command::History {
+                id,
+                channel: channel(&self.channel)?,
+                since: since(&self.since)?,
+                limit: self.limit,
+            },
+            "ping" => Command::Ping { id },
+            _ => {
+                const KNOWN: &str =
+                    "`type` is one of connect, subscribe, unsubscribe, publish, history, ping";
+                return reject(ErrorCode::BadRequest, KNOWN);
+            }
+        })
+    }
+}
+
+const _: () = assert!(
+    KEY_BYTES_MAX == 128 && TOKEN_BYTES_MAX == 8 * 1024,
+    "the texts above say these numbers"
+);
+
+fn from_base64(text: &str) -> Result<Payload, BadPayload> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|_| BadPayload::Base64)?;
+    Ok(Payload::bytes(bytes))
+}
+
+/// Text borrowed from the message where it stands there without escapes.
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// How a notation writes a map field by field. Lengths are known beforehand because MessagePack wants them.
+pub(super) trait Notation {
+    /// Begins a map of this many fields.
+    fn map(&mut self, fields: usize);
+    /// Ends the innermost map.
+    fn end_map(&mut self);
+    /// Begins an array field of this many maps.
+    fn array(&mut self, key: &'static str, items: usize);
+    /// Before every item of an array but the first.
+    fn next_item(&mut self);
+    /// Ends the innermost array.
+    fn end_array(&mut self);
+    /// Begins a map field.
+    fn map_field(&mut self, key: &'static str, fields: usize);
+    /// A string field.
+    fn text(&mut self, key: &'static str, value: &str);
+    /// A number field.
+    fn number(&mut self, key: &'static str, value: u64);
+    /// A boolean field.
+    fn boolean(&mut self, key: &'static str, value: bool);
+    /// The content of a message, one field.
+    fn payload(&mut self, payload: &Payload);
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn begin(out: &mut impl Notation, kind: &str, id: Option<u64>, further_fields: usize) {
+    out.map(1 + usize::from(id.is_some()) + further_fields);
+    out.text("type", kind);
+    if let Some(id) = id {
+        out.number("id", id);
+    }
+}
+
+fn position(out: &mut impl Notation, position: &Position) {
+    out.number("offset", position.offset);
+    out.text("position", position.token().as_str());
+}
+
+fn entry_fields(entry: &Entry) -> usize {
+    4 + usize::from(entry.from.is_some())
+}
+
+fn entry_body(out: &mut impl Notation, entry: &Entry) {
+    position(out, &entry.position);
+    out.payload(&entry.payload);
+    if let Some(from) = &entry.from {
+        out.text("from", from.as_str());
+    }
+    out.number("at", entry.at_ms);
+}
+
+/// Writes one event.
+pub(super) fn write_event(event: &Event<'_>, out: &mut impl Notation) {
+    match event {
+        Event::Welcome {
+            id,
+            session,
+            user,
+            heartbeat,
+        } => {
+            begin(out, "welcome", *id, 3);
+            out.text("session", session);
+            out.text("user", user.as_str());
+            out.number("heartbeat_ms", milliseconds(*heartbeat));
+        }
+        Event::Subscribed {
+            id,
+            channel,
+            position: at,
+        } => {
+            begin(out, "subscribed", *id, 3);
+            out.text("channel", channel.as_str());
+            position(out, at);
+        }
+        Event::Unsubscribed { id, channel } => {
+            begin(out, "unsubscribed", *id, 1);
+            out.text("channel", channel.as_str());
+        }
+        Event::Published { id, position: at } => {
+            begin(out, "published", *id, 2);
+            position(out, at);
+        }
+        Event::History { id, channel, page } => write_history(*id, channel, page, out),
+        Event::Pong { id } => begin(out, "pong", *id, 0),
+        Event::Message { channel, entry } => {
+            begin(out, "message", None, 1 + entry_fields(entry));
+            out.text("channel", channel.as_str());
+            entry_body(out, entry);
+        }
+        Event::Gap {
+            channel,
+            gap: Gap { from, to, position },
+        } => {
+            begin(out, "gap", None, 4);
+            out.text("channel", channel.as_str());
+            out.number("from", *from);
+            out.number("to", *to);
+            out.text("position", position.token().as_str());
+        }
+        Event::Reset {
+            channel,
+            position: at,
+        } => {
+            begin(out, "reset", None, 3);
+            out.text("channel", channel.as_str());
+            position(out, at);
+        }
+        Event::Error {
+            id,
+            code,
+            message,
+            retry_after,
+        } => {
+            begin(out, "error", *id, 2 + usize::from(retry_after.is_some()));
+            out.text("code", code.as_str());
+            out.text("message", message);
+            if let Some(after) = retry_after {
+                out.number("retry_after_ms", milliseconds(*after));
+            }
+        }
+        Event::Goodbye {
+            code,
+            reason,
+            retry_after,
+        } => {
+            begin(out, "goodbye", None, 3);
+            out.number("code", u64::from(*code));
+            out.text("reason", reason);
+            out.number("retry_after_ms", milliseconds(*retry_after));
+        }
+    }
+    out.end_map();
+}
+
+fn write_history(id: Option<u64>, channel: &ChannelName, page: &HistoryPage<'_>, out: &mut impl Notation) {
+    let start_fields = usize::from(page.start != HistoryStart::Continues);
+    begin(out, "history", id, 4 + start_fields);
+    out.text("channel", channel.as_str());
+    match page.start {
+        HistoryStart::Continues => {}
+        HistoryStart::Gap { from, to } => {
+            out.map_field("gap", 2);
+            out.number("from", from);
+            out.number("to", to);
+            out.end_map();
+        }
+        HistoryStart::Reset => out.boolean("reset", true),
+    }
+    out.array("messages", page.entries.len());
+    for (index, entry) in page.entries.iter().enumerate() {
+        if index > 0 {
+            out.next_item();
+        }
+        out.map(entry_fields(entry));
+        entry_body(out, entry);
+        out.end_map();
+    }
+    out.end_array();
+    out.text("position", page.position.token().as_str());
+    out.boolean("more", page.more);
+}
+
+/// Writes one command: the client's side.
+pub(super) fn write_command(command: &Command, out: &mut impl Notation) {
+    let some = usize::from;
+    match command {
+        Command::Connect { id, token } => {
+            begin(out, "connect", *id, some(token.is_some()));
+            if let Some(token) = token {
+                out.text("token", token);
+            }
+        }
+        Command::Subscribe { id, channel, since } => {
+            begin(out, "subscribe", *id, 1 + some(since.is_some()));
+            out.text("channel", channel.as_str());
+            if let Some(since) = since {
+                out.text("since", since.token().as_str());
+            }
+        }
+        Command::Unsubscribe { id, channel } => {
+            begin(out, "unsubscribe", *id, 1);
+            out.text("channel", channel.as_str());
+        }
+        Command::Publish {
+            id,
+            channel,
+            payload,
+            key,
+        } => {
+            begin(out, "publish", *id, 2 + some(key.is_some()));
+            out.text("channel", channel.as_str());
+            out.payload(payload);
+            if let Some(key) = key {
+                out.text("key", key.as_str());
+            }
+        }
+        Command::History {
+            id,
+            channel,
+            since,
+            limit,
+        } => {
+            begin(
+                out,
+                "history",
+                *id,
+                1 + some(since.is_some()) + some(limit.is_some()),
+            );
+            out.text("channel", channel.as_str());
+            if let Some(since) = since {
+                out.text("since", since.token().as_str());
+            }
+            if let Some(limit) = limit {
+                out.number("limit", u64::from(*limit));
+            }
+        }
+        Command::Ping { id } => begin(out, "ping", *id, 0),
+    }
+    out.end_map();
+}
