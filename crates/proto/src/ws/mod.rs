@@ -1,1 +1,3 @@
 //! RFC 6455 and RFC 7692, both roles, without I/O.
+
+pub mod deflate;
