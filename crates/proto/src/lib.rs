@@ -11,5 +11,6 @@ pub mod json;
 pub mod limits;
 pub mod payload;
 pub mod position;
+pub mod session;
 pub mod time;
 pub mod ws;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use switchboard_proto::channel::ChannelName;
+use switchboard_proto::dialect::notice::{self, Notice};
 use switchboard_proto::dialect::{
     Command, DialectId, Event, Gap, HistoryPage, HistoryStart, Inbound, Key, Rejected, json, msgpack,
 };
@@ -284,6 +285,14 @@ fn check_event(event: &Event<'_>, expected: &str) {
     assert!(rest.is_empty(), "one value and nothing behind it");
     let json: serde_json::Value = serde_json::from_str(expected).unwrap();
     assert_eq!(unpacked(&value), json, "the same fields in both notations");
+
+    let notice = notice::decode(Inbound::Text(expected)).unwrap();
+    assert_ne!(notice, Notice::Unknown);
+    assert_eq!(
+        notice::decode(Inbound::Binary(&packed)),
+        Ok(notice),
+        "clients read both alike"
+    );
 }
 
 /// What a MessagePack value is in JSON, bytes as `base64:…`.

@@ -6,7 +6,8 @@
 //! | [`msgpack`] | `switchboard.v1.msgpack` | binary, one MessagePack map each |
 //! | [`raw`] | none, with `?channel=NAME` | bare payloads of one channel |
 //!
-//! The first two are two notations of one protocol; what they say is written once, in [`native`]. A dialect has no
+//! The first two are two notations of one protocol; what they say is written once, in [`native`], and read by the client's
+//! side in [`notice`]. A dialect has no
 //! state: what a session remembers is in [`crate::session`].
 //!
 //! To add one: a file with an implementation of [`Dialect`], and a row in [`DialectId`].
@@ -14,6 +15,7 @@
 pub mod json;
 pub mod msgpack;
 pub mod native;
+pub mod notice;
 pub mod raw;
 
 use std::sync::Arc;
@@ -80,6 +82,20 @@ pub enum Command {
         /// Comes back in `pong`.
         id: Option<u64>,
     },
+}
+
+impl Command {
+    /// The id that comes back in the answer.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Command::Connect { id, .. }
+            | Command::Subscribe { id, .. }
+            | Command::Unsubscribe { id, .. }
+            | Command::Publish { id, .. }
+            | Command::History { id, .. }
+            | Command::Ping { id } => *id,
+        }
+    }
 }
 
 /// An idempotency key: 1 to 128 bytes that the publisher chose.
@@ -263,6 +279,16 @@ pub enum Inbound<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
+}
+
+impl Inbound<'_> {
+    /// Its content.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Inbound::Text(text) => text.as_bytes(),
+            Inbound::Binary(bytes) => bytes,
+        }
+    }
 }
 
 /// One mapping between messages and what they mean. Stateless.

@@ -38,11 +38,13 @@ pub(super) struct WireCommand<'a, D> {
     token: Option<Text<'a>>,
 }
 
-fn none<D>() -> Option<D> {
+pub(super) fn none<D>() -> Option<D> {
     None
 }
 
-fn present<'de, R: Deserializer<'de>, D: Deserialize<'de>>(deserializer: R) -> Result<Option<D>, R::Error> {
+pub(super) fn present<'de, R: Deserializer<'de>, D: Deserialize<'de>>(
+    deserializer: R,
+) -> Result<Option<D>, R::Error> {
     D::deserialize(deserializer).map(Some)
 }
 
@@ -151,7 +153,7 @@ const _: () = assert!(
     "the texts above say these numbers"
 );
 
-fn from_base64(text: &str) -> Result<Payload, BadPayload> {
+pub(super) fn from_base64(text: &str) -> Result<Payload, BadPayload> {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(text)

@@ -1,0 +1,83 @@
+//! One delivery, encoded once for all subscribers that look alike.
+//!
+//! Nothing in a message depends on who receives it, so all sessions of one [`Form`] get the same bytes: frame header,
+//! dialect, compression and all. Consecutive messages of a channel are one chunk, so that a burst costs each subscriber one
+//! write.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::channel::ChannelName;
+use crate::dialect::{DialectId, Event};
+use crate::entry::Entry;
+use crate::ws::deflate::Contexts;
+use crate::ws::encode_shared;
+
+/// What decides how the bytes of a message look to a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Form {
+    /// How the message is said.
+    pub dialect: DialectId,
+    /// The LZ77 window of permessage-deflate without context takeover, in bits (8 to 15); `None` without compression.
+    ///
+    /// A session that agreed on context takeover gets broadcasts uncompressed, which RFC 7692 section 6 leaves to the
+    /// sender for every message: its window would make the bytes its own.
+    pub window_bits: Option<u8>,
+}
+
+/// See the module.
+pub struct Broadcast<'a> {
+    channel: &'a ChannelName,
+    entries: &'a [Arc<Entry>],
+    chunks: SmallVec<[(Form, Bytes); 2]>,
+}
+
+impl<'a> Broadcast<'a> {
+    /// A delivery of these messages of one channel, oldest first.
+    pub fn new(channel: &'a ChannelName, entries: &'a [Arc<Entry>]) -> Broadcast<'a> {
+        Broadcast {
+            channel,
+            entries,
+            chunks: SmallVec::new(),
+        }
+    }
+
+    /// How many messages each subscriber gets.
+    pub fn messages(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// The frames for sessions of this form. The first call for a form encodes (and compresses payloads of at least
+    /// `compress_bytes_min`), later ones share.
+    pub fn chunk(&mut self, form: Form, contexts: &mut Contexts, compress_bytes_min: usize) -> &Bytes {
+        let index = match self.chunks.iter().position(|(known, _)| *known == form) {
+            Some(index) => index,
+            None => {
+                let chunk = self.encode(form, contexts, compress_bytes_min);
+                self.chunks.push((form, chunk));
+                self.chunks.len() - 1
+            }
+        };
+        &self.chunks[index].1
+    }
+
+    fn encode(&self, form: Form, contexts: &mut Contexts, compress_bytes_min: usize) -> Bytes {
+        let dialect = form.dialect.dialect();
+        let mut out = Vec::new();
+        let mut message = Vec::new();
+        for entry in self.entries {
+            message.clear();
+            let event = Event::Message {
+                channel: self.channel,
+                entry,
+            };
+            if let Some(kind) = dialect.encode(&event, &mut message) {
+                let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
+                encode_shared(kind, &message, window_bits, contexts, &mut out);
+            }
+        }
+        out.into()
+    }
+}

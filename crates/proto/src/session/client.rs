@@ -1,0 +1,234 @@
+//! The client's side of one connection, after the handshake. Mirrors [`super::server`].
+//!
+//! **Calling contract. After every `handle_*`, `poll_*`, [`Session::command`] or [`Session::close`] the shell writes
+//! [`Session::output`] to the socket and clears it, looks at [`Session::end`], and makes sure that
+//! [`Session::handle_timeout`] is called at [`Session::deadline`] or soon after. While bytes are at hand it calls
+//! [`Session::poll_notice`] until that returns `None`.**
+//!
+//! One machine is one connection: reconnecting is a new machine, with [`super::backoff`] in between.
+
+use std::time::Duration;
+
+use super::heartbeat::{Beat, Heartbeat};
+use crate::dialect::notice::{self, Notice};
+use crate::dialect::{Command, DialectId, Inbound, json, msgpack};
+use crate::time::Time;
+use crate::ws::close::CloseCode;
+use crate::ws::deflate::{Agreed, Contexts};
+use crate::ws::mask::MaskKeys;
+use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
+
+/// Bounds of a client.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Largest message the server may send. Default 4 MiB: a page of history is the largest there is.
+    pub message_bytes_max: usize,
+    /// Silence after which the client pings, until the server says its own interval. Default 25 s.
+    pub ping_interval: Duration,
+    /// Time for the server to answer a ping. Default 10 s.
+    pub pong_timeout: Duration,
+    /// Time for the server to answer our Close. Default 5 s.
+    pub close_handshake: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            message_bytes_max: 4 * 1024 * 1024,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            close_handshake: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum End {
+    /// Close frames were exchanged. `code` is the server's, `None` where it gave none.
+    #[error("closed by the server{}", code.map(|code| format!(" with code {code}: {reason}")).unwrap_or_default())]
+    Closed {
+        /// The server's close code.
+        code: Option<u16>,
+        /// Its reason.
+        reason: String,
+    },
+    /// The connection was lost without a Close.
+    #[error("the connection was lost")]
+    Gone,
+    /// The server answered no ping.
+    #[error("the server is silent")]
+    Silent,
+    /// The server broke the WebSocket protocol.
+    #[error("the server broke the protocol: {0}")]
+    Misbehaved(PeerMisbehaved),
+    /// The server said something that is not of this dialect.
+    #[error(transparent)]
+    NotAnEvent(#[from] notice::NotAnEvent),
+}
+
+/// See the module.
+pub struct Session {
+    connection: Connection,
+    contexts: Contexts,
+    dialect: DialectId,
+    heartbeat: Heartbeat,
+    settings: Settings,
+    jitter: u8,
+    closing_until: Option<Time>,
+    end: Option<End>,
+    output: Vec<u8>,
+}
+
+impl Session {
+    /// A session whose handshake is done, in `dialect` ([`DialectId::Json`] or [`DialectId::Msgpack`]).
+    pub fn new(
+        now: Time,
+        dialect: DialectId,
+        compression: Option<Agreed>,
+        masks: MaskKeys,
+        jitter: u8,
+        settings: Settings,
+    ) -> Session {
+        let limits = crate::ws::Limits {
+            message_bytes_max: settings.message_bytes_max,
+            ..Default::default()
+        };
+        Session {
+            connection: Connection::client(limits, compression, masks),
+            contexts: Contexts::new(1),
+            dialect,
+            heartbeat: Heartbeat::new(now, settings.ping_interval, jitter),
+            settings,
+            jitter,
+            closing_until: None,
+            end: None,
+            output: Vec::new(),
+        }
+    }
+
+    /// Bytes for the socket; the shell clears them when they are written.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// How the connection ended, once it has.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Says `command` to the server.
+    pub fn command(&mut self, command: &Command) {
+        let mut message = Vec::new();
+        let kind = match self.dialect {
+            DialectId::Msgpack => {
+                msgpack::encode_command(command, &mut message);
+                MessageKind::Binary
+            }
+            DialectId::Json | DialectId::Raw => {
+                json::encode_command(command, &mut message);
+                MessageKind::Text
+            }
+        };
+        let _open = self
+            .connection
+            .send(kind, &message, &mut self.contexts, &mut self.output);
+    }
+
+    /// The next thing that the server said, taken off the front of `input`.
+    pub fn poll_notice(&mut self, now: Time, input: &mut &mut [u8]) -> Option<Notice> {
+        self.heartbeat.handle_heard(now);
+        while self.end.is_none() {
+            let message = match self.connection.receive(input, &mut self.contexts) {
+                Ok(None) => return None,
+                Ok(Some(Received::Text(text))) => Inbound::Text(text),
+                Ok(Some(Received::Binary(bytes))) => Inbound::Binary(bytes),
+                Ok(Some(Received::Ping(payload))) => {
+                    let payload = payload.to_vec();
+                    let _open = self.connection.pong(&payload, &mut self.output);
+                    continue;
+                }
+                Ok(Some(Received::Pong(_))) => continue,
+                Ok(Some(Received::Close(close))) => {
+                    let code = close.map(|close| close.code);
+                    let reason = close.map(|close| close.reason.to_owned()).unwrap_or_default();
+                    let _sent_if_ours_was_not = self.connection.answer_close(&mut self.output);
+                    self.end = Some(End::Closed {
+                        code: code.map(CloseCode::value),
+                        reason,
+                    });
+                    break;
+                }
+                Err(misbehaved) => {
+                    let reason = misbehaved.to_string();
+                    let _open = self
+                        .connection
+                        .close(misbehaved.close_code(), &reason, &mut self.output);
+                    self.end = Some(End::Misbehaved(misbehaved));
+                    break;
+                }
+            };
+            match notice::decode(message) {
+                Ok(Notice::Welcome {
+                    id,
+                    session,
+                    user,
+                    heartbeat,
+                }) => {
+                    self.heartbeat = Heartbeat::new(now, heartbeat + heartbeat / 2, self.jitter);
+                    return Some(Notice::Welcome {
+                        id,
+                        session,
+                        user,
+                        heartbeat,
+                    });
+                }
+                Ok(notice) => return Some(notice),
+                Err(error) => {
+                    let _open =
+                        self.connection
+                            .close(CloseCode::PROTOCOL_ERROR, "not an event", &mut self.output);
+                    self.end = Some(End::NotAnEvent(error));
+                }
+            }
+        }
+        *input = &mut [];
+        None
+    }
+
+    /// Ends the connection in good order; the server's Close comes as [`End::Closed`].
+    pub fn close(&mut self, now: Time) {
+        if self.closing_until.is_none() {
+            let _open = self.connection.close(CloseCode::NORMAL, "", &mut self.output);
+            self.closing_until = Some(now + self.settings.close_handshake);
+        }
+    }
+
+    /// The server sends nothing more.
+    pub fn handle_eof(&mut self) {
+        self.end.get_or_insert(End::Gone);
+    }
+
+    /// The next moment at which something is due.
+    pub fn deadline(&self) -> Time {
+        let beat = self.heartbeat.deadline(self.settings.pong_timeout);
+        self.closing_until.map_or(beat, |until| until.min(beat))
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.closing_until.is_some_and(|until| now >= until) {
+            self.end.get_or_insert(End::Gone);
+        }
+        match self.heartbeat.poll(now, self.settings.pong_timeout) {
+            Beat::Wait(_) => {}
+            Beat::Ping => {
+                let _open = self.connection.ping(&[], &mut self.output);
+                self.heartbeat.handle_pinged();
+            }
+            Beat::Dead => {
+                self.end.get_or_insert(End::Silent);
+            }
+        }
+    }
+}

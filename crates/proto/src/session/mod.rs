@@ -1,0 +1,18 @@
+//! Sessions: what a connection becomes once it speaks. Pure machines on virtual time, one for each side.
+//!
+//! ```text
+//!            bytes in                                    requests, to the hub
+//!  socket ──► server::Session ── ws::Connection ── dialect ──► Request
+//!        ◄──  outbox ◄── replies / shared broadcast chunks ◄── Event, delivery
+//! ```
+//!
+//! Reading order: [`server`], then the machines it is made of: [`outbox`], [`heartbeat`], [`rate`]; [`broadcast`] for how a
+//! message is encoded once for all subscribers of a form; [`client`] mirrors [`server`].
+
+pub mod backoff;
+pub mod broadcast;
+pub mod client;
+pub mod heartbeat;
+pub mod outbox;
+pub mod rate;
+pub mod server;

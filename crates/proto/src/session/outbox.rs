@@ -1,0 +1,142 @@
+//! What waits for one socket: a bounded queue of shared chunks.
+//!
+//! Chunks of a broadcast are shared by all outboxes they wait in; only the reference is queued. An empty outbox owns no
+//! memory.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// See the module.
+#[derive(Default, Debug)]
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    messages: u32,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    messages: u32,
+}
+
+/// Whether a delivery was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Queued {
+    /// It waits for the socket.
+    Queued,
+    /// The outbox is full; nothing of it was taken.
+    Refused,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Messages that wait, wholly or partly.
+    pub fn messages(&self) -> usize {
+        self.messages as usize
+    }
+
+    /// Queues a delivery of `messages` messages if it fits. An empty outbox takes any one delivery, so that a bound
+    /// smaller than a message delays it and does not forbid it.
+    pub fn offer(&mut self, bytes: Bytes, messages: u32, bytes_max: usize, messages_max: usize) -> Queued {
+        let full = self.bytes + bytes.len() > bytes_max || self.messages() + messages as usize > messages_max;
+        if full && !self.is_empty() {
+            return Queued::Refused;
+        }
+        self.push(bytes, messages);
+        Queued::Queued
+    }
+
+    /// Queues what must not be refused: answers, control frames, the rest of a delivery whose beginning is already
+    /// written. Its amount is bounded elsewhere, because reading stops while much waits.
+    pub fn push(&mut self, bytes: Bytes, messages: u32) {
+        if !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.messages += messages;
+            self.chunks.push_back(Chunk { bytes, messages });
+        }
+    }
+
+    /// What to write next, as slices for one vectored write. Returns how many of `slices` are filled.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            *slice = IoSlice::new(&chunk.bytes);
+            count += 1;
+        }
+        count
+    }
+
+    /// The socket took this many bytes off the front.
+    pub fn handle_written(&mut self, mut written: usize) {
+        self.bytes = self.bytes.saturating_sub(written);
+        while let Some(chunk) = self.chunks.front_mut() {
+            if written < chunk.bytes.len() {
+                bytes::Buf::advance(&mut chunk.bytes, written);
+                return;
+            }
+            written -= chunk.bytes.len();
+            self.messages -= chunk.messages;
+            self.chunks.pop_front();
+        }
+        // Idle connections are many; the memory of the queue is not kept for them.
+        self.chunks = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_full_outbox_refuses_and_an_empty_one_takes_anything() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 500]), 1, 100, 2), Queued::Queued);
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2), Queued::Refused);
+        outbox.handle_written(500);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2), Queued::Queued);
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2), Queued::Queued);
+        assert_eq!(
+            outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2),
+            Queued::Refused,
+            "by messages"
+        );
+        outbox.push(Bytes::from(vec![0; 1_000]), 0);
+        assert_eq!((outbox.bytes(), outbox.messages()), (1_002, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_out_as_they_went_in(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20), writes in prop::collection::vec(1usize..40, 1..40)) {
+            let mut outbox = Outbox::default();
+            for chunk in &chunks {
+                outbox.push(Bytes::from(chunk.clone()), 1);
+            }
+            let mut out = Vec::new();
+            for write in writes.iter().cycle().take(500) {
+                let mut slices = [IoSlice::new(&[]); 4];
+                let count = outbox.slices(&mut slices);
+                let front: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                let written = front.len().min(*write);
+                out.extend_from_slice(&front[..written]);
+                outbox.handle_written(written);
+            }
+            prop_assert_eq!(out, chunks.concat());
+            prop_assert_eq!((outbox.bytes(), outbox.messages(), outbox.is_empty()), (0, 0, true));
+        }
+    }
+}

@@ -1,0 +1,754 @@
+//! The server's side of one connection.
+//!
+//! **Calling contract. After every `handle_*` or `poll_*` call the shell (1) sends [`Shared::replies`], if there are any,
+//! through the socket or into the session's outbox, before it touches another session with the same [`Shared`]; (2) looks at
+//! [`Session::link`]; (3) makes sure that [`Session::handle_timeout`] is called at [`Session::deadline`] or soon after.
+//! While bytes are at hand it calls [`Session::poll_request`] until that returns `None`.**
+//!
+//! ```text
+//!                peer's Close, or a protocol error (our Close goes out)
+//!          ┌──────────────────────────────────────────────────┐
+//!          │                                                  ▼
+//!        Open ──── our Close ────► Closing ── peer's Close ► Lingering ── peer's EOF, or the deadline ──► Ended
+//!          │                          │ deadline                                                           ▲
+//!          └── EOF, dead peer, stalled socket ─────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Lingering: both Close frames are on their way. The shell shuts the sending direction as soon as the outbox is empty and
+//! reads what the peer had still sent, because an early close would become a RST that destroys our Close frame
+//! (RFC 6455 section 7.1.1).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::broadcast::Form;
+use super::heartbeat::{Beat, Heartbeat};
+use super::outbox::Outbox;
+use super::rate::Meter;
+use crate::channel::ChannelName;
+use crate::dialect::{Command, DialectId, Event, Inbound, Key};
+use crate::entry::User;
+use crate::error_code::ErrorCode;
+use crate::limits::{Rate, SessionLimits};
+use crate::payload::Payload;
+use crate::position::Position;
+use crate::time::Time;
+use crate::ws::close::CloseCode;
+use crate::ws::deflate::{Agreed, Contexts};
+use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
+
+/// `history` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
+const HISTORIES_UNANSWERED_MAX: u8 = 4;
+/// Commands over the rate, in a row, before the session is closed with 4029.
+const STRIKES_MAX: u16 = 100;
+/// Above this amount of unsent bytes nothing more is read from the peer, so that what it asks for stays bounded.
+const READ_PAUSE_BYTES: usize = 64 * 1024;
+
+/// What every session of a shard shares.
+pub struct Shared {
+    /// Settings.
+    pub settings: Arc<Settings>,
+    /// Pooled compression contexts.
+    pub contexts: Contexts,
+    /// Frames that a session has just said; see the calling contract.
+    pub replies: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Shared {
+    /// For one shard.
+    pub fn new(settings: Arc<Settings>) -> Shared {
+        let contexts = Contexts::new(settings.compression_level);
+        Shared {
+            settings,
+            contexts,
+            replies: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+}
+
+/// Settings of all sessions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds.
+    pub limits: SessionLimits,
+    /// Whether a client without a token is taken.
+    pub anonymous: bool,
+    /// Broadcasts below this size are not compressed.
+    pub compress_bytes_min: usize,
+    /// 1 (fast) to 9 (small).
+    pub compression_level: u8,
+}
+
+/// How a session speaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// A dialect with subscriptions chosen by commands.
+    Native(DialectId),
+    /// The raw dialect, for one channel.
+    Raw(ChannelName),
+    /// Every message comes back as it is: for conformance suites and connectivity checks.
+    Echo,
+}
+
+/// Who a session is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Names the session.
+    pub session: SessionId,
+    /// Who it is held for.
+    pub user: User,
+}
+
+/// The name of a session: 64 random bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionId(pub u64);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s_{:016x}", self.0)
+    }
+}
+
+/// What a client wants of the hub.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    /// Answer with [`Event::Subscribed`] or an error.
+    Subscribe {
+        /// Of the command.
+        id: Option<u64>,
+        /// Which channel.
+        channel: ChannelName,
+    },
+    /// Answer with [`Event::Unsubscribed`] or an error.
+    Unsubscribe {
+        /// Of the command.
+        id: Option<u64>,
+        /// Which channel.
+        channel: ChannelName,
+    },
+    /// Answer with [`Event::Published`] if it has an id, or an error.
+    Publish {
+        /// Of the command.
+        id: Option<u64>,
+        /// Which channel.
+        channel: ChannelName,
+        /// The content.
+        payload: Payload,
+        /// Idempotency key.
+        key: Option<Key>,
+    },
+    /// Answer with [`Event::History`] or an error, then call [`Session::handle_history_answered`].
+    History {
+        /// Of the command.
+        id: Option<u64>,
+        /// Which channel.
+        channel: ChannelName,
+        /// After which position.
+        since: Option<Position>,
+        /// How many messages at most.
+        limit: Option<u32>,
+    },
+}
+
+/// What the shell does with the socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// Read and write.
+    Open,
+    /// Write what is left, then shut the sending direction; read and discard.
+    Lingering,
+    /// Drop it.
+    Ended,
+}
+
+/// Why a session ended, or is about to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum End {
+    /// The peer closed in good order.
+    Closed,
+    /// The peer went without a Close.
+    Gone,
+    /// The peer broke the WebSocket protocol.
+    Misbehaved,
+    /// The peer went on beyond its rate, or sent too much at once.
+    Excessive,
+    /// The peer answered no ping.
+    Silent,
+    /// The socket accepted nothing for too long.
+    Stalled,
+    /// The subscriber was too slow for a channel that disconnects then.
+    Lagged,
+    /// The command or its token was not acceptable.
+    Refused,
+    /// The server stops.
+    Stopping,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Phase {
+    Open,
+    Closing { until: Time },
+    Lingering { until: Time },
+    Ended,
+}
+
+/// See the module.
+pub struct Session {
+    connection: Connection,
+    outbox: Outbox,
+    heartbeat: Heartbeat,
+    phase: Phase,
+    mode: Mode,
+    form: Form,
+    identity: Identity,
+    commands: Meter,
+    inbound_bytes: Meter,
+    control_frames: Meter,
+    subscribes: Meter,
+    unfinished_since: Option<Time>,
+    stalled_since: Option<Time>,
+    /// The newest ping that waits for the socket: older ones need no answer (RFC 6455 section 5.5.3).
+    pong_owed: Option<Box<[u8]>>,
+    strikes: u16,
+    histories_unanswered: u8,
+    connected: bool,
+    end: Option<End>,
+}
+
+impl Session {
+    /// A session whose handshake is done. `jitter` spreads its heartbeat.
+    pub fn new(
+        now: Time,
+        mode: Mode,
+        identity: Identity,
+        compression: Option<Agreed>,
+        jitter: u8,
+        settings: &Settings,
+    ) -> Session {
+        let limits = &settings.limits;
+        let dialect = match &mode {
+            Mode::Native(dialect) => *dialect,
+            Mode::Raw(_) | Mode::Echo => DialectId::Raw,
+        };
+        let ws_limits = crate::ws::Limits {
+            message_bytes_max: limits.message_bytes_max,
+            inflate_ratio_max: limits.inflate_ratio_max,
+        };
+        let connection = Connection::server(ws_limits, compression);
+        let form = Form {
+            dialect,
+            window_bits: connection.shared_window_bits(),
+        };
+        Session {
+            connection,
+            outbox: Outbox::default(),
+            heartbeat: Heartbeat::new(now, limits.ping_interval, jitter),
+            phase: Phase::Open,
+            mode,
+            form,
+            identity,
+            commands: Meter::default(),
+            inbound_bytes: Meter::default(),
+            control_frames: Meter::default(),
+            subscribes: Meter::default(),
+            unfinished_since: None,
+            stalled_since: None,
+            pong_owed: None,
+            strikes: 0,
+            histories_unanswered: 0,
+            connected: false,
+            end: None,
+        }
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How it speaks.
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// How broadcasts look to it.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// What waits for the socket.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// What to do with the socket.
+    pub fn link(&self) -> Link {
+        match self.phase {
+            Phase::Open | Phase::Closing { .. } => Link::Open,
+            Phase::Lingering { .. } => Link::Lingering,
+            Phase::Ended => Link::Ended,
+        }
+    }
+
+    /// Whether deliveries and answers still reach the peer.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Why it ended or is about to.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Whether the shell should read from the socket now. Not while much waits to be sent: a peer that does not read its
+    /// answers may not ask for more. Its heartbeat does not suffer, the write stall deadline is what counts then.
+    pub fn wants_input(&self) -> bool {
+        self.outbox.bytes() < READ_PAUSE_BYTES
+    }
+
+    /// Memory that an unfinished message holds, in bytes.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.connection.unfinished_bytes()
+    }
+
+    /// The next thing that the peer wants of the hub, taken off the front of `input`. Everything that the session can
+    /// answer by itself goes to [`Shared::replies`].
+    pub fn poll_request(&mut self, now: Time, input: &mut &mut [u8], shared: &mut Shared) -> Option<Request> {
+        self.heartbeat.handle_heard(now);
+        loop {
+            if matches!(self.phase, Phase::Lingering { .. } | Phase::Ended) {
+                *input = &mut [];
+                return None;
+            }
+            let received = match self.connection.receive(input, &mut shared.contexts) {
+                Ok(Some(received)) => received,
+                Ok(None) => {
+                    self.note_unfinished(now);
+                    return None;
+                }
+                Err(misbehaved) => {
+                    self.handle_misbehaviour(now, &misbehaved, shared);
+                    continue;
+                }
+            };
+            let inbound = match received {
+                Received::Text(text) => Inbound::Text(text),
+                Received::Binary(bytes) => Inbound::Binary(bytes),
+                Received::Ping(payload) => {
+                    if !self.outbox.is_empty() {
+                        self.pong_owed = Some(payload.into());
+                    } else {
+                        let mut echo = [0; 125];
+                        let length = payload.len().min(125);
+                        echo[..length].copy_from_slice(&payload[..length]);
+                        let _closing_needs_no_pong =
+                            self.connection.pong(&echo[..length], &mut shared.replies);
+                    }
+                    self.count_control_frame(now, shared);
+                    continue;
+                }
+                Received::Pong(_) => {
+                    self.count_control_frame(now, shared);
+                    continue;
+                }
+                Received::Close(_) => {
+                    self.handle_close(now, shared);
+                    continue;
+                }
+            };
+            self.unfinished_since = None;
+            if self.phase != Phase::Open {
+                continue;
+            }
+            if self.mode == Mode::Echo {
+                let kind = match inbound {
+                    Inbound::Text(_) => MessageKind::Text,
+                    Inbound::Binary(_) => MessageKind::Binary,
+                };
+                shared.scratch.clear();
+                shared.scratch.extend_from_slice(inbound.bytes());
+                let _open =
+                    self.connection
+                        .send(kind, &shared.scratch, &mut shared.contexts, &mut shared.replies);
+                continue;
+            }
+            let bytes = inbound.bytes().len();
+            let bound = match &self.mode {
+                Mode::Raw(channel) => Some(channel),
+                Mode::Native(_) | Mode::Echo => None,
+            };
+            let command = self.form.dialect.dialect().decode(inbound, bound);
+            if let Some(request) = self.handle_command(now, bytes, command, shared) {
+                return Some(request);
+            }
+        }
+    }
+
+    fn handle_command(
+        &mut self,
+        now: Time,
+        bytes: usize,
+        command: Result<Command, crate::dialect::Rejected>,
+        shared: &mut Shared,
+    ) -> Option<Request> {
+        let id = match &command {
+            Ok(command) => command.id(),
+            Err(rejected) => rejected.id,
+        };
+        if let Err(wait) = self.meter(now, bytes, &shared.settings.limits) {
+            self.strikes += 1;
+            if self.strikes > STRIKES_MAX {
+                self.end.get_or_insert(End::Excessive);
+                self.close(now, close_code(4029), ErrorCode::RateLimited.as_str(), shared);
+            } else {
+                self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared);
+            }
+            return None;
+        }
+        self.strikes = 0;
+        let command = match command {
+            Ok(command) => command,
+            Err(rejected) => {
+                self.refuse(
+                    now,
+                    rejected.id,
+                    rejected.code,
+                    rejected.detail.as_deref(),
+                    None,
+                    shared,
+                );
+                return None;
+            }
+        };
+        if !shared.settings.anonymous {
+            self.refuse(now, id, ErrorCode::Unauthorized, None, None, shared);
+            return None;
+        }
+        let first = !std::mem::replace(&mut self.connected, true);
+        match command {
+            Command::Connect { id, token: _ } if first => {
+                let session = self.identity.session.to_string();
+                let user = self.identity.user.clone();
+                let heartbeat = shared.settings.limits.ping_interval;
+                self.say(
+                    &Event::Welcome {
+                        id,
+                        session: &session,
+                        user: &user,
+                        heartbeat,
+                    },
+                    shared,
+                );
+            }
+            Command::Connect { id, .. } => {
+                self.refuse(now, id, ErrorCode::AlreadyConnected, None, None, shared)
+            }
+            Command::Subscribe {
+                id, since: Some(_), ..
+            } => {
+                let detail = "`since` comes with a later version; use history";
+                self.refuse(now, id, ErrorCode::Unsupported, Some(detail), None, shared);
+            }
+            Command::Subscribe {
+                id,
+                channel,
+                since: None,
+            } => match self.subscribes.take(now, 1, shared.settings.limits.subscribes) {
+                Ok(()) => return Some(Request::Subscribe { id, channel }),
+                Err(wait) => self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared),
+            },
+            Command::Unsubscribe { id, channel } => return Some(Request::Unsubscribe { id, channel }),
+            Command::Publish {
+                id,
+                channel,
+                payload,
+                key,
+            } => {
+                return Some(Request::Publish {
+                    id,
+                    channel,
+                    payload,
+                    key,
+                });
+            }
+            Command::History {
+                id,
+                channel,
+                since,
+                limit,
+            } => {
+                if self.histories_unanswered < HISTORIES_UNANSWERED_MAX {
+                    self.histories_unanswered += 1;
+                    return Some(Request::History {
+                        id,
+                        channel,
+                        since,
+                        limit,
+                    });
+                }
+                let detail = Some("too many history commands of this session are unanswered");
+                self.refuse(
+                    now,
+                    id,
+                    ErrorCode::Overloaded,
+                    detail,
+                    Some(Duration::from_millis(100)),
+                    shared,
+                );
+            }
+            Command::Ping { id } => {
+                if id.is_some() {
+                    self.say(&Event::Pong { id }, shared);
+                }
+            }
+        }
+        None
+    }
+
+    /// A `history` request has been answered.
+    pub fn handle_history_answered(&mut self) {
+        self.histories_unanswered = self.histories_unanswered.saturating_sub(1);
+    }
+
+    fn meter(&mut self, now: Time, bytes: usize, limits: &SessionLimits) -> Result<(), Duration> {
+        self.commands.take(now, 1, limits.commands)?;
+        self.inbound_bytes.take(
+            now,
+            u32::try_from(bytes).unwrap_or(u32::MAX),
+            limits.inbound_bytes,
+        )
+    }
+
+    fn count_control_frame(&mut self, now: Time, shared: &mut Shared) {
+        let rate: Rate = shared.settings.limits.control_frames;
+        if self.control_frames.take(now, 1, rate).is_err() && self.phase == Phase::Open {
+            self.end.get_or_insert(End::Excessive);
+            self.close(
+                now,
+                CloseCode::POLICY_VIOLATION,
+                "too many control frames",
+                shared,
+            );
+        }
+    }
+
+    fn note_unfinished(&mut self, now: Time) {
+        match self.connection.message_is_unfinished() {
+            true => {
+                self.unfinished_since.get_or_insert(now);
+            }
+            false => self.unfinished_since = None,
+        }
+    }
+
+    fn handle_misbehaviour(&mut self, now: Time, misbehaved: &PeerMisbehaved, shared: &mut Shared) {
+        self.end.get_or_insert(End::Misbehaved);
+        let reason = misbehaved.to_string();
+        let _sent_if_still_open =
+            self.connection
+                .close(misbehaved.close_code(), &reason, &mut shared.replies);
+        self.linger(now, shared);
+    }
+
+    fn handle_close(&mut self, now: Time, shared: &mut Shared) {
+        self.end.get_or_insert(End::Closed);
+        let _sent_if_ours_was_not = self.connection.answer_close(&mut shared.replies);
+        self.linger(now, shared);
+    }
+
+    fn linger(&mut self, now: Time, shared: &Shared) {
+        let limits = &shared.settings.limits;
+        let until = now
+            + limits.linger
+            + if self.outbox.is_empty() {
+                Duration::ZERO
+            } else {
+                limits.write_stall
+            };
+        self.phase = Phase::Lingering { until };
+    }
+
+    /// Sends our Close, if none was sent, and waits for the peer's.
+    pub fn close(&mut self, now: Time, code: CloseCode, reason: &str, shared: &mut Shared) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let _open = self.connection.close(code, reason, &mut shared.replies);
+        self.phase = Phase::Closing {
+            until: now + shared.settings.limits.close_handshake,
+        };
+    }
+
+    /// Says `event` to the client, if the dialect can.
+    pub fn say(&mut self, event: &Event<'_>, shared: &mut Shared) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        shared.scratch.clear();
+        if let Some(kind) = self.form.dialect.dialect().encode(event, &mut shared.scratch) {
+            let _open =
+                self.connection
+                    .send(kind, &shared.scratch, &mut shared.contexts, &mut shared.replies);
+        }
+    }
+
+    /// Tells the client that something failed, and closes where the catalogue says so or the dialect cannot tell.
+    pub fn refuse(
+        &mut self,
+        now: Time,
+        id: Option<u64>,
+        code: ErrorCode,
+        detail: Option<&str>,
+        retry_after: Option<Duration>,
+        shared: &mut Shared,
+    ) {
+        let message = detail.unwrap_or(code.text());
+        self.say(
+            &Event::Error {
+                id,
+                code,
+                message,
+                retry_after,
+            },
+            shared,
+        );
+        let close = match self.mode {
+            Mode::Native(_) => code.close_code(),
+            Mode::Raw(_) | Mode::Echo => code.raw_close_code(),
+        };
+        if let Some(close) = close {
+            self.end.get_or_insert(match code {
+                ErrorCode::Lagged => End::Lagged,
+                ErrorCode::RateLimited | ErrorCode::MessageTooBig => End::Excessive,
+                ErrorCode::Stopping => End::Stopping,
+                _ => End::Refused,
+            });
+            self.close(now, close_code(close), code.as_str(), shared);
+        }
+    }
+
+    /// The server stops: goodbye, then Close 1001. The client may come back after `retry_after`.
+    pub fn handle_stop(&mut self, now: Time, retry_after: Duration, shared: &mut Shared) {
+        let code = CloseCode::GOING_AWAY;
+        self.end.get_or_insert(End::Stopping);
+        self.say(
+            &Event::Goodbye {
+                code: code.value(),
+                reason: "stopping",
+                retry_after,
+            },
+            shared,
+        );
+        self.close(now, code, "stopping", shared);
+    }
+
+    /// Queues a delivery. `Refused`: the outbox is full, and the channel's `on_lag` decides.
+    pub fn handle_delivery(
+        &mut self,
+        bytes: Bytes,
+        messages: u32,
+        settings: &Settings,
+    ) -> super::outbox::Queued {
+        let limits = &settings.limits;
+        self.outbox.offer(
+            bytes,
+            messages,
+            limits.outbox_bytes_max,
+            limits.outbox_messages_max,
+        )
+    }
+
+    /// Queues bytes that the socket did not take at once and that must follow what it did take.
+    pub fn handle_unwritten(&mut self, now: Time, bytes: Bytes, messages: u32) {
+        self.outbox.push(bytes, messages);
+        if !self.outbox.is_empty() {
+            self.stalled_since.get_or_insert(now);
+        }
+    }
+
+    /// The socket took `written` bytes off the front of the outbox.
+    pub fn handle_written(&mut self, now: Time, written: usize) {
+        self.outbox.handle_written(written);
+        self.stalled_since = (!self.outbox.is_empty()).then_some(now);
+        if self.outbox.is_empty()
+            && let Some(payload) = self.pong_owed.take()
+        {
+            let mut pong = Vec::new();
+            let _open = self.connection.pong(&payload, &mut pong);
+            self.outbox.push(pong.into(), 0);
+        }
+    }
+
+    /// The socket takes nothing while the outbox is not empty.
+    pub fn handle_blocked(&mut self, now: Time) {
+        self.stalled_since.get_or_insert(now);
+    }
+
+    /// The peer sends nothing more.
+    pub fn handle_eof(&mut self) {
+        self.end.get_or_insert(End::Gone);
+        self.phase = Phase::Ended;
+    }
+
+    /// The next moment at which something is due.
+    pub fn deadline(&self, settings: &Settings) -> Time {
+        let limits = &settings.limits;
+        let phase = match self.phase {
+            Phase::Open => self.heartbeat.deadline(limits.pong_timeout),
+            Phase::Closing { until } | Phase::Lingering { until } => until,
+            Phase::Ended => Time::ZERO,
+        };
+        let stalled = self.stalled_since.map(|since| since + limits.write_stall);
+        let unfinished = self
+            .unfinished_since
+            .map(|since| since + limits.unfinished_message);
+        [stalled, unfinished].into_iter().flatten().fold(phase, Time::min)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time, shared: &mut Shared) {
+        let limits = &shared.settings.limits;
+        let past = |since: Option<Time>, limit: Duration| since.is_some_and(|since| now >= since + limit);
+        if past(self.stalled_since, limits.write_stall) {
+            self.end.get_or_insert(End::Stalled);
+            self.phase = Phase::Ended;
+        }
+        let unfinished_too_long = past(self.unfinished_since, limits.unfinished_message);
+        match self.phase {
+            Phase::Closing { until } | Phase::Lingering { until } if now >= until => {
+                self.phase = Phase::Ended
+            }
+            Phase::Open if unfinished_too_long => {
+                self.end.get_or_insert(End::Excessive);
+                self.unfinished_since = None;
+                self.close(
+                    now,
+                    CloseCode::POLICY_VIOLATION,
+                    "the message was not finished in time",
+                    shared,
+                );
+            }
+            Phase::Open => match self.heartbeat.poll(now, limits.pong_timeout) {
+                Beat::Wait(_) => {}
+                Beat::Ping => {
+                    let _open = self.connection.ping(&[], &mut shared.replies);
+                    self.heartbeat.handle_pinged();
+                }
+                Beat::Dead => {
+                    self.end.get_or_insert(End::Silent);
+                    self.phase = Phase::Ended;
+                }
+            },
+            Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Ended => {}
+        }
+    }
+}
+
+/// The catalogue holds only codes that may be sent; a test of it says so.
+fn close_code(code: u16) -> CloseCode {
+    CloseCode::new(code).unwrap_or(CloseCode::POLICY_VIOLATION)
+}

@@ -1,0 +1,655 @@
+//! The server's and the client's session machine against each other, in memory, on virtual time.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use switchboard_proto::channel::ChannelName;
+use switchboard_proto::dialect::notice::Notice;
+use switchboard_proto::dialect::{Command, DialectId, Event};
+use switchboard_proto::entry::User;
+use switchboard_proto::error_code::ErrorCode;
+use switchboard_proto::limits::{Rate, SessionLimits};
+use switchboard_proto::payload::Payload;
+use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::session::client::{self, End as ClientEnd};
+use switchboard_proto::session::server::{
+    End, Identity, Link, Mode, Request, Session, SessionId, Settings, Shared,
+};
+use switchboard_proto::time::Time;
+use switchboard_proto::ws::{MaskKeys, MessageKind, frame};
+
+/// One server session. `wire` is what has left it.
+struct Server {
+    now: Time,
+    session: Session,
+    shared: Shared,
+    wire: Vec<u8>,
+    /// Whether the socket takes anything.
+    writable: bool,
+}
+
+fn settings(limits: SessionLimits) -> Settings {
+    Settings {
+        limits,
+        anonymous: true,
+        compress_bytes_min: 256,
+        compression_level: 1,
+    }
+}
+
+impl Server {
+    fn new(mode: Mode, limits: SessionLimits) -> Server {
+        let shared = Shared::new(Arc::new(settings(limits)));
+        let identity = Identity {
+            session: SessionId(7),
+            user: User::new("ana"),
+        };
+        let session = Session::new(Time::ZERO, mode, identity, None, 127, &shared.settings);
+        Server {
+            now: Time::ZERO,
+            session,
+            shared,
+            wire: Vec::new(),
+            writable: true,
+        }
+    }
+
+    fn native() -> Server {
+        Server::new(Mode::Native(DialectId::Json), SessionLimits::default())
+    }
+
+    /// The shell's part of the calling contract.
+    fn send(&mut self) {
+        let replies = std::mem::take(&mut self.shared.replies);
+        if !replies.is_empty() {
+            self.session.handle_unwritten(self.now, replies.into(), 0);
+        }
+        while self.writable && !self.session.outbox().is_empty() {
+            let mut slices = [IoSlice::new(&[])];
+            self.session.outbox().slices(&mut slices);
+            let front = slices[0].to_vec();
+            self.wire.extend_from_slice(&front);
+            self.session.handle_written(self.now, front.len());
+        }
+    }
+
+    /// Bytes from a client; returns what it asks of the hub.
+    fn receive(&mut self, mut bytes: Vec<u8>) -> Vec<Request> {
+        let mut input = bytes.as_mut_slice();
+        let mut requests = Vec::new();
+        while let Some(request) = self.session.poll_request(self.now, &mut input, &mut self.shared) {
+            requests.push(request);
+        }
+        self.send();
+        requests
+    }
+
+    /// Lets time pass, looking at the session whenever it wants to be looked at.
+    fn sleep(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while self.session.link() != Link::Ended {
+            let deadline = self.session.deadline(&self.shared.settings);
+            if deadline > until {
+                break;
+            }
+            self.now = self.now.max(deadline);
+            self.session.handle_timeout(self.now, &mut self.shared);
+            self.send();
+        }
+        self.now = until;
+    }
+
+    fn text(&mut self, text: &str) -> Vec<Request> {
+        self.receive(masked(0x81, text.as_bytes()))
+    }
+
+    /// Everything sent since the last call, as text: data frames as they are, control frames as `<opcode payload>`.
+    fn sent(&mut self) -> Vec<String> {
+        let bytes = std::mem::take(&mut self.wire);
+        let mut rest = bytes.as_slice();
+        let mut frames = Vec::new();
+        while let Some((header, length)) = frame::Header::decode(rest).unwrap() {
+            let (payload, behind) = rest[length..].split_at(header.payload_bytes as usize);
+            frames.push(match header.opcode {
+                frame::Opcode::Close if payload.len() >= 2 => {
+                    format!("<close {}>", u16::from_be_bytes([payload[0], payload[1]]))
+                }
+                frame::Opcode::Close => "<close>".to_owned(),
+                frame::Opcode::Ping => "<ping>".to_owned(),
+                frame::Opcode::Pong => format!("<pong {}>", String::from_utf8_lossy(payload)),
+                _ => String::from_utf8_lossy(payload).into_owned(),
+            });
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "whole frames");
+        frames
+    }
+}
+
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() < 65_536);
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+    }
+    bytes.extend([0, 0, 0, 0]);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn room() -> ChannelName {
+    ChannelName::parse("room:42").unwrap()
+}
+
+/// A client and a server, and bytes that are carried between them.
+struct Pair {
+    server: Server,
+    client: client::Session,
+    /// Whether the network carries anything.
+    connected: bool,
+}
+
+impl Pair {
+    fn new(dialect: DialectId) -> Pair {
+        let masks = MaskKeys::from_seed([1; 32]);
+        let client = client::Session::new(Time::ZERO, dialect, None, masks, 127, client::Settings::default());
+        Pair {
+            server: Server::new(Mode::Native(dialect), SessionLimits::default()),
+            client,
+            connected: true,
+        }
+    }
+
+    /// Carries bytes until nothing moves. Returns what the server was asked and what the client was told.
+    fn carry(&mut self) -> (Vec<Request>, Vec<Notice>) {
+        let (mut requests, mut notices) = (Vec::new(), Vec::new());
+        loop {
+            let up = std::mem::take(self.client.output());
+            let mut down = std::mem::take(&mut self.server.wire);
+            if up.is_empty() && down.is_empty() || !self.connected {
+                return (requests, notices);
+            }
+            requests.extend(self.server.receive(up));
+            let mut input = down.as_mut_slice();
+            while let Some(notice) = self.client.poll_notice(self.server.now, &mut input) {
+                notices.push(notice);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) -> (Vec<Request>, Vec<Notice>) {
+        self.client.command(&command);
+        self.carry()
+    }
+
+    fn say(&mut self, event: &Event<'_>) -> Vec<Notice> {
+        self.server.session.say(event, &mut self.server.shared);
+        self.server.send();
+        self.carry().1
+    }
+
+    fn sleep(&mut self, duration: Duration) {
+        for _ in 0..duration.as_secs() {
+            self.server.sleep(seconds(1));
+            if self.client.deadline() <= self.server.now {
+                self.client.handle_timeout(self.server.now);
+            }
+            self.carry();
+        }
+    }
+}
+
+#[test]
+fn a_conversation_in_both_notations() {
+    for dialect in [DialectId::Json, DialectId::Msgpack] {
+        let mut pair = Pair::new(dialect);
+        let (requests, notices) = pair.command(Command::Connect {
+            id: Some(1),
+            token: None,
+        });
+        assert_eq!(requests, []);
+        let welcome = Notice::Welcome {
+            id: Some(1),
+            session: "s_0000000000000007".to_owned(),
+            user: "ana".to_owned(),
+            heartbeat: seconds(25),
+        };
+        assert_eq!(notices, [welcome]);
+
+        let (requests, _) = pair.command(Command::Subscribe {
+            id: Some(2),
+            channel: room(),
+            since: None,
+        });
+        assert_eq!(
+            requests,
+            [Request::Subscribe {
+                id: Some(2),
+                channel: room()
+            }]
+        );
+        let position = Position {
+            epoch: Epoch(5),
+            offset: 17,
+            tag: 3,
+        };
+        let notices = pair.say(&Event::Subscribed {
+            id: Some(2),
+            channel: &room(),
+            position,
+        });
+        assert_eq!(
+            notices,
+            [Notice::Subscribed {
+                id: Some(2),
+                channel: room(),
+                position
+            }]
+        );
+
+        let payload = Payload::json(r#"{"text":"hi"}"#).unwrap();
+        let publish = Command::Publish {
+            id: None,
+            channel: room(),
+            payload: payload.clone(),
+            key: None,
+        };
+        let (requests, _) = pair.command(publish);
+        assert_eq!(
+            requests,
+            [Request::Publish {
+                id: None,
+                channel: room(),
+                payload,
+                key: None
+            }]
+        );
+
+        let (requests, notices) = pair.command(Command::Ping { id: Some(4) });
+        assert_eq!((requests, notices), (vec![], vec![Notice::Pong { id: Some(4) }]));
+    }
+}
+
+#[test]
+fn connect_may_be_left_out_and_comes_once() {
+    let mut server = Server::native();
+    assert_eq!(
+        server.text(r#"{"type":"subscribe","channel":"room:42"}"#).len(),
+        1
+    );
+    server.text(r#"{"type":"connect","id":1}"#);
+    assert!(server.sent()[0].contains(r#""id":1,"code":"already_connected""#));
+    assert!(server.session.is_open());
+}
+
+#[test]
+fn without_anonymous_users_nothing_is_done_and_the_session_is_closed_with_4401() {
+    let mut server = Server::native();
+    server.shared.settings = Arc::new(Settings {
+        anonymous: false,
+        ..settings(SessionLimits::default())
+    });
+    assert_eq!(
+        server.text(r#"{"type":"publish","id":1,"channel":"room:42","data":1}"#),
+        []
+    );
+    let sent = server.sent();
+    assert!(sent[0].contains(r#""code":"unauthorized""#), "{sent:?}");
+    assert_eq!(sent[1], "<close 4401>");
+}
+
+#[test]
+fn a_bad_command_is_answered_and_the_session_goes_on() {
+    let mut server = Server::native();
+    let deep = "[".repeat(10_000);
+    for text in [
+        "null",
+        "[]",
+        "17",
+        "\"x\"",
+        "{",
+        deep.as_str(),
+        r#"{"type":"publish"}"#,
+    ] {
+        assert_eq!(server.text(text), []);
+        let sent = server.sent();
+        assert_eq!(sent.len(), 1, "{text}");
+        assert!(sent[0].starts_with(r#"{"type":"error","code":""#), "{sent:?}");
+        assert!(sent[0].len() < 400, "an answer is no amplifier");
+    }
+    assert_eq!(
+        server.text(r#"{"type":"subscribe","channel":"room:42"}"#).len(),
+        1
+    );
+}
+
+#[test]
+fn an_idle_pair_lives_for_an_hour_on_heartbeats() {
+    let mut pair = Pair::new(DialectId::Json);
+    pair.command(Command::Connect {
+        id: Some(1),
+        token: None,
+    });
+    pair.sleep(seconds(3_600));
+    assert_eq!(
+        (pair.server.session.link(), pair.client.end()),
+        (Link::Open, None)
+    );
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_then_terminated() {
+    let mut server = Server::native();
+    server.sleep(seconds(24));
+    assert_eq!(server.sent(), [""; 0]);
+    server.sleep(seconds(2));
+    assert_eq!(server.sent(), ["<ping>"]);
+    server.sleep(seconds(8));
+    assert_eq!(server.session.link(), Link::Open);
+    server.sleep(seconds(2));
+    assert_eq!(
+        (server.session.link(), server.session.end()),
+        (Link::Ended, Some(End::Silent))
+    );
+}
+
+#[test]
+fn a_cut_network_is_noticed_by_both_sides() {
+    let mut pair = Pair::new(DialectId::Json);
+    pair.command(Command::Connect {
+        id: Some(1),
+        token: None,
+    });
+    pair.connected = false;
+    pair.sleep(seconds(60));
+    assert_eq!(pair.server.session.end(), Some(End::Silent));
+    assert_eq!(pair.client.end(), Some(&ClientEnd::Silent));
+}
+
+#[test]
+fn the_client_closes() {
+    let mut pair = Pair::new(DialectId::Json);
+    pair.client.close(Time::ZERO);
+    pair.carry();
+    assert_eq!(
+        (pair.server.session.end(), pair.server.session.link()),
+        (Some(End::Closed), Link::Lingering)
+    );
+    assert_eq!(
+        pair.client.end(),
+        Some(&ClientEnd::Closed {
+            code: Some(1000),
+            reason: String::new()
+        })
+    );
+    pair.server.sleep(seconds(1));
+    assert_eq!(
+        pair.server.session.link(),
+        Link::Lingering,
+        "what the peer still sends is read"
+    );
+    pair.server.sleep(seconds(2));
+    assert_eq!(pair.server.session.link(), Link::Ended, "but not for ever");
+}
+
+#[test]
+fn the_server_stops() {
+    let mut pair = Pair::new(DialectId::Json);
+    pair.server
+        .session
+        .handle_stop(Time::ZERO, Duration::from_millis(3_100), &mut pair.server.shared);
+    pair.server.send();
+    let (_, notices) = pair.carry();
+    let goodbye = Notice::Goodbye {
+        code: 1001,
+        reason: "stopping".to_owned(),
+        retry_after: Duration::from_millis(3_100),
+    };
+    assert_eq!(notices, [goodbye]);
+    assert_eq!(
+        pair.client.end(),
+        Some(&ClientEnd::Closed {
+            code: Some(1001),
+            reason: "stopping".to_owned()
+        })
+    );
+    assert_eq!(
+        (pair.server.session.end(), pair.server.session.link()),
+        (Some(End::Stopping), Link::Lingering)
+    );
+}
+
+#[test]
+fn a_client_that_does_not_answer_close_is_dropped() {
+    let mut server = Server::native();
+    server
+        .session
+        .handle_stop(Time::ZERO, Duration::ZERO, &mut server.shared);
+    server.send();
+    server.sleep(seconds(4));
+    assert_eq!(server.session.link(), Link::Open);
+    server.sleep(seconds(2));
+    assert_eq!(server.session.link(), Link::Ended);
+}
+
+#[test]
+fn nothing_is_said_after_close() {
+    let mut server = Server::native();
+    server.receive(masked(0x88, &1000u16.to_be_bytes()));
+    assert_eq!(server.sent(), ["<close 1000>"]);
+    server
+        .session
+        .say(&Event::Pong { id: Some(1) }, &mut server.shared);
+    server.send();
+    assert_eq!(server.text(r#"{"type":"ping","id":1}"#), []);
+    assert_eq!(server.sent(), [""; 0]);
+}
+
+#[test]
+fn a_protocol_error_is_closed_with_its_code() {
+    let mut server = Server::native();
+    server.receive(vec![0x81, 0x00]);
+    assert_eq!(server.sent(), ["<close 1002>"], "an unmasked frame");
+    assert_eq!(
+        (server.session.end(), server.session.link()),
+        (Some(End::Misbehaved), Link::Lingering)
+    );
+
+    let mut server = Server::native();
+    server.receive(masked(0x81, &[0xff]));
+    assert_eq!(server.sent(), ["<close 1007>"], "not UTF-8");
+
+    let mut server = Server::native();
+    server.receive([&[0x82, 0xff], &(1u64 << 62).to_be_bytes()[..], &[0; 4]].concat());
+    assert_eq!(server.sent(), ["<close 1009>"], "larger than a message may be");
+}
+
+#[test]
+fn a_message_that_is_never_finished_is_closed_with_1008() {
+    let mut server = Server::native();
+    server.receive(masked(0x01, b"begin"));
+    for _ in 0..29 {
+        server.sleep(seconds(1));
+        server.receive(masked(0x00, b"x"));
+    }
+    assert!(server.session.is_open());
+    server.sleep(seconds(2));
+    assert_eq!(server.sent(), ["<close 1008>"]);
+    assert_eq!(server.session.end(), Some(End::Excessive));
+}
+
+#[test]
+fn each_message_has_its_own_time_to_be_finished() {
+    let mut server = Server::native();
+    server.receive(masked(0x01, b"{"));
+    server.sleep(seconds(20));
+    server.receive([masked(0x80, b"}"), masked(0x01, b"{")].concat());
+    server.sent();
+    server.sleep(seconds(20));
+    assert_eq!(server.sent(), ["<ping>"; 0]);
+    assert!(server.session.is_open());
+}
+
+#[test]
+fn a_socket_that_takes_nothing_is_terminated() {
+    let mut server = Server::native();
+    server.writable = false;
+    server.text(r#"{"type":"ping","id":1}"#);
+    server.sleep(seconds(9));
+    assert_eq!(server.session.link(), Link::Open);
+    server.sleep(seconds(2));
+    assert_eq!(
+        (server.session.link(), server.session.end()),
+        (Link::Ended, Some(End::Stalled))
+    );
+}
+
+#[test]
+fn pings_are_answered_each_and_while_the_socket_is_full_only_the_newest() {
+    let mut server = Server::native();
+    let pings = |names: &[&str]| {
+        names
+            .iter()
+            .flat_map(|name| masked(0x89, name.as_bytes()))
+            .collect::<Vec<_>>()
+    };
+    server.receive(pings(&["a", "b", "c"]));
+    assert_eq!(server.sent(), ["<pong a>", "<pong b>", "<pong c>"]);
+    server.writable = false;
+    server.text(r#"{"type":"ping","id":1}"#);
+    server.receive(pings(&["d", "e", "f"]));
+    server.writable = true;
+    server.send();
+    assert_eq!(server.sent(), [r#"{"type":"pong","id":1}"#, "<pong f>"]);
+}
+
+#[test]
+fn a_flood_of_control_frames_is_closed_with_1008() {
+    let mut server = Server::native();
+    server.receive(masked(0x8a, b"").repeat(50));
+    assert!(server.session.is_open(), "a burst of 50 is allowed");
+    server.receive(masked(0x8a, b"").repeat(2));
+    assert_eq!(server.sent(), ["<close 1008>"]);
+}
+
+#[test]
+fn too_many_commands_are_refused_and_then_closed_with_4029() {
+    let mut server = Server::native();
+    let ping = masked(0x81, br#"{"type":"ping","id":1}"#);
+    server.receive(ping.repeat(200));
+    assert!(server.sent().iter().all(|frame| frame.contains("pong")));
+    server.receive(ping.clone());
+    let sent = server.sent();
+    assert!(
+        sent[0].contains(r#""id":1,"code":"rate_limited""#) && sent[0].contains("retry_after_ms"),
+        "{sent:?}"
+    );
+    server.sleep(seconds(1));
+    server.receive(ping.clone());
+    assert!(server.sent()[0].contains("pong"), "after a pause it goes on");
+    server.receive(ping.repeat(400));
+    assert_eq!(server.sent().last().unwrap(), "<close 4029>");
+    assert_eq!(server.session.end(), Some(End::Excessive));
+}
+
+#[test]
+fn too_many_bytes_are_refused() {
+    let mut server = Server::native();
+    let publish = format!(
+        r#"{{"type":"publish","id":1,"channel":"room:42","data":"{}"}}"#,
+        "x".repeat(60_000)
+    );
+    let taken = (0..20).map(|_| server.text(&publish).len()).sum::<usize>();
+    assert_eq!(taken, 8, "512 KiB at once");
+    assert!(server.sent().iter().all(|frame| frame.contains("rate_limited")));
+}
+
+#[test]
+fn histories_of_one_session_are_bounded() {
+    let mut server = Server::native();
+    let history = masked(0x81, br#"{"type":"history","id":1,"channel":"room:42"}"#);
+    assert_eq!(server.receive(history.repeat(6)).len(), 4);
+    assert!(server.sent().iter().all(|frame| frame.contains("overloaded")));
+    server.session.handle_history_answered();
+    assert_eq!(server.receive(history).len(), 1);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read() {
+    let limits = SessionLimits {
+        commands: Rate::UNLIMITED,
+        ..SessionLimits::default()
+    };
+    let mut server = Server::new(Mode::Native(DialectId::Json), limits);
+    server.writable = false;
+    let mut answered = 0;
+    while server.session.wants_input() {
+        server.text(r#"{"type":"ping","id":1}"#);
+        answered += 1;
+        assert!(answered < 10_000);
+    }
+    server.writable = true;
+    server.send();
+    assert!(server.session.wants_input());
+}
+
+#[test]
+fn raw_says_by_close_codes_what_it_cannot_say_by_frames() {
+    let raw = || Server::new(Mode::Raw(room()), SessionLimits::default());
+    let mut server = raw();
+    let requests = server.text("hi");
+    assert_eq!(
+        requests,
+        [Request::Publish {
+            id: None,
+            channel: room(),
+            payload: Payload::text("hi"),
+            key: None
+        }]
+    );
+    server.session.say(&Event::Pong { id: None }, &mut server.shared);
+    server.send();
+    assert_eq!(server.sent(), [""; 0]);
+    let now = server.now;
+    server
+        .session
+        .refuse(now, None, ErrorCode::Overloaded, None, None, &mut server.shared);
+    server.send();
+    assert_eq!(server.sent(), ["<close 1013>"]);
+}
+
+#[test]
+fn echo_returns_what_it_gets() {
+    let mut server = Server::new(Mode::Echo, SessionLimits::default());
+    assert_eq!(server.text("hello"), []);
+    let fragments = [masked(0x01, b"he"), masked(0x89, b"p"), masked(0x80, b"llo")].concat();
+    server.receive(fragments);
+    assert_eq!(server.sent(), ["hello", "<pong p>", "hello"]);
+}
+
+#[test]
+fn a_server_that_says_nonsense_ends_the_client() {
+    let mut pair = Pair::new(DialectId::Json);
+    frame::encode_message(MessageKind::Text, b"[]", false, &mut pair.server.wire);
+    pair.carry();
+    assert!(matches!(pair.client.end(), Some(ClientEnd::NotAnEvent(_))));
+
+    let mut pair = Pair::new(DialectId::Json);
+    frame::encode_message(
+        MessageKind::Text,
+        br#"{"type":"future","x":1}"#,
+        false,
+        &mut pair.server.wire,
+    );
+    assert_eq!(pair.carry().1, [Notice::Unknown], "a later version may add types");
+    assert_eq!(pair.client.end(), None);
+}
