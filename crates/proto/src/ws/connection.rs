@@ -66,7 +66,7 @@ pub enum Sent {
     /// Nothing was appended: a Close was sent, received or is due, and after it no data may follow.
     NotOpen,
     /// Nothing was appended: the payload of a control frame holds at most
-    /// [`CONTROL_BYTES_MAX`](frame::CONTROL_BYTES_MAX) bytes.
+    /// [`CONTROL_BYTES_MAX`] bytes.
     TooLong,
 }
 
@@ -490,7 +490,7 @@ impl Connection {
     }
 
     /// Appends a Ping. The peer answers it by a Pong with the same payload of at most
-    /// [`CONTROL_BYTES_MAX`](frame::CONTROL_BYTES_MAX) bytes, or by the Pong for a later Ping.
+    /// [`CONTROL_BYTES_MAX`] bytes, or by the Pong for a later Ping.
     pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Sent {
         self.control(Opcode::Ping, payload, out)
     }
