@@ -53,7 +53,7 @@ pub enum Received<'a> {
     Ping(&'a [u8]),
     /// A Pong, asked for or not.
     Pong(&'a [u8]),
-    /// The peer's last frame; answer it with [`Connection::answer_close`], unless our own Close has gone out.
+    /// The peer's last frame. Answer it with [`Connection::answer_close`], which does nothing if our Close went first.
     Close(Option<CloseFrame<'a>>),
 }
 
@@ -353,7 +353,7 @@ impl Connection {
             (Role::Server, Some(_)) | (Role::Client, None) => {}
         }
         if header.rsv1 {
-            // RFC 7692 section 6.1: "an endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and
+            // RFC 7692 section 6: "An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and
             // non-first fragments of a data message."
             if self.compression.is_none() {
                 return Err(PeerMisbehaved::CompressionNotAgreed);
