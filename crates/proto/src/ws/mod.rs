@@ -7,12 +7,12 @@
 //! client brings a seed for its [`MaskKeys`].
 //!
 //! ```text
-//!              ┌──────────────────────────── Connection ───────────────────────────┐
-//!  bytes ────► │ frame::Header ─► mask ─► unfinished ─► deflate ─► utf8, CloseFrame │ ────► Received
-//!   receive()  │ (one frame)              (if it goes on) (if RSV1)                 │       or PeerMisbehaved
-//!              │                                                                    │
-//!  bytes ◄──── │ frame::encode ◄─ MaskKeys ◄──────────── deflate ◄───────────────── │ ◄──── send, ping, pong, close
-//!   out        └────────────────────────────────────────────────────────────────────┘       ────► Sent
+//!             ┌─────────────────────────────── Connection ──────────────────────────────┐
+//! bytes ────► │ frame::Header ─► mask ─► unfinished ──────► deflate ─► utf8, CloseFrame │ ────► Received
+//! receive()   │ (one frame)              (if it goes on)    (if RSV1)                   │       or PeerMisbehaved
+//!             │                                                                         │
+//! bytes ◄──── │ frame::encode ◄─ MaskKeys ◄──────────────── deflate                     │ ◄──── send, ping, pong, close
+//! out         └─────────────────────────────────────────────────────────────────────────┘ ────► Sent
 //! ```
 //!
 //! **The calling contract: hand over every byte the transport delivers, in order, and call
@@ -57,6 +57,7 @@ mod compression;
 pub mod connection;
 pub mod deflate;
 pub mod error;
+pub mod extension;
 pub mod frame;
 pub mod mask;
 mod unfinished;
