@@ -21,8 +21,9 @@
 //! [`answer_close`](Connection::answer_close). Write `out` to the transport, all of it and in order. Once the
 //! [`state`](Connection::state) is `Closed`, and `out` is written, close the transport.**
 //!
-//! Any split of the same bytes gives the same results, and a misdeed is reported at the byte that commits it, where
-//! RFC 6455 lets one tell. No bytes make it panic, and what it holds for a peer is bounded by [`Limits`].
+//! Any split of the same bytes gives the same results. A misdeed in a header is reported when the header is complete
+//! or before, one in a text at its first bad byte. No bytes make it panic; what it holds for a peer is bounded by
+//! [`Limits`], and by the agreed windows where a compression context is kept.
 //!
 //! ```
 //! use switchboard_proto::ws::deflate::Contexts;
