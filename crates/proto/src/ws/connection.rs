@@ -441,7 +441,7 @@ impl Connection {
             return Ok(None);
         }
         let (opcode, compressed) = (message.kind.into(), message.compressed);
-        unfinished.finish_message()?;
+        unfinished.finish_message();
         Ok(Some(Complete {
             opcode,
             compressed,
