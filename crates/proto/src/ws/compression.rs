@@ -5,8 +5,13 @@ use super::deflate::{Agreed, Compressor, Contexts, Decompressor, InflateError, I
 use super::error::PeerMisbehaved;
 use super::frame::{self, MessageKind};
 
-/// Shorter messages are sent as they are.
-const COMPRESSED_BYTES_MIN: usize = 128;
+/// Shorter messages are not compressed by themselves. Chat messages of 128 bytes shrink to 84 %, of 256 to 75 %, of 1,024
+/// to 29 %, each in 5 to 8 µs (level 6, zlib-rs 0.6.8): below this the bytes saved are not worth the time.
+const ALONE_BYTES_MIN: usize = 256;
+
+/// Shorter messages are not compressed with the context of earlier ones either, which gains far more: a repeated message
+/// of any length takes about ten bytes.
+const AFTER_OTHERS_BYTES_MIN: usize = 64;
 
 /// The agreed compression as one end sees it. Nothing on the heap unless a direction keeps its context.
 pub(super) struct Compression {
@@ -54,7 +59,7 @@ impl Compression {
     pub(super) fn compress(&mut self, payload: &[u8], contexts: &mut Contexts) -> Option<Vec<u8>> {
         match self.takeover.as_mut().and_then(|takeover| takeover.sent.as_mut()) {
             None => compress_alone(payload, self.window_bits, contexts),
-            Some(_) if payload.len() < COMPRESSED_BYTES_MIN => None,
+            Some(_) if payload.len() < AFTER_OTHERS_BYTES_MIN => None,
             // What has become context must be sent, even if it turned out longer.
             Some(sent) => {
                 let mut compressed = Vec::new();
@@ -99,7 +104,7 @@ impl Compression {
 }
 
 fn compress_alone(payload: &[u8], window_bits: u8, contexts: &mut Contexts) -> Option<Vec<u8>> {
-    if payload.len() < COMPRESSED_BYTES_MIN {
+    if payload.len() < ALONE_BYTES_MIN {
         return None;
     }
     let mut compressed = Vec::new();

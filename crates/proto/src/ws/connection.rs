@@ -53,7 +53,7 @@ pub enum Received<'a> {
     Ping(&'a [u8]),
     /// A Pong, asked for or not.
     Pong(&'a [u8]),
-    /// The peer's last frame; answer it with [`Connection::answer_close`], unless our own Close has gone out.
+    /// The peer's last frame. Answer it with [`Connection::answer_close`], which does nothing if our Close went first.
     Close(Option<CloseFrame<'a>>),
 }
 
@@ -66,7 +66,7 @@ pub enum Sent {
     /// Nothing was appended: a Close was sent, received or is due, and after it no data may follow.
     NotOpen,
     /// Nothing was appended: the payload of a control frame holds at most
-    /// [`CONTROL_BYTES_MAX`](frame::CONTROL_BYTES_MAX) bytes.
+    /// [`CONTROL_BYTES_MAX`] bytes.
     TooLong,
 }
 
@@ -353,7 +353,7 @@ impl Connection {
             (Role::Server, Some(_)) | (Role::Client, None) => {}
         }
         if header.rsv1 {
-            // RFC 7692 section 6.1: "an endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and
+            // RFC 7692 section 6: "An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and
             // non-first fragments of a data message."
             if self.compression.is_none() {
                 return Err(PeerMisbehaved::CompressionNotAgreed);
@@ -441,7 +441,7 @@ impl Connection {
             return Ok(None);
         }
         let (opcode, compressed) = (message.kind.into(), message.compressed);
-        unfinished.finish_message()?;
+        unfinished.finish_message();
         Ok(Some(Complete {
             opcode,
             compressed,
@@ -490,7 +490,7 @@ impl Connection {
     }
 
     /// Appends a Ping. The peer answers it by a Pong with the same payload of at most
-    /// [`CONTROL_BYTES_MAX`](frame::CONTROL_BYTES_MAX) bytes, or by the Pong for a later Ping.
+    /// [`CONTROL_BYTES_MAX`] bytes, or by the Pong for a later Ping.
     pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Sent {
         self.control(Opcode::Ping, payload, out)
     }

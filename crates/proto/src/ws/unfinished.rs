@@ -76,13 +76,12 @@ impl Unfinished {
         self.finished = std::mem::take(&mut self.control);
     }
 
-    /// The message is complete.
-    pub(super) fn finish_message(&mut self) -> Result<(), PeerMisbehaved> {
-        if let Some(message) = self.message.take() {
-            message.utf8.finish().map_err(text_not_utf8)?;
-            self.finished = message.payload;
-        }
-        Ok(())
+    /// The message is complete. Whether a text ends with a whole character shows when it is read as one.
+    pub(super) fn finish_message(&mut self) {
+        self.finished = self
+            .message
+            .take()
+            .map_or_else(Vec::new, |message| message.payload);
     }
 }
 

@@ -46,9 +46,17 @@ fn group_1_framing() {
     for (number, length) in [0, 125, 126, 127, 128, 65_535, 65_536].into_iter().enumerate() {
         let number = number + 1;
         let text = frame(TEXT, "*".repeat(length));
-        check(&format!("1.1.{number}"), &[text.clone()], &[text]);
+        check(
+            &format!("1.1.{number}"),
+            std::slice::from_ref(&text),
+            std::slice::from_ref(&text),
+        );
         let binary = frame(BINARY, vec![0xfe; length]);
-        check(&format!("1.2.{number}"), &[binary.clone()], &[binary]);
+        check(
+            &format!("1.2.{number}"),
+            std::slice::from_ref(&binary),
+            std::slice::from_ref(&binary),
+        );
     }
 }
 
@@ -200,13 +208,17 @@ fn group_5_fragmentation() {
 
 /// The parts as the frames of one text message.
 fn fragments<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Vec<Frame> {
-    let mut frames: Vec<Frame> = parts
-        .into_iter()
-        .map(|part| frame(CONTINUATION, part).not_fin())
-        .collect();
-    frames.first_mut().unwrap().opcode = TEXT;
-    frames.last_mut().unwrap().fin = true;
-    frames
+    let parts: Vec<&[u8]> = parts.into_iter().collect();
+    let fragment = |(at, part): (usize, &&[u8])| {
+        let opcode = if at == 0 { TEXT } else { CONTINUATION };
+        let fragment = frame(opcode, part);
+        if at + 1 == parts.len() {
+            fragment
+        } else {
+            fragment.not_fin()
+        }
+    };
+    parts.iter().enumerate().map(fragment).collect()
 }
 
 #[test]
@@ -244,10 +256,10 @@ fn group_6_1_to_6_3_texts_in_fragments() {
 /// The server answers 1007 once `bytes` have arrived, and says nothing before their last one.
 fn fails_fast(case: &str, bytes: &[u8]) {
     let mut echo = Echo::new(server());
-    let (last, before) = bytes.split_last().unwrap();
+    let (before, last) = bytes.split_at(bytes.len() - 1);
     echo.receive(before);
     assert_eq!(echo.sent, b"", "case {case}");
-    echo.receive(&[*last]);
+    echo.receive(last);
     assert_eq!(echo.sent, fails(1007).unmasked(), "case {case}");
 }
 
@@ -257,8 +269,10 @@ fn group_6_4_invalid_text_fails_at_its_first_bad_byte() {
     // F4 90 begins what would be U+110000, so 90 is the first bad byte; 80 80 do not matter any more.
     let bad = b"\xf4\x90\x80\x80";
     let parts = |parts: &[&[u8]]| {
-        let mut frames = fragments(parts.iter().copied());
-        frames.last_mut().unwrap().fin = false;
+        let frames: Vec<Frame> = fragments(parts.iter().copied())
+            .into_iter()
+            .map(Frame::not_fin)
+            .collect();
         masked(&frames)
     };
     fails_fast("6.4.1", &parts(&[valid, &bad[..2]]));
@@ -270,7 +284,7 @@ fn group_6_4_invalid_text_fails_at_its_first_bad_byte() {
 /// `text` in one frame and in fragments of one octet is echoed if it is `valid`, and else answered by 1007.
 fn check_utf8(case: &str, text: &[u8], valid: bool) {
     let expected = if valid { frame(TEXT, text) } else { fails(1007) };
-    check(case, &[frame(TEXT, text)], &[expected.clone()]);
+    check(case, &[frame(TEXT, text)], std::slice::from_ref(&expected));
     check(case, &fragments(text.chunks(1)), &[expected]);
 }
 

@@ -143,3 +143,27 @@ fn after_our_close_data_takes_no_memory() {
         assert!(connection.unfinished_bytes() <= OVERHEAD_BYTES);
     }
 }
+
+#[test]
+fn a_ping_between_fragments_leaves_nothing_behind() {
+    let mut connection = server();
+    feed(
+        &mut connection,
+        [frame(BINARY, [1; 1000]).not_fin().masked().as_slice()],
+    );
+    let held = connection.unfinished_bytes();
+    assert_eq!(
+        feed(&mut connection, frame(PING, [2; 125]).masked().chunks(10)).len(),
+        1
+    );
+    assert_eq!(connection.unfinished_bytes(), held);
+}
+
+#[test]
+fn a_message_that_a_close_cuts_short_is_dropped() {
+    let mut connection = server();
+    let bytes = masked(&[frame(BINARY, [1; 10_000]).not_fin(), close(1000, "")]);
+    assert_eq!(feed(&mut connection, bytes.chunks(100)).len(), 1);
+    assert_eq!(connection.unfinished_bytes(), 0);
+    assert!(!connection.message_is_unfinished());
+}

@@ -148,7 +148,12 @@ fn fragments_that_add_up_to_more_than_the_limit_are_1009() {
     let limit = Limits::default().message_bytes_max;
     let first = frame(BINARY, vec![7; limit]).not_fin();
     let more = frame(CONTINUATION, "x").masked();
-    check_after(&[first.clone()], &more[..more.len() - 1], MessageTooLong, 1009);
+    check_after(
+        std::slice::from_ref(&first),
+        &more[..more.len() - 1],
+        MessageTooLong,
+        1009,
+    );
     let whole = masked(&[first, frame(CONTINUATION, "")]);
     assert_eq!(server_receives(&whole), [Event::Binary(vec![7; limit])]);
 }

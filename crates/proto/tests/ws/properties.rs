@@ -134,7 +134,7 @@ fn fragments(kind: MessageKind, payload: &[u8], lengths: &[usize]) -> (Vec<Frame
 
 fn event(kind: MessageKind, payload: &[u8]) -> Event {
     match kind {
-        MessageKind::Text => text(std::str::from_utf8(payload).unwrap()),
+        MessageKind::Text => text(std::str::from_utf8(payload).expect("generated as a text")),
         MessageKind::Binary => Event::Binary(payload.to_vec()),
     }
 }

@@ -202,5 +202,5 @@ impl Echo {
 }
 
 pub(crate) fn code(code: u16) -> CloseCode {
-    CloseCode::new(code).unwrap()
+    CloseCode::new(code).expect("a test names a code that may be sent")
 }
