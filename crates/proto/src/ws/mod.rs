@@ -60,6 +60,7 @@ pub mod deflate;
 pub mod error;
 pub mod extension;
 pub mod frame;
+pub mod handshake;
 pub mod mask;
 mod unfinished;
 pub mod utf8;
