@@ -1,1 +1,5 @@
-//! The Switchboard server.
+//! The Switchboard server: the `switchboard` command and what it runs.
+//!
+//! [`config`] says what an operator may change, [`cli`] what a person may type.
+
+pub mod config;
