@@ -51,7 +51,7 @@ class Server {
     const deadline = Date.now() + START_MS_MAX;
     while (!(await accepts(port))) {
       const ended = await Promise.race([server.#exited, sleep(50, 'still running')]);
-      assert.equal(ended, 'still running', `the server ended at its start:\n${server.output}`);
+      assert.equal(ended, 'still running', `the server ended with ${ended} at its start:\n${server.output}`);
       if (Date.now() > deadline) {
         server.kill();
         assert.fail(`nothing listens after ${START_MS_MAX} ms:\n${server.output}`);
