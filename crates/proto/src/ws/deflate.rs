@@ -13,17 +13,18 @@
 //!     Compressor, Decompressor: the history of one connection that keeps its context (≤ 32 KiB each)
 //! ```
 //!
-//! **Machines are shared, only history is owned.** Without context takeover a message needs a machine for as long
-//! as it is being transformed, so [`Contexts::compress`] and [`Contexts::decompress`] are all there is. With
-//! takeover a connection keeps the last bytes it sent or received, at most its window, and lends them to the shared
-//! machine before each message. Measured on JSON messages of 150 bytes at level 6 (zlib-rs 0.6.8, one core): a compressor
-//! of its own takes 6 µs a message and 371 KiB a connection; a lent history of 32 KiB takes 50 µs, one of 4 KiB
-//! (window of 12 bits) 12 µs and compresses to 23 % where the full window gives 20 % and no takeover 85 %.
-//! Lending 32 KiB to the decompressor adds 0.5 µs. So who lets a server keep context should cap its window at 12 bits.
+//! **Machines are shared, only history is owned.** Without context takeover a message needs a machine for as
+//! long as it is being transformed, so [`Contexts::compress`] and [`Contexts::decompress`] are all there is.
+//! With takeover a connection keeps the last bytes it sent or received, at most its window, and lends them to
+//! the shared machine before each message. Measured on JSON messages of 150 bytes at level 6 (zlib-rs 0.6.8,
+//! one core): a compressor of its own takes 6 µs a message and 371 KiB a connection; a lent history of 32 KiB
+//! takes 50 µs, one of 4 KiB (window of 12 bits) 12 µs. They compress to 0.20, 0.21 and 0.23 of the size, no
+//! takeover to 0.85. Lending 32 KiB to the decompressor adds 0.5 µs. So who lets a server keep context should
+//! cap its window at 12 bits.
 //!
-//! Window of 8 bits: zlib's raw format refuses to compress with it. A 9-bit window is used in its place, which is sound
-//! because zlib never refers back further than its window less 262 bytes, here 250, within the 256 of an 8-bit window
-//! (`no_window_size_is_ever_exceeded` holds every level to it).
+//! Window of 8 bits: zlib's raw format refuses to compress with it. A 9-bit window is used in its place,
+//! which is sound because zlib never refers back further than its window less 262 bytes, here 250, within the
+//! 256 of an 8-bit window (`no_window_size_is_ever_exceeded` holds every level to it).
 //!
 //! [RFC 7692, section 7.2]: https://www.rfc-editor.org/rfc/rfc7692#section-7.2
 
@@ -45,17 +46,18 @@ const RATIO_FREE_BYTES: usize = 16 * 1024;
 const STEP_BYTES_MIN: usize = 512;
 const STEP_BYTES_MAX: usize = 16 * 1024;
 
-/// Blocks with BFINAL set, per message. Each costs a reset and up to two copies of the window, and takes as little as
-/// two bytes of input: unbounded, 64 KiB of them would copy 2 GiB. Who flushes by final blocks sends one per flush.
+/// Blocks with BFINAL set, per message. Each costs a reset and up to two copies of the window, and takes as
+/// little as two bytes of input: unbounded, 64 KiB of them would copy 2 GiB. Who flushes by final blocks
+/// sends one per flush.
 const FINAL_BLOCKS_MAX: usize = 64;
 
-/// What [RFC 7692, section 7.2.1](https://www.rfc-editor.org/rfc/rfc7692#section-7.2.1) has the sender remove:
-/// the body of the empty stored block that a sync flush ends with.
+/// What [RFC 7692, section 7.2.1](https://www.rfc-editor.org/rfc/rfc7692#section-7.2.1) has the sender
+/// remove: the body of the empty stored block that a sync flush ends with.
 const SYNC_TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// What is put behind a received payload: the removed tail, then an empty final block of our own. The decompressor
-/// reports its end only at a block boundary and the tail yields no output, so a payload that stops inside a block is
-/// noticed.
+/// What is put behind a received payload: the removed tail, then an empty final block of our own. The
+/// decompressor reports its end only at a block boundary and the tail yields no output, so a payload that
+/// stops inside a block is noticed.
 const PAYLOAD_TAIL: [u8; 6] = [0x00, 0x00, 0xff, 0xff, 0x03, 0x00];
 
 /// The parameters of permessage-deflate that both ends agreed on
@@ -98,8 +100,9 @@ pub enum InflateError {
 
 /// The compressors and the decompressor that the connections of one shard share.
 ///
-/// Each is made when first needed and then kept: 245 KiB for the compressor of the smallest window, 371 KiB for that of
-/// the largest, 46 KiB for the decompressor (measured, zlib-rs 0.6.8). Not `Send`: it lives where it was made.
+/// Each is made when first needed and then kept: 245 KiB for the compressor of the smallest window, 371 KiB
+/// for that of the largest, 46 KiB for the decompressor (measured, zlib-rs 0.6.8). Not `Send`: it lives where
+/// it was made.
 pub struct Contexts {
     level: u8,
     compressors: [Option<Deflate>; MACHINES],
@@ -116,15 +119,16 @@ impl Contexts {
         }
     }
 
-    /// Appends `payload`, compressed by itself, to `out`. The result may be longer than the payload; who wants can
-    /// then throw it away and send the message uncompressed.
+    /// Appends `payload`, compressed by itself, to `out`. The result may be longer than the payload; who
+    /// wants can then throw it away and send the message uncompressed.
     ///
     /// `window_bits` outside 8 to 15 counts as the nearest of these.
     pub fn compress(&mut self, window_bits: u8, payload: &[u8], out: &mut Vec<u8>) {
         self.compress_after(&[], window_bits, payload, out);
     }
 
-    /// Appends to `out` the message that `payload` was compressed from, by itself. Every window size is understood.
+    /// Appends to `out` the message that `payload` was compressed from, by itself. Every window size is
+    /// understood.
     ///
     /// # Errors
     /// See [`InflateError`]; `out` is then as it was.
@@ -138,7 +142,8 @@ impl Contexts {
     }
 
     fn compress_after(&mut self, history: &[u8], window_bits: u8, payload: &[u8], out: &mut Vec<u8>) {
-        // "an endpoint sends an empty message by [a single octet of] 0x00" (RFC 7692, 7.2.3.6)
+        // An empty message is the single octet 0x00: the header of an empty stored block (RFC 7692, 7.2.3.6).
+        // A machine with nothing to flush would give no octet at all.
         if payload.is_empty() {
             out.push(0x00);
             return;
@@ -193,8 +198,8 @@ impl Contexts {
 
 /// The sending side of one connection that keeps its context from message to message.
 ///
-/// Holds the bytes of its last messages, at most its window and in no more memory than that; nothing before the
-/// first message.
+/// Holds the bytes of its last messages, at most its window and in no more memory than that; nothing before
+/// the first message.
 pub struct Compressor {
     window_bits: u8,
     history: History,
@@ -221,8 +226,8 @@ impl Compressor {
 
 /// The receiving side of one connection whose peer keeps its context from message to message.
 ///
-/// Holds the bytes of the last messages, at most its window and in no more memory than that; nothing before the
-/// first message.
+/// Holds the bytes of the last messages, at most its window and in no more memory than that; nothing before
+/// the first message.
 pub struct Decompressor {
     history: History,
 }
@@ -235,11 +240,12 @@ impl Decompressor {
         }
     }
 
-    /// Appends to `out` the message that `payload` was compressed from, with reference to the messages before it.
+    /// Appends to `out` the message that `payload` was compressed from, with reference to the messages before
+    /// it.
     ///
     /// # Errors
-    /// See [`InflateError`]; `out` is then as it was, and the connection cannot go on: what follows may refer to
-    /// the message that was refused.
+    /// See [`InflateError`]; `out` is then as it was, and the connection cannot go on: what follows may refer
+    /// to the message that was refused.
     pub fn decompress(
         &mut self,
         contexts: &mut Contexts,
@@ -329,16 +335,18 @@ struct Inflation<'a> {
 
 impl Inflation<'_> {
     fn run(&mut self, payload: &[u8]) -> Result<(), InflateError> {
-        // No octet at all is not a block, but it is what some encoders send for a second empty message in a row,
-        // when they have nothing to flush. It can mean nothing else.
+        // No octet at all is not a block, but it is what some encoders send for a second empty message in a
+        // row, when they have nothing to flush. It can mean nothing else.
         if payload.is_empty() {
             return Ok(());
         }
         self.restart()?;
-        // "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message." (RFC 7692, 7.2.2)
+        // "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message." (RFC 7692,
+        // 7.2.2)
         let ended = self.feed(payload)?;
         let produced = self.out.len();
-        // A payload that ends in a final block without the octet that should follow (RFC 7692, 7.2.3.4) is complete.
+        // A payload that ends in a final block without the octet that should follow (RFC 7692, 7.2.3.4) is
+        // complete.
         if ended || self.feed(&PAYLOAD_TAIL)? && self.out.len() == produced {
             Ok(())
         } else {
@@ -764,7 +772,8 @@ mod tests {
             }
         }
 
-        /// Also the proof that a 9-bit window serves for one of 8 bits: none refers back further than 250 bytes.
+        /// Also the proof that a 9-bit window serves for one of 8 bits: none refers back further than 250
+        /// bytes.
         #[test]
         fn no_window_size_is_ever_exceeded(messages in messages(), level in 0u8..=9) {
             let mut contexts = Contexts::new(level);
@@ -783,7 +792,9 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_never_panic_nor_pass_the_limit(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn random_bytes_never_panic_nor_pass_the_limit(
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
             let limits = InflateLimits { bytes_max: 1000, ratio_max: 100 };
             if let Ok(message) = inflate_within(&payload, limits) {
                 prop_assert!(message.len() <= 1000);
@@ -791,7 +802,11 @@ mod tests {
         }
 
         #[test]
-        fn damaged_payloads_never_panic(messages in messages(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        fn damaged_payloads_never_panic(
+            messages in messages(),
+            at in any::<prop::sample::Index>(),
+            bit in 0u8..8,
+        ) {
             let mut payload = deflate(6, 15, &messages[0]);
             let at = at.index(payload.len());
             payload[at] ^= 1 << bit;

@@ -1,15 +1,17 @@
-//! `Sec-WebSocket-Extensions` ([RFC 6455, section 9]) and the negotiation of permessage-deflate ([RFC 7692, section 7.1]).
+//! `Sec-WebSocket-Extensions` ([RFC 6455, section 9]) and the negotiation of permessage-deflate ([RFC 7692,
+//! section 7.1]).
 //!
-//! Bytes of header values in, [`Agreed`] parameters and header values out; nothing here knows whether the handshake
-//! around it is an HTTP/1.1 upgrade or an extended CONNECT.
+//! Bytes of header values in, [`Agreed`] parameters and header values out; nothing here knows whether the
+//! handshake around it is an HTTP/1.1 upgrade or an extended CONNECT.
 //!
 //! ```text
 //!  client: DeflatePolicy::offer ──► server: DeflatePolicy::negotiate ──► client: DeflatePolicy::check
 //!                                     └► Agreed                             └► Agreed
 //! ```
 //!
-//! An offer that cannot be accepted, for whatever reason, is declined and the next one is looked at; it never fails the
-//! handshake. A response that cannot be accepted fails the connection: the server already compresses by it.
+//! An offer that cannot be accepted, for whatever reason, is declined and the next one is looked at; it never
+//! fails the handshake. A response that cannot be accepted fails the connection: the server already
+//! compresses by it.
 //!
 //! [RFC 6455, section 9]: https://www.rfc-editor.org/rfc/rfc6455#section-9
 //! [RFC 7692, section 7.1]: https://www.rfc-editor.org/rfc/rfc7692#section-7.1
@@ -26,18 +28,21 @@ const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
 /// What one end wants of permessage-deflate. The same settings serve a server and a client.
 ///
-/// Context takeover is off by default: it costs each connection up to 32 KiB in each direction, lets the compressed size of
-/// one message tell of the one before, and keeps a message from being compressed once for many.
+/// Context takeover is off by default: it costs each connection up to 32 KiB in each direction, lets the
+/// compressed size of one message tell of the one before, and keeps a message from being compressed once for
+/// many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeflatePolicy {
     /// The server may refer to its earlier messages. Default false.
     pub server_takeover: bool,
     /// The client may refer to its earlier messages. Default false.
     pub client_takeover: bool,
-    /// The server's largest window as a power of two, 8 to 15 (anything else counts as the nearest). Default 15.
+    /// The server's largest window as a power of two, 8 to 15 (anything else counts as the nearest). Default
+    /// 15.
     pub server_max_window_bits: u8,
-    /// The client's largest window, as a power of two, 8 to 15 (anything else counts as the nearest). Default 15.
-    /// A server cannot impose it on a client that does not offer the parameter; it denies such a client takeover.
+    /// The client's largest window, as a power of two, 8 to 15 (anything else counts as the nearest). Default
+    /// 15. A server cannot impose it on a client that does not offer the parameter; it denies such a client
+    /// takeover.
     pub client_max_window_bits: u8,
 }
 
@@ -94,16 +99,17 @@ pub enum ExtensionError {
 }
 
 impl DeflatePolicy {
-    /// Server: the first acceptable of a client's offers, as the agreed parameters and the value of the response's
-    /// `Sec-WebSocket-Extensions`. `offers` are the values of all headers of that name, in their order.
+    /// Server: the first acceptable of a client's offers, as the agreed parameters and the value of the
+    /// response's `Sec-WebSocket-Extensions`. `offers` are the values of all headers of that name, in their
+    /// order.
     ///
     /// None if there is none: the connection then goes on without compression.
     pub fn negotiate(&self, offers: impl IntoIterator<Item: AsRef<[u8]>>) -> Option<(Agreed, String)> {
         for header in offers {
             for element in elements(header.as_ref()) {
-                // "A server MUST decline an extension negotiation offer for this extension if [it] contains an extension
-                // parameter not defined for use in an offer [...] with an invalid value [...] multiple extension parameters
-                // with the same name" (RFC 7692, 7)
+                // "A server MUST decline an extension negotiation offer for this extension if [it] contains
+                // an extension parameter not defined for use in an offer [...] with an invalid value [...]
+                // multiple extension parameters with the same name" (RFC 7692, 7)
                 let Ok(Some(offer)) = Parameters::parse(element) else {
                     continue;
                 };
@@ -140,12 +146,13 @@ impl DeflatePolicy {
         let response = Parameters {
             server_no_context_takeover: agreed.server_no_context_takeover,
             client_no_context_takeover: agreed.client_no_context_takeover,
-            // "A server MAY include the "server_max_window_bits" extension parameter in an extension negotiation response
-            // even if the extension negotiation offer [...] didn't" (RFC 7692, 7.1.2.1)
+            // "A server MAY include the "server_max_window_bits" extension parameter in an extension
+            // negotiation response even if the extension negotiation offer [...] didn't" (RFC 7692, 7.1.2.1)
             server_max_window_bits: (offer.server_max_window_bits.is_some() || server_bits < WINDOW_BITS_MAX)
                 .then_some(Some(server_bits)),
-            // "If a received extension negotiation offer doesn't have the "client_max_window_bits" extension parameter, the
-            // corresponding extension negotiation response to the offer MUST NOT include" it (RFC 7692, 7.1.2.2)
+            // "If a received extension negotiation offer doesn't have the "client_max_window_bits" extension
+            // parameter, the corresponding extension negotiation response to the offer MUST NOT include" it
+            // (RFC 7692, 7.1.2.2)
             client_max_window_bits: match offer.client_max_window_bits {
                 Some(Some(_)) => Some(Some(client_bits)),
                 Some(None) if client_bits < WINDOW_BITS_MAX => Some(Some(client_bits)),
@@ -168,8 +175,8 @@ impl DeflatePolicy {
         offer.header_value()
     }
 
-    /// Client: checks a server's response to [`offer`](DeflatePolicy::offer). `responses` are the values of all
-    /// `Sec-WebSocket-Extensions` headers. None if the server accepted no extension.
+    /// Client: checks a server's response to [`offer`](DeflatePolicy::offer). `responses` are the values of
+    /// all `Sec-WebSocket-Extensions` headers. None if the server accepted no extension.
     ///
     /// # Errors
     /// See [`ExtensionError`]; the connection must then be failed.
@@ -193,15 +200,16 @@ impl DeflatePolicy {
 
     fn check_parameters(&self, response: &Parameters) -> Result<Agreed, ExtensionError> {
         let policy = self.clamped();
-        // "A server accepts an extension negotiation offer that includes the "server_no_context_takeover" extension parameter
-        // by including [it] in the corresponding extension negotiation response" (RFC 7692, 7.1.1.1)
+        // "A server accepts an extension negotiation offer that includes the "server_no_context_takeover"
+        // extension parameter by including [it] in the corresponding extension negotiation response" (RFC
+        // 7692, 7.1.1.1)
         if !policy.server_takeover && !response.server_no_context_takeover {
             return Err(ExtensionError::Ignored {
                 name: SERVER_NO_CONTEXT_TAKEOVER,
             });
         }
-        // "A server accepts an extension negotiation offer with this parameter by including [it] with the same or smaller
-        // value as the offer." (RFC 7692, 7.1.2.1)
+        // "A server accepts an extension negotiation offer with this parameter by including [it] with the
+        // same or smaller value as the offer." (RFC 7692, 7.1.2.1)
         let server_max_window_bits = match response.server_max_window_bits {
             Some(Some(bits)) if bits <= policy.server_max_window_bits => bits,
             None if policy.server_max_window_bits == WINDOW_BITS_MAX => WINDOW_BITS_MAX,
@@ -266,8 +274,8 @@ fn not_offered(element: &[u8]) -> ExtensionError {
     }
 }
 
-/// The parameters of one permessage-deflate element, as they stand in a header. The outer `Option` of the window sizes is
-/// whether the parameter is there, the inner whether it has a value.
+/// The parameters of one permessage-deflate element, as they stand in a header. The outer `Option` of the
+/// window sizes is whether the parameter is there, the inner whether it has a value.
 #[derive(Default)]
 struct Parameters {
     server_no_context_takeover: bool,
@@ -368,7 +376,8 @@ fn set_bits(
     }
 }
 
-/// Whether `bytes` is a token of HTTP ([RFC 9110, section 5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2)).
+/// Whether `bytes` is a token of HTTP ([RFC 9110, section
+/// 5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2)).
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(is_token_byte)
 }
@@ -377,8 +386,9 @@ fn is_token_byte(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 
-/// The elements of one header value: what stands between commas that are not inside a quoted string, without the space
-/// around. Empty ones are left out, as HTTP lists allow. A string whose quote never closes reaches to the end.
+/// The elements of one header value: what stands between commas that are not inside a quoted string, without
+/// the space around. Empty ones are left out, as HTTP lists allow. A string whose quote never closes reaches
+/// to the end.
 fn elements(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let is_separator = move |byte: &u8| {
@@ -451,8 +461,8 @@ impl<'a> Cursor<'a> {
 
     /// A quoted string without quotes and escapes.
     ///
-    /// "When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the 'token'
-    /// ABNF." (RFC 6455, 9.1)
+    /// "When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to
+    /// the 'token' ABNF." (RFC 6455, 9.1)
     fn quoted(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         let mut bytes = self.rest.strip_prefix(b"\"")?.iter();
@@ -880,10 +890,17 @@ mod tests {
         )
     }
 
+    /// Pieces of headers in any order.
+    const ALMOST: &str = "((permessage-deflate|x|)[ ;,=\"\\\\]{0,3}\
+                          ((server|client)_(max_window_bits|no_context_takeover)|[0-9]{1,3}|)){0,6}";
+
     proptest! {
         /// Also: both ends agree on the same thing.
         #[test]
-        fn every_answer_passes_the_check_of_the_client_that_offered(server in policies(), client in policies()) {
+        fn every_answer_passes_the_check_of_the_client_that_offered(
+            server in policies(),
+            client in policies(),
+        ) {
             let (agreed, response) = server.negotiate([client.offer()]).unwrap();
             prop_assert_eq!(client.check([response]), Ok(Some(agreed)));
         }
@@ -896,7 +913,7 @@ mod tests {
         }
 
         #[test]
-        fn almost_headers_never_panic(header in "((permessage-deflate|x|)[ ;,=\"\\\\]{0,3}((server|client)_(max_window_bits|no_context_takeover)|[0-9]{1,3}|)){0,6}") {
+        fn almost_headers_never_panic(header in ALMOST) {
             if let Some((agreed, response)) = TAKEOVER.negotiate([&header]) {
                 prop_assert_eq!(TAKEOVER.check([response]), Ok(Some(agreed)));
             }
