@@ -1,10 +1,10 @@
 //! RFC 6455 and RFC 7692, both roles, without I/O.
 //!
-//! What it is: the WebSocket protocol as values. Bytes that a socket delivered go into a [`Connection`], messages and
-//! control frames come out; what is to be sent is appended to a buffer of the caller's. It needs nothing else of this
-//! project and can be used by itself. What it is not: it reads no socket and no clock, so timeouts, heartbeats,
-//! the rate of control frames and the end of the transport are the caller's; it draws no random numbers, so a
-//! client brings a seed for its [`MaskKeys`].
+//! What it is: the WebSocket protocol as values. After the [`handshake`], bytes that a socket delivered go into a
+//! [`Connection`], messages and control frames come out; what is to be sent is appended to a buffer of the caller's.
+//! It needs nothing else of this project and can be used by itself. What it is not: it reads no socket and no clock,
+//! so timeouts, heartbeats, the rate of control frames and the end of the transport are the caller's; it draws no
+//! random numbers, so a client brings a seed for its [`MaskKeys`].
 //!
 //! ```text
 //!             ┌─────────────────────────────── Connection ──────────────────────────────┐
@@ -51,7 +51,8 @@
 //! # Ok::<(), switchboard_proto::ws::PeerMisbehaved>(())
 //! ```
 //!
-//! Reading order: [`frame`], [`mask`], [`close`], then [`connection`]; [`error`] lists every rule that a peer can break.
+//! Reading order: [`handshake`], which comes first on the wire and agrees on the [`extension`]; [`frame`], [`mask`],
+//! [`close`], then [`connection`]; [`error`] lists every rule that a peer can break on an established connection.
 
 pub mod close;
 mod compression;
