@@ -1,1 +1,7 @@
 //! Channel logs, subscriptions and fan-out lists, without I/O.
+
+pub mod broker;
+pub mod limits;
+pub mod log;
+pub mod logs;
+pub mod settings;
