@@ -1,6 +1,7 @@
 //! Channel logs, subscriptions and fan-out lists, without I/O.
 
 pub mod broker;
+pub mod home;
 pub mod limits;
 pub mod log;
 pub mod logs;

@@ -21,7 +21,7 @@ pub const FORGET_AFTER_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// Requests that one home has open at its broker, together with the subscribers who wait for a watch to begin.
 /// Beyond: `Overloaded`.
 pub const IN_FLIGHT_MAX: usize = 16_384;
-/// Channels that one [`Home::handle_timeout`](crate::limits) looks after; the rest follow next time.
+/// Channels that one [`Home::handle_timeout`](crate::home::Home::handle_timeout) looks after; the rest follow next time.
 pub const RETRIES_PER_TIMEOUT_MAX: usize = 1_024;
 
 // One page of history can hold what an answer may hold, and a default log can fill several answers.

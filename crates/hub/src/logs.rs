@@ -14,12 +14,12 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::position::Epoch;
 use switchboard_proto::time::Time;
 
 use crate::broker::{BrokerError, Completion, Op, Request, Ticket};
 use crate::limits::{CHANNELS_MAX_DEFAULT, FORGET_AFTER_DEFAULT};
-use crate::log::{Appended, Draft, Log};
+use crate::log::{Draft, Log};
 use crate::settings::{LogSettings, Namespaces};
 
 /// The bounds of one home's logs.

@@ -1,4 +1,5 @@
 use switchboard_proto::payload::Payload;
+use switchboard_proto::position::Position;
 
 use super::*;
 use crate::log::{Key, PageStart, ReadLimit};
