@@ -1,5 +1,6 @@
 //! Channel logs, subscriptions and fan-out lists, without I/O.
 
+pub mod audience;
 pub mod broker;
 pub mod home;
 pub mod limits;
