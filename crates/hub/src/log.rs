@@ -1,0 +1,410 @@
+//! One channel's log: its recent messages in order, and the idempotency keys of its publications.
+//!
+//! Appending orders, stores and de-duplicates in one step. Reading never passes over a message in silence: a [`Page`] says
+//! whether it continues where the reader was, what exactly is missing, or that positions start anew.
+//!
+//! ```text
+//!   offsets  1 … 4 │ 5   6   7   8          before = position of 4 (the last entry trimmed; its tag is kept)
+//!            gone  │ kept entries           head   = position of 8, or `before` where nothing is kept
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use switchboard_proto::entry::{Entry, User};
+use switchboard_proto::limits::{HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, KEY_BYTES_MAX};
+use switchboard_proto::payload::{Payload, PayloadKind};
+use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::time::Time;
+
+use crate::limits::{KEY_WINDOW, KEYS_MAX};
+use crate::settings::LogSettings;
+
+/// What one entry costs beside its payload and its user's name: itself, its reference counts and its place in the log.
+pub const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<Kept>() + 2 * size_of::<usize>();
+
+/// A message on its way into a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The user whose session publishes it; `None` for the server's own API.
+    pub from: Option<User>,
+    /// The content.
+    pub payload: Payload,
+    /// With a key, the message is in the log at most once within [`KEY_WINDOW`].
+    pub key: Option<Key>,
+}
+
+/// An idempotency key: 1 to [`KEY_BYTES_MAX`] bytes, compared as a whole within one channel.
+///
+/// It says nothing about who chose it. Where users must not be able to spend each other's keys, put the user into it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Checks `key`. Costs one allocation.
+    pub fn parse(key: &str) -> Result<Key, BadKey> {
+        match key.len() {
+            1..=KEY_BYTES_MAX => Ok(Key(key.into())),
+            _ => Err(BadKey),
+        }
+    }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text is not an idempotency key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("an idempotency key has 1 to {KEY_BYTES_MAX} bytes")]
+pub struct BadKey;
+
+/// What became of a [`Draft`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where the message is; where its key had been seen, where the first message with this key is or was.
+    pub position: Position,
+    /// The new entry; `None` where the key had been seen.
+    pub entry: Option<Arc<Entry>>,
+}
+
+/// How much one read gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimit {
+    /// Messages. 0 reads nothing, but says where the reader stands.
+    pub messages: usize,
+    /// Bytes of payload. A first message that is larger comes all the same, so that every page makes progress.
+    pub bytes: usize,
+}
+
+impl Default for ReadLimit {
+    fn default() -> ReadLimit {
+        ReadLimit {
+            messages: HISTORY_MESSAGES_DEFAULT,
+            bytes: HISTORY_BYTES_MAX,
+        }
+    }
+}
+
+/// A piece of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// How the page follows on the position it was asked for.
+    pub start: PageStart,
+    /// The place before the first entry: where the reader is once it knows `start`.
+    pub begin: Position,
+    /// Entries without hole between them, oldest first.
+    pub entries: Vec<Arc<Entry>>,
+    /// The place after the last entry, for the next read; `begin` where there is no entry.
+    pub position: Position,
+    /// The place after the last entry of the log, when it was read.
+    pub head: Position,
+    /// Whether the log goes on after this page.
+    pub more: bool,
+}
+
+/// How a [`Page`] follows on the position it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageStart {
+    /// Without hole. Also where no position was given.
+    Continues,
+    /// These entries existed and are gone: both inclusive.
+    Gap {
+        /// The first missing offset.
+        from: u64,
+        /// The last missing offset.
+        to: u64,
+    },
+    /// The position is not of this log: of another epoch, beyond the head, or of an entry that was lost and replaced.
+    Reset,
+}
+
+/// The log of one channel, in one epoch.
+#[derive(Debug)]
+pub struct Log {
+    epoch: Epoch,
+    /// The place before the oldest kept entry.
+    before: Place,
+    /// Dense: the offset of each is one more than that of the one before.
+    entries: VecDeque<Kept>,
+    bytes: usize,
+    keys: Option<Box<Keys>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    offset: u64,
+    tag: u32,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Time,
+    entry: Arc<Entry>,
+}
+
+impl Log {
+    /// An empty log. No two logs may have the same epoch.
+    pub fn new(epoch: Epoch) -> Log {
+        Log {
+            epoch,
+            before: Place { offset: 0, tag: 0 },
+            entries: VecDeque::new(),
+            bytes: 0,
+            keys: None,
+        }
+    }
+
+    /// Orders `draft`, stores it and remembers its key; or says where the message with this key is.
+    ///
+    /// `at_ms` is the wall clock for readers; `now` is what age is measured by. Costs O(1), with a key O(log of the keys).
+    pub fn append(&mut self, now: Time, at_ms: u64, draft: Draft, settings: &LogSettings) -> Appended {
+        self.forget_keys(now);
+        if let Some(key) = &draft.key
+            && let Some(first) = self.keys.as_ref().and_then(|keys| keys.find(key))
+        {
+            return Appended {
+                position: self.position(first),
+                entry: None,
+            };
+        }
+        let head = self.head();
+        let place = Place {
+            offset: head.offset + 1,
+            tag: tag(&draft, at_ms),
+        };
+        if let Some(key) = draft.key {
+            self.keys.get_or_insert_default().insert(now, key, place);
+        }
+        let entry = Arc::new(Entry {
+            position: self.position(place),
+            previous: head.offset,
+            at_ms,
+            from: draft.from,
+            payload: draft.payload,
+        });
+        self.bytes += entry_bytes(&entry);
+        self.entries.push_back(Kept {
+            at: now,
+            entry: entry.clone(),
+        });
+        self.trim(now, settings);
+        Appended {
+            position: entry.position,
+            entry: Some(entry),
+        }
+    }
+
+    /// What follows `since`, as far as `limit` goes; without `since`, the newest messages.
+    ///
+    /// A position is taken for one of this log only if the entry at its offset still carries its tag. Where that entry is
+    /// trimmed, the tag can be checked for the last trimmed one only; what lies before is missing from there on anyway.
+    pub fn read(
+        &mut self,
+        now: Time,
+        since: Option<Position>,
+        limit: ReadLimit,
+        settings: &LogSettings,
+    ) -> Page {
+        self.trim(now, settings);
+        let (start, first) = match since {
+            Some(since) => self.locate(since),
+            None => (PageStart::Continues, self.newest(limit)),
+        };
+        let begin = match first.checked_sub(1) {
+            Some(last_read) => self.entries[last_read].entry.position,
+            None => self.position(self.before),
+        };
+        let mut bytes = 0;
+        let entries: Vec<_> = self
+            .entries
+            .range(first..)
+            .take(limit.messages)
+            .enumerate()
+            .map_while(|(index, kept)| {
+                bytes += kept.entry.payload.len();
+                (index == 0 || bytes <= limit.bytes).then(|| kept.entry.clone())
+            })
+            .collect();
+        Page {
+            start,
+            begin,
+            position: entries.last().map_or(begin, |entry| entry.position),
+            head: self.head(),
+            more: first + entries.len() < self.entries.len(),
+            entries,
+        }
+    }
+
+    /// Forgets what the settings do not keep any longer. Costs what it forgets.
+    pub fn trim(&mut self, now: Time, settings: &LogSettings) {
+        while let Some(oldest) = self.entries.front()
+            && (self.entries.len() > settings.messages_max
+                || self.bytes > settings.bytes_max
+                || now.since(oldest.at) >= settings.age_max)
+        {
+            let Position { offset, tag, .. } = oldest.entry.position;
+            self.before = Place { offset, tag };
+            self.bytes -= entry_bytes(&oldest.entry);
+            self.entries.pop_front();
+        }
+        if self.entries.capacity() > 4 * self.entries.len().max(2) {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+        self.forget_keys(now);
+    }
+
+    /// The place after the last entry.
+    pub fn head(&self) -> Position {
+        match self.entries.back() {
+            Some(newest) => newest.entry.position,
+            None => self.position(self.before),
+        }
+    }
+
+    /// Entries kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it keeps no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes kept: payloads, names of users, and [`ENTRY_BYTES`] for each entry. Keys are not counted.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Idempotency keys remembered, at most [`KEYS_MAX`].
+    pub fn keys(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.order.len())
+    }
+
+    /// How a reader at `since` goes on, and the index of the first entry for it.
+    fn locate(&self, since: Position) -> (PageStart, usize) {
+        let reset = (PageStart::Reset, 0);
+        if since.epoch != self.epoch || (since.offset == 0 && since.tag != 0) {
+            return reset;
+        }
+        let Some(read) = since.offset.checked_sub(self.before.offset) else {
+            let gap = PageStart::Gap {
+                from: since.offset + 1,
+                to: self.before.offset,
+            };
+            return (gap, 0);
+        };
+        // Beyond what memory holds is beyond the head.
+        let read = usize::try_from(read).unwrap_or(usize::MAX);
+        let there = match read.checked_sub(1) {
+            None => Some(self.position(self.before)),
+            Some(last_read) => self.entries.get(last_read).map(|kept| kept.entry.position),
+        };
+        if there == Some(since) {
+            (PageStart::Continues, read)
+        } else {
+            reset
+        }
+    }
+
+    /// The index of the first of the newest entries that `limit` allows.
+    fn newest(&self, limit: ReadLimit) -> usize {
+        let mut bytes = 0;
+        let newest = self.entries.iter().rev().take(limit.messages).enumerate();
+        let fitting = newest.take_while(|(index, kept)| {
+            bytes += kept.entry.payload.len();
+            *index == 0 || bytes <= limit.bytes
+        });
+        self.entries.len() - fitting.count()
+    }
+
+    fn forget_keys(&mut self, now: Time) {
+        if let Some(keys) = &mut self.keys {
+            keys.forget(now);
+            if keys.order.is_empty() {
+                self.keys = None;
+            }
+        }
+    }
+
+    fn position(&self, place: Place) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset: place.offset,
+            tag: place.tag,
+        }
+    }
+}
+
+/// The idempotency keys of one log, oldest first. A tree, because peers choose the keys and no hash is needed.
+#[derive(Debug, Default)]
+struct Keys {
+    first: BTreeMap<Key, Place>,
+    order: VecDeque<(Time, Key)>,
+}
+
+impl Keys {
+    fn find(&self, key: &Key) -> Option<Place> {
+        self.first.get(key).copied()
+    }
+
+    fn insert(&mut self, now: Time, key: Key, place: Place) {
+        if self.order.len() == KEYS_MAX {
+            self.forget_oldest();
+        }
+        self.first.insert(key.clone(), place);
+        self.order.push_back((now, key));
+    }
+
+    fn forget(&mut self, now: Time) {
+        while let Some((at, _)) = self.order.front()
+            && now.since(*at) >= KEY_WINDOW
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.order.pop_front() {
+            self.first.remove(&key);
+        }
+    }
+}
+
+/// The fingerprint of an entry: CRC-32 (ISO 3309, as in gzip) over
+///
+/// | bytes | content                                                                        |
+/// |-------|--------------------------------------------------------------------------------|
+/// | 1     | kind of the payload: 0 JSON, 1 text, 2 bytes                                   |
+/// | 4     | length of the user's name, big-endian; `ff ff ff ff` where there is no user    |
+/// | n     | the user's name                                                                |
+/// | 8     | `at_ms`, big-endian                                                            |
+/// | m     | the payload                                                                    |
+///
+/// It depends on nothing else, so that every node and every broker finds the same for the same message.
+pub fn tag(draft: &Draft, at_ms: u64) -> u32 {
+    let kind = match draft.payload.kind() {
+        PayloadKind::Json => 0,
+        PayloadKind::Text => 1,
+        PayloadKind::Bytes => 2,
+    };
+    let name = draft.from.as_ref().map(|user| user.as_str().as_bytes());
+    let name_length = name.map_or(u32::MAX, |name| name.len() as u32);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&[kind]);
+    crc.update(&name_length.to_be_bytes());
+    crc.update(name.unwrap_or_default());
+    crc.update(&at_ms.to_be_bytes());
+    crc.update(draft.payload.as_bytes());
+    crc.finalize()
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    let name = entry.from.as_ref().map_or(0, |user| user.as_str().len());
+    entry.payload.len() + name + ENTRY_BYTES
+}
+
+#[cfg(test)]
+mod tests;
