@@ -94,6 +94,8 @@ export class Chat {
 
   #rowsFor(entry) {
     if (entry.kind !== 'message') {
+      // "Nothing was missed" would be a bold claim about a log that has just begun anew.
+      if (entry.kind === 'caught-up' && entry.count === 0 && entry.anew) return [];
       this.#last = null;
       return [divider(entry)];
     }

@@ -125,15 +125,24 @@ function row(record) {
     element('span', { class: 'arrow' }, element('span', { 'aria-hidden': 'true' }, ARROWS[record.direction]),
       element('span', { class: 'spoken' }, SPOKEN[record.direction])),
     element('span', { class: 'type' }, record.type),
-    element('span', { class: 'excerpt' }, record.text.slice(0, EXCERPT_CHARACTERS)),
+    element('span', { class: 'excerpt' }, excerpt(record)),
     element('span', { class: 'size' }, record.bytes === null ? '' : byteSize(record.bytes)));
   const attributes = { class: `frame ${record.direction}`, 'data-testid': 'frame', 'data-direction': record.direction, 'data-type': record.type };
   if (record.direction === 'line') return element('li', attributes, element('p', {}, ...summary.childNodes));
   const details = element('details', {}, summary);
   details.addEventListener('toggle', () => {
-    if (details.open && details.childElementCount === 1) details.append(element('pre', { tabindex: '0', 'aria-label': 'The frame' }, pretty(record.text)));
+    if (!details.open) return;
+    if (details.childElementCount === 1) details.append(element('pre', { tabindex: '0', 'aria-label': 'The frame' }, pretty(record.text)));
+    details.scrollIntoView({ block: 'nearest' });
   });
   return element('li', attributes, details);
+}
+
+/** The frame without what its row says already. */
+function excerpt({ type, text }) {
+  const named = `{"type":"${type}",`;
+  const rest = text.startsWith(named) ? text.slice(named.length, text.endsWith('}') ? -1 : undefined) : text;
+  return rest.slice(0, EXCERPT_CHARACTERS);
 }
 
 function pretty(text) {

@@ -18,6 +18,7 @@ const CLOSE_CODES = {
   1012: 'the server restarts',
   1013: 'the server asks to try again later',
   4000: 'given up by this page',
+  4008: 'this page read too slowly',
   4029: 'too much was sent',
   4401: 'not signed in, in time',
 };
@@ -65,17 +66,27 @@ export class LinePanel {
     const dialled = status.step !== 'closed' || status.retry !== null;
     this.#connect.setAttribute('aria-disabled', String(dialled));
     this.#disconnect.setAttribute('aria-disabled', String(!dialled || status.step === 'closing'));
+    this.#keepFocus();
     this.#drawWords();
     this.#drawCord();
     this.#drawRetry();
+  }
+
+  /** On a small screen only the button that applies is shown; the focus goes over to it. */
+  #keepFocus() {
+    const buttons = [this.#connect, this.#disconnect];
+    if (!buttons.includes(document.activeElement)) return;
+    if (document.activeElement.checkVisibility()) return;
+    buttons.find((button) => button.checkVisibility())?.focus();
   }
 
   #drawWords() {
     const { step, session, user, code } = this.#status;
     write(this.#words, headline(this.#status));
     const trip = this.#roundTripMs === null ? '' : `round trip ${milliseconds(this.#roundTripMs)}`;
-    const open = [user && `you are ${user}`, session && `session ${session}`, trip];
-    write(this.#detail, step === 'open' ? open.filter(Boolean).join(' · ') : '');
+    const details = [user && `you are ${user}`, session && `session ${session}`, trip];
+    this.#detail.hidden = step !== 'open';
+    details.forEach((words, at) => write(this.#detail.children[at], words || ''));
     write(this.#close, step === 'closing' || step === 'closed' ? closeWords(this.#status) : '');
     this.#close.hidden = code === null;
   }

@@ -23,7 +23,9 @@ const WELCOME_MS_MAX = 10_000;
 const CLOSING_MS_MAX = 5_000;
 const REPLY_MS_MAX = 10_000;
 const PING_EVERY_MS = 5_000;
-const SILENCE_MS_MAX = 12_000;
+/** Sooner, the first round trip would measure how busy a loading page is. */
+const FIRST_PING_MS = 600;
+const UNANSWERED_PINGS_MAX = 2;
 const REQUESTS_MAX = 256;
 
 const encoder = new TextEncoder();
@@ -56,7 +58,7 @@ export class Line extends Emitter {
   #attempt = 0;
   #adviceMs = null;
   #timers = { step: 0, stable: 0, ping: 0, retry: 0 };
-  #heardAt = 0;
+  #unansweredPings = 0;
 
   /**
    * What is true now. `step` is one of connecting, open, closing, closed; `ready` says that the
@@ -142,7 +144,7 @@ export class Line extends Emitter {
   }
 
   #opened() {
-    this.#heardAt = performance.now();
+    this.#unansweredPings = 0;
     this.#show({ step: 'open' });
     this.request({ type: 'connect' }).then(
       (welcome) => this.#welcomed(welcome),
@@ -157,22 +159,24 @@ export class Line extends Emitter {
     this.#timers.ping = setInterval(() => this.#ping(), PING_EVERY_MS);
     this.#show({ ready: true, session: String(welcome.session ?? ''), user: String(welcome.user ?? '') });
     this.emit('welcome', welcome);
-    this.#ping();
+    setTimeout(() => { if (this.status.ready) this.#ping(); }, FIRST_PING_MS);
   }
 
   #ping() {
-    // Replies, not timers, tell that the peer lives: a hidden tab's timers may be minutes late.
-    if (performance.now() - this.#heardAt > SILENCE_MS_MAX && this.#requests.size > 0) {
+    // Pings are counted, not seconds: after a sleep, or in a hidden tab, minutes pass between two of
+    // them although the peer is well.
+    if (this.#unansweredPings >= UNANSWERED_PINGS_MAX) {
       this.#hangUp(4000, 'no answer to a ping');
       return;
     }
+    this.#unansweredPings += 1;
     const sentAt = performance.now();
     const measure = () => this.emit('round-trip', performance.now() - sentAt);
     this.request({ type: 'ping' }).then(measure, () => {});
   }
 
   #received(data) {
-    this.#heardAt = performance.now();
+    this.#unansweredPings = 0;
     if (typeof data !== 'string') {
       this.emit('frame', { direction: 'in', at: Date.now(), bytes: data.byteLength, text: '(binary)', value: undefined });
       return;

@@ -11,6 +11,7 @@ const ENTRIES_MAX = 20;
 
 export class Outbox extends Emitter {
   #line;
+  #flowing = false;
   #busy = false;
   #wake = 0;
   #writer = Math.random().toString(36).slice(2, 10);
@@ -21,7 +22,15 @@ export class Outbox extends Emitter {
   constructor(line) {
     super();
     this.#line = line;
-    line.on('welcome', () => this.#next());
+  }
+
+  /**
+   * Whether to send now. Held back while the room is still being read, so that what the user wrote
+   * on a closed line comes after what was missed there, and is not counted among it.
+   */
+  flow(flowing) {
+    this.#flowing = flowing;
+    this.#next();
   }
 
   /** Returns false, and keeps nothing, when too much is waiting already. */
@@ -64,7 +73,7 @@ export class Outbox extends Emitter {
 
   async #next() {
     const entry = this.entries.find(({ state }) => state === 'waiting');
-    if (this.#busy || this.#wake || !entry || !this.#line.status.ready) return;
+    if (!this.#flowing || this.#busy || this.#wake || !entry || !this.#line.status.ready) return;
     this.#busy = true;
     entry.state = 'sending';
     this.emit('change');

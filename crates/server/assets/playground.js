@@ -28,6 +28,7 @@ const speakers = new Speakers(identity);
 const frames = new Frames();
 const rate = new Rate();
 const terminal = new Terminal();
+const message = find('#message');
 let room = null;
 let unread = 0;
 
@@ -51,7 +52,9 @@ function nameOf(channel) {
 
 function channelFault(channel) {
   if (channel === '') return 'A room needs a name.';
-  if (/\p{Cc}/u.test(channel)) return 'A room’s name cannot hold control characters.';
+  if (/[\s\p{C}]/u.test(channel)) return 'A room’s name has no blanks and no invisible characters.';
+  if (channel.split(':').includes('')) return 'Something must stand on both sides of each colon.';
+  if (channel.includes('*') || channel.startsWith('$')) return '“*” anywhere and “$” in front are reserved.';
   const bytes = new TextEncoder().encode(channel).length;
   return bytes > CHANNEL_BYTES_MAX ? `A room’s name may have ${CHANNEL_BYTES_MAX} bytes; this one has ${bytes}.` : '';
 }
@@ -67,6 +70,7 @@ function enter(channel) {
   room.on('phase', showPhase);
   room.enter();
   find('#room-title').textContent = channel;
+  message.placeholder = `Say something to ${channel}`;
   find('#room-name').value = nameOf(channel);
   rememberRoom(channel);
   linkSecondTab();
@@ -87,6 +91,7 @@ function showPhase(phase) {
   find('#room-phase').textContent = words[phase.name];
   find('#room-phase').dataset.phase = phase.name;
   chat.showPhase(phase);
+  outbox.flow(phase.name === 'joined' || phase.name === 'refused');
 }
 
 function rememberRoom(channel) {
@@ -126,9 +131,13 @@ function linkSecondTab() {
   link.href = `?room=${encodeURIComponent(nameOf(room.channel))}&name=${encodeURIComponent(anotherName(identity.name))}`;
 }
 
+/** The room that the address names, or the lobby; a name that cannot be one is said beside the field. */
 function channelInAddress() {
-  const channel = channelOf(new URL(location.href).searchParams.get('room') ?? '');
-  return channelFault(channel) === '' ? channel : DEFAULT_CHANNEL;
+  const name = new URL(location.href).searchParams.get('room') ?? '';
+  const channel = channelOf(name);
+  const fault = channelFault(channel);
+  find('#room-fault').textContent = name.trim() === '' ? '' : fault;
+  return fault === '' ? channel : DEFAULT_CHANNEL;
 }
 
 find('#room-form').addEventListener('submit', (event) => {
@@ -143,13 +152,12 @@ find('#room-form').addEventListener('submit', (event) => {
 });
 find('#room-name').addEventListener('focus', ({ target }) => target.select());
 addEventListener('popstate', () => {
-  if (channelInAddress() !== room.channel) enter(channelInAddress());
+  const channel = channelInAddress();
+  if (channel !== room.channel) enter(channel);
 });
 find('#second-tab').addEventListener('click', () => setTimeout(linkSecondTab));
 
 // ---- speaking
-
-const message = find('#message');
 
 function speak() {
   const text = message.value.trim();
@@ -162,8 +170,9 @@ function speak() {
 
 /** The field grows with what is written, up to the height that the style sheet allows. */
 function fitMessage() {
-  message.style.height = 'auto';
-  message.style.height = `${message.scrollHeight + 2}px`;
+  message.style.height = '';
+  // An empty field would be measured by its placeholder.
+  if (message.value !== '') message.style.height = `${message.scrollHeight + 2}px`;
 }
 
 find('#composer').addEventListener('submit', (event) => {

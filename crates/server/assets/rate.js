@@ -1,11 +1,11 @@
 // Messages per second in and out over the last minute, and what went over the line in total.
 
-import { byteSize, count } from './dom.js';
+import { byteSize } from './dom.js';
 
 const SECONDS = 60;
 const WIDTH = 240;
 const HEIGHT = 80;
-const CEILINGS = [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000];
+const CEILINGS = [5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 50_000];
 
 export class Rate {
   #chart = document.querySelector('#chart');
@@ -38,7 +38,7 @@ export class Rate {
     this.#advance();
     const shown = { in: this.#bins.in.slice(0, SECONDS), out: this.#bins.out.slice(0, SECONDS) };
     const peak = Math.max(...shown.in, ...shown.out);
-    const ceiling = CEILINGS.find((step) => step >= peak * 1.1) ?? peak;
+    const ceiling = CEILINGS.find((step) => step > peak) ?? peak;
     this.#ceiling.textContent = `${ceiling}/s`;
     for (const direction of ['in', 'out']) {
       const line = path(shown[direction], ceiling);
@@ -72,7 +72,7 @@ export class Rate {
     this.#cursor.classList.toggle('on', at !== null);
     if (at === null) {
       const busiest = (direction) => Math.max(...shown[direction]);
-      this.#words.textContent = `busiest second: ${busiest('in')} in, ${busiest('out')} out`;
+      this.#words.textContent = `last 60 s, busiest: ${busiest('in')} in, ${busiest('out')} out`;
       this.#chart.setAttribute('aria-label', `Messages per second over the last minute. Now ${shown.in[SECONDS - 1]} in, ${shown.out[SECONDS - 1]} out. Busiest second ${busiest('in')} in, ${busiest('out')} out.`);
       return;
     }
@@ -166,7 +166,7 @@ export class Load {
   #say() {
     const sorted = this.#answers.toSorted((one, other) => one - other);
     const middle = sorted[Math.floor(sorted.length / 2)];
-    const parts = [`${count(this.#answers.length, 'message')} acknowledged`];
+    const parts = [`${this.#answers.length} acknowledged`];
     if (middle !== undefined) parts.push(`median ${middle.toFixed(1)} ms`);
     if (this.#refused > 0) parts.push(`${this.#refused} refused`);
     this.#words.textContent = parts.join(', ');

@@ -5,7 +5,7 @@
 // the log's order and each once. Should too many be held, they are forgotten and read from the log.
 //
 // Events: `entry` with `{kind: 'message', message, origin}` where origin is earlier, missed or live,
-// or `{kind: 'caught-up', count}`, `{kind: 'gap', from, to}`, `{kind: 'reset'}`, `{kind: 'cut'}`;
+// or `{kind: 'caught-up', count, anew}`, `{kind: 'gap', from, to}`, `{kind: 'reset'}`, `{kind: 'cut'}`;
 // `phase` with `{name, refusal?}`, name one of away, joining, joined, refused.
 
 import { Emitter } from './emitter.js';
@@ -95,19 +95,20 @@ export class Room extends Emitter {
   async #readMissed(life, announce) {
     let count = 0;
     let pages = 0;
+    let anew = false;
     let page;
     do {
       this.#heldTooMany = false;
       page = await this.#ask({ type: 'history', channel: this.channel, since: this.#position, limit: PAGE_MESSAGES });
       if (life !== this.#life) return;
-      if (page.reset) this.#startAnew();
+      if (page.reset) { anew = true; this.#startAnew(); }
       if (page.gap) this.#tellGap(page.gap);
       for (const message of page.messages ?? []) count += this.#take(message, 'missed');
       this.#position = page.position ?? this.#position;
       pages += 1;
     } while (pages < PAGES_MAX && ((page.more && page.messages?.length > 0) || this.#heldTooMany));
     if (page.more) this.emit('entry', { kind: 'cut' });
-    if (announce) this.emit('entry', { kind: 'caught-up', count });
+    if (announce) this.emit('entry', { kind: 'caught-up', count, anew });
   }
 
   /** A live frame: taken at once, or held while history is being read. */
