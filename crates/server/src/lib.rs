@@ -2,4 +2,6 @@
 //!
 //! [`config`] says what an operator may change, [`cli`] what a person may type.
 
+pub mod cli;
 pub mod config;
+pub mod open_files;

@@ -287,6 +287,7 @@ impl Reading {
                 self.problem(place, Misdeed::Refused(refusal));
             }
         }
+        self.problems.sort_by_key(|problem| problem.place.order());
         match self.problems.is_empty() {
             true => Ok(Loaded { config, places }),
             false => Err(ConfigError {

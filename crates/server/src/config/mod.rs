@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: this file, [`table`], [`field`] (one value), [`load`] (all of them), [`check`] (values that
-//! contradict each other), [`problem`] (how it is said), [`print`].
+//! contradict each other), [`problem`] (how it is said), [`mod@print`].
 
 pub mod check;
 pub mod field;

@@ -30,14 +30,17 @@ pub struct FilePlace {
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// The text of the line, cut to [`EXCERPT_CHARACTERS_MAX`].
+    /// The text of the line, or what fits of it.
     excerpt: String,
-    /// How many characters of it are meant; at least 1.
+    /// How many characters stand in the excerpt before those that are meant.
+    before: usize,
+    /// How many characters are meant; at least 1.
     width: usize,
 }
 
-/// Longest excerpt of a line that is shown.
+/// Longest excerpt of a line that is shown, and how far into it what is meant may begin.
 const EXCERPT_CHARACTERS_MAX: usize = 160;
+const EXCERPT_BEFORE_MAX: usize = 80;
 
 impl FilePlace {
     /// The place of `span` (bytes) in `text`, the content of `file`.
@@ -48,18 +51,21 @@ impl FilePlace {
         let line_end = text[start..]
             .find('\n')
             .map_or(text.len(), |newline| start + newline);
-        let column = text[line_start..start].chars().count() + 1;
+        let before = text[line_start..start].chars().count();
+        let skipped = before.saturating_sub(EXCERPT_BEFORE_MAX);
         let width = text[start..end.min(line_end)].chars().count().max(1);
         let excerpt = text[line_start..line_end]
             .chars()
+            .skip(skipped)
             .take(EXCERPT_CHARACTERS_MAX)
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect::<String>();
         FilePlace {
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
-            column,
-            width: width.min(EXCERPT_CHARACTERS_MAX.saturating_sub(column - 1).max(1)),
+            column: before + 1,
+            before: before - skipped,
+            width: width.min(EXCERPT_CHARACTERS_MAX - EXCERPT_BEFORE_MAX),
             excerpt: excerpt.trim_end().to_owned(),
         }
     }
@@ -71,6 +77,18 @@ fn floor_to_character(text: &str, index: usize) -> usize {
         index -= 1;
     }
     index
+}
+
+impl Place {
+    /// Places in the order in which a person looks at them: the file from its beginning, then variables, then flags.
+    pub(super) fn order(&self) -> (u8, usize, usize) {
+        match self {
+            Place::File(place) => (0, place.line, place.column),
+            Place::Variable(_) => (1, 0, 0),
+            Place::Flag(_) => (2, 0, 0),
+            Place::Default => (3, 0, 0),
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -257,15 +275,15 @@ impl fmt::Display for Problem {
         }
         if let Place::File(FilePlace {
             line,
-            column,
             excerpt,
+            before,
             width,
             ..
         }) = &self.place
         {
             writeln!(f, "{pad} {FRAME}|{FRAME:#}")?;
             writeln!(f, "{FRAME}{line:>gutter$} |{FRAME:#} {excerpt}")?;
-            let before = " ".repeat(column - 1);
+            let before = " ".repeat(*before);
             let marks = "^".repeat(*width);
             writeln!(f, "{pad} {FRAME}|{FRAME:#} {before}{ERROR}{marks}{ERROR:#}")?;
         }
@@ -303,6 +321,14 @@ mod tests {
         check("", 0..0, "  --> a.toml:1:1\n   |\n 1 | \n   | ^\n");
         check("ü", 1..9, "  --> a.toml:1:1\n   |\n 1 | ü\n   | ^\n");
         check("a\n", 7..9, "  --> a.toml:2:1\n   |\n 2 | \n   | ^\n");
+        let long = "x".repeat(10_000);
+        let shown = format!(
+            "  --> a.toml:1:5001\n   |\n 1 | {}\n   | {}{}\n",
+            "x".repeat(160),
+            " ".repeat(80),
+            "^".repeat(80)
+        );
+        check(&long, 5_000..9_000, &shown);
         check("a\tb\r\nc", 2..6, "  --> a.toml:1:3\n   |\n 1 | a b\n   |   ^^\n");
     }
 }

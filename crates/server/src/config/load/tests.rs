@@ -285,7 +285,16 @@ fn every_problem_is_said_at_once() {
     let error = sources(file, &[("SWITCHBOARD_X__Y", "")], &[])
         .load()
         .unwrap_err();
-    assert_eq!(error.problems.len(), 4, "{error}");
+    let places: Vec<String> = error.problems.iter().map(|p| p.place.to_string()).collect();
+    assert_eq!(
+        places,
+        [
+            "switchboard.toml:2:17",
+            "switchboard.toml:3:10",
+            "switchboard.toml:4:2",
+            "environment variable SWITCHBOARD_X__Y"
+        ]
+    );
 }
 
 #[test]

@@ -1,0 +1,297 @@
+//! What the system says about itself. Linux says most of it; what another system does not say is `None`.
+
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::Config;
+use crate::open_files::OpenFiles;
+
+/// Everything that the checks look at.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// The limit of open files.
+    pub open_files: Option<OpenFiles>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u64>,
+    /// `net.ipv4.tcp_max_syn_backlog`.
+    pub tcp_max_syn_backlog: Option<u64>,
+    /// `net.ipv4.ip_local_port_range`, both ends included.
+    pub local_ports: Option<Ports>,
+    /// `net.ipv4.ip_local_reserved_ports`.
+    pub reserved_ports: Vec<Ports>,
+    /// Seconds since 1970, by the clock of the machine.
+    pub unix_seconds: Option<u64>,
+    /// Whether a time service has set the clock.
+    pub clock_synchronised: Option<bool>,
+    /// Bytes of memory that programs may still take, here or in the control group of this process.
+    pub memory_available: Option<u64>,
+    /// Cores that this process may use.
+    pub cores: Option<usize>,
+    /// What happens when somebody listens where the settings say.
+    pub listeners: Vec<Listener>,
+}
+
+/// A range of ports, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+/// An address where the server is to listen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The setting: `listen.public` or `listen.internal`.
+    pub setting: &'static str,
+    /// The flag that changes it.
+    pub flag: &'static str,
+    /// Its value.
+    pub address: SocketAddr,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What happened when we listened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It works.
+    Free,
+    /// Somebody else listens there.
+    Held(Option<Holder>),
+    /// This machine does not have the address.
+    NoSuchAddress,
+    /// The port is for privileged processes.
+    NotPermitted,
+    /// Something else.
+    Failed(String),
+}
+
+/// A process that listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    /// Its name, as the kernel keeps it: 15 bytes.
+    pub name: String,
+}
+
+/// No file of `/proc` or `/sys` that we read is longer than we need.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+impl Facts {
+    /// Asks this machine.
+    pub fn of_machine(config: &Config) -> Facts {
+        let sysctl = |name: &str| read(&format!("/proc/sys/net/{name}"));
+        let number = |name: &str| sysctl(name)?.trim().parse().ok();
+        let listener = |setting, flag, address| Listener {
+            setting,
+            flag,
+            address,
+            outcome: try_to_listen(address),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Facts {
+            open_files: Some(OpenFiles::of_process()),
+            somaxconn: number("core/somaxconn"),
+            tcp_max_syn_backlog: number("ipv4/tcp_max_syn_backlog"),
+            local_ports: sysctl("ipv4/ip_local_port_range").and_then(|text| two_ports(&text)),
+            reserved_ports: sysctl("ipv4/ip_local_reserved_ports")
+                .map(|text| port_list(&text))
+                .unwrap_or_default(),
+            unix_seconds: now.ok().map(|now| now.as_secs()),
+            clock_synchronised: clock_synchronised(),
+            memory_available: memory_available(),
+            cores: std::thread::available_parallelism().ok().map(usize::from),
+            listeners: vec![
+                listener("listen.public", "--listen", config.listen.public),
+                listener("listen.internal", "--internal-listen", config.listen.internal),
+            ],
+        }
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Two numbers with a tab between.
+fn two_ports(text: &str) -> Option<Ports> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some(Ports {
+        first: numbers.next()?.ok()?,
+        last: numbers.next()?.ok()?,
+    })
+}
+
+/// `8000-8001,9100`
+fn port_list(text: &str) -> Vec<Ports> {
+    let one = |item: &str| {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        Some(Ports {
+            first: first.parse().ok()?,
+            last: last.parse().ok()?,
+        })
+    };
+    text.trim().split(',').filter_map(one).collect()
+}
+
+/// systemd-timesyncd leaves a file when it has set the clock. Others leave nothing that can be read without asking them.
+fn clock_synchronised() -> Option<bool> {
+    let directory = Path::new("/run/systemd/timesync");
+    match directory.join("synchronized").exists() {
+        true => Some(true),
+        false => directory.exists().then_some(false),
+    }
+}
+
+fn memory_available() -> Option<u64> {
+    let machine = read("/proc/meminfo").and_then(|text| memory_of_machine(&text));
+    let group = read("/proc/self/cgroup").and_then(|text| {
+        let path = group_of_process(&text)?.trim_end_matches('/').to_owned();
+        let number = |file: &str| {
+            let text = read(&format!("/sys/fs/cgroup{path}/{file}"))?;
+            text.trim().parse::<u64>().ok()
+        };
+        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    });
+    match (machine, group) {
+        (Some(machine), Some(group)) => Some(machine.min(group)),
+        (machine, group) => machine.or(group),
+    }
+}
+
+/// `MemAvailable:   23811264 kB`
+fn memory_of_machine(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// `0::/system.slice/switchboard.service`: the line of the unified hierarchy.
+fn group_of_process(cgroup: &str) -> Option<&str> {
+    cgroup.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+fn try_to_listen(address: SocketAddr) -> Outcome {
+    match TcpListener::bind(address) {
+        Ok(_) => Outcome::Free,
+        Err(error) => match error.kind() {
+            io::ErrorKind::AddrInUse => Outcome::Held(holder(address.port())),
+            io::ErrorKind::AddrNotAvailable => Outcome::NoSuchAddress,
+            io::ErrorKind::PermissionDenied => Outcome::NotPermitted,
+            _ => Outcome::Failed(error.to_string()),
+        },
+    }
+}
+
+/// Who listens on `port`, if the kernel lets us see it: another user's processes it does not.
+fn holder(port: u16) -> Option<Holder> {
+    let mut inodes = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        inodes.extend(listening_inodes(&read(table)?, port));
+    }
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let holds = files.flatten().any(|file| {
+            let target = std::fs::read_link(file.path()).unwrap_or_default();
+            let target = target.to_string_lossy();
+            inodes.iter().any(|inode| *target == format!("socket:[{inode}]"))
+        });
+        if holds {
+            let name = read(&format!("/proc/{pid}/comm")).unwrap_or_default();
+            let name = name.trim().to_owned();
+            return Some(Holder { pid, name });
+        }
+    }
+    None
+}
+
+/// The inodes of the sockets that listen on `port`, from a table as `/proc/net/tcp` is: local address in the second
+/// column, state in the fourth (0A listens), inode in the tenth.
+fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
+    let inode = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let (_, hex) = columns.get(1)?.rsplit_once(':')?;
+        let listens = columns.get(3) == Some(&"0A") && u16::from_str_radix(hex, 16).ok()? == port;
+        listens.then(|| columns.get(9)?.parse().ok()).flatten()
+    };
+    table.lines().filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_linux_writes_is_read() {
+        assert_eq!(
+            two_ports("32768\t60999\n"),
+            Some(Ports {
+                first: 32_768,
+                last: 60_999
+            })
+        );
+        assert_eq!(two_ports(""), None);
+        assert_eq!(
+            port_list("8000-8001,9100\n"),
+            [
+                Ports {
+                    first: 8000,
+                    last: 8001
+                },
+                Ports {
+                    first: 9100,
+                    last: 9100
+                }
+            ]
+        );
+        assert_eq!(port_list("\n"), []);
+        assert_eq!(
+            memory_of_machine("MemTotal: 9 kB\nMemAvailable:   4 kB\n"),
+            Some(4096)
+        );
+        assert_eq!(group_of_process("4:memory:/a\n0::/b/c\n"), Some("/b/c"));
+    }
+
+    #[test]
+    fn only_sockets_that_listen_on_the_port_count() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 34865 1 0 100 0\n\
+            1: 0100007F:1F40 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 34866 1 0 100 0\n\
+            2: 0100007F:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 34867 1 0 100 0\n";
+        assert_eq!(listening_inodes(table, 8000), [34_865]);
+        assert!(listening_inodes("nonsense", 8000).is_empty());
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_seen_and_so_is_who_took_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let Outcome::Held(holder) = try_to_listen(address) else {
+            panic!("{address} is not held");
+        };
+        if let Some(holder) = holder {
+            assert_eq!(holder.pid, std::process::id());
+        }
+        assert_eq!(try_to_listen("127.0.0.1:0".parse().unwrap()), Outcome::Free);
+        assert_eq!(
+            try_to_listen("192.0.2.1:0".parse().unwrap()),
+            Outcome::NoSuchAddress
+        );
+    }
+}
