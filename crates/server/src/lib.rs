@@ -1,7 +1,19 @@
 //! The Switchboard server: the `switchboard` command and what it runs.
 //!
-//! [`config`] says what an operator may change, [`cli`] what a person may type.
+//! ```text
+//!  cli ─► config ─► server ─► shard (one thread each) ─► hub, broker
+//!                     └─────► http ─► shard
+//! ```
+//!
+//! [`config`] says what an operator may change, [`cli`] what a person may type, [`server`] how the process starts and stops.
+//! The way of a message is told in `shard`.
 
+pub mod broker;
 pub mod cli;
+mod clock;
 pub mod config;
+mod http;
 pub mod open_files;
+pub mod server;
+mod shard;
+pub mod stats;

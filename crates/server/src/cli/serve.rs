@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::{Failure, SettingArgs, banner, exit, log};
 use crate::config::{Config, UNLIMITED};
 use crate::open_files::OpenFiles;
+use crate::server::Server;
 
 /// Where the server listens, once it does: a port 0 of the settings has become a real one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,20 +30,23 @@ pub(super) fn run(args: &SettingArgs) -> Result<u8, Failure> {
             "the open-file limit is reached before limits.connections_max; `switchboard doctor` says what to change"
         );
     }
-    let announced = config.clone();
-    run_server(config, |addresses| announce(&announced, open_files, addresses))?;
+    run_server(&config, open_files, |addresses| {
+        announce(&config, open_files, addresses)
+    })?;
     Ok(exit::DONE)
 }
 
-/// The one place where the command line meets the server: starts it, calls `listening` once it listens, and returns when
-/// it has been stopped by SIGTERM or SIGINT and has drained, or why it did not start.
-fn run_server(config: Config, listening: impl FnOnce(Addresses)) -> Result<(), Failure> {
-    // SEAM: `Server::start(config)`, `listening(server.addresses())`, wait for a signal, `server.stop()`.
+/// Starts the server, calls `listening` once it listens, and returns when it has been stopped by SIGTERM or SIGINT and has
+/// drained, or why it did not start.
+fn run_server(config: &Config, open_files: u64, listening: impl FnOnce(Addresses)) -> Result<(), Failure> {
+    let server = Server::start(config, open_files).map_err(|error| Failure::Failed(error.to_string()))?;
     listening(Addresses {
-        public: config.listen.public,
-        internal: config.listen.internal,
+        public: server.public(),
+        internal: server.internal(),
     });
-    Err(Failure::Failed("this build has no server yet".to_owned()))
+    server
+        .stop_at_signal()
+        .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// A banner for the person who tries it out, one line in the log for everybody else.

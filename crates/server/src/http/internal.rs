@@ -1,0 +1,261 @@
+//! The internal listener: for the application backend and its operators. Nothing here asks who calls, so it belongs on an
+//! address that only they reach.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /healthz` | the process is alive |
+//! | `GET /readyz` | it takes connections; 503 while it stops |
+//! | `GET /metrics` | Prometheus text format |
+//! | `POST /api/v1/publish?channel=NAME&key=KEY` | appends the body to the channel |
+//! | `GET /api/v1/history?channel=NAME&since=POSITION&limit=N` | reads the channel's log |
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use switchboard_hub::home::Answer;
+use switchboard_hub::log::{Draft, Key as HubKey};
+use switchboard_proto::channel::ChannelName;
+use switchboard_proto::dialect::{DialectId, Event, Key};
+use switchboard_proto::error_code::ErrorCode;
+use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
+use switchboard_proto::payload::Payload;
+use switchboard_proto::position::Position;
+use tokio::sync::oneshot;
+
+use crate::shard::mail::{Mail, Origin, Post};
+use crate::shard::turn::{broker_error, history};
+use crate::stats::{AllStats, prometheus};
+
+/// Largest body of a publish, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A broker that does not answer for this long is unavailable.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Internal {
+    /// The shards' mailboxes.
+    pub post: Post,
+    /// The shards' counters.
+    pub stats: AllStats,
+    /// The server stops.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// The routes.
+pub fn router(internal: Internal) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/publish", post(publish))
+        .route("/api/v1/history", get(read_history))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(internal)
+}
+
+async fn readyz(State(internal): State<Internal>) -> Response {
+    if internal.stopping.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics(State(internal): State<Internal>) -> Response {
+    let text = prometheus(&internal.stats);
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct PublishQuery {
+    channel: String,
+    key: Option<String>,
+}
+
+async fn publish(
+    State(internal): State<Internal>,
+    Query(query): Query<PublishQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let channel = channel(&query.channel)?;
+    let key = match query.key.as_deref().map(Key::parse) {
+        Some(None) => return Err(Refusal::new(ErrorCode::BadRequest, "`key` has 1 to 128 bytes")),
+        Some(key) => key,
+        None => None,
+    };
+    let payload = payload(&headers, body)?;
+    let key = key.and_then(|key: Key| HubKey::parse(key.as_str()).ok());
+    let draft = Draft {
+        from: None,
+        payload,
+        key,
+    };
+    let mail = |origin| Mail::Publish {
+        channel: channel.clone(),
+        draft,
+        origin,
+    };
+    match internal.ask(&channel, mail).await? {
+        Answer::Published(position) => Ok(json(&Event::Published { id: None, position })),
+        answer => Err(Refusal::unexpected(&answer)),
+    }
+}
+
+/// `application/json` is JSON or an error, `application/octet-stream` bytes, `text/plain` text; with any other type, so also
+/// with curl's default, the body means what a raw frame means.
+fn payload(headers: &HeaderMap, body: Bytes) -> Result<Payload, Refusal> {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if media_type == "application/octet-stream" {
+        return Ok(Payload::bytes(body));
+    }
+    let Ok(words) = std::str::from_utf8(&body) else {
+        return match media_type.as_str() {
+            "application/json" | "text/plain" => {
+                Err(Refusal::new(ErrorCode::BadPayload, "the body is not UTF-8"))
+            }
+            _ => Ok(Payload::bytes(body)),
+        };
+    };
+    match media_type.as_str() {
+        "application/json" => {
+            Payload::json(words).map_err(|bad| Refusal::new(ErrorCode::BadPayload, &bad.to_string()))
+        }
+        "text/plain" => Ok(Payload::text(words)),
+        _ => Ok(Payload::from_raw_text(words)),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct HistoryQuery {
+    channel: String,
+    since: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn read_history(
+    State(internal): State<Internal>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Response, Refusal> {
+    let channel = channel(&query.channel)?;
+    let since = match query.since.as_deref().map(Position::parse) {
+        Some(Err(_)) => {
+            return Err(Refusal::new(
+                ErrorCode::BadPosition,
+                ErrorCode::BadPosition.text(),
+            ));
+        }
+        Some(Ok(position)) => Some(position),
+        None => None,
+    };
+    let limit = query
+        .limit
+        .unwrap_or(HISTORY_MESSAGES_DEFAULT)
+        .clamp(1, HISTORY_MESSAGES_MAX);
+    let mail = |origin| Mail::History {
+        channel: channel.clone(),
+        since,
+        limit,
+        origin,
+    };
+    match internal.ask(&channel, mail).await? {
+        Answer::History(page) => Ok(json(&Event::History {
+            id: None,
+            channel: &channel,
+            page: history(&page),
+        })),
+        answer => Err(Refusal::unexpected(&answer)),
+    }
+}
+
+fn channel(name: &str) -> Result<ChannelName, Refusal> {
+    ChannelName::parse(name).map_err(|bad| Refusal::new(ErrorCode::BadChannel, &bad.to_string()))
+}
+
+/// The same fields as the event has on the wire.
+fn json(event: &Event<'_>) -> Response {
+    let mut body = Vec::new();
+    let _kind = DialectId::Json.dialect().encode(event, &mut body);
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+impl Internal {
+    async fn ask(&self, channel: &ChannelName, mail: impl FnOnce(Origin) -> Mail) -> Result<Answer, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        let refused = |code: ErrorCode| Refusal::new(code, code.text());
+        self.post
+            .send(self.post.home(channel), mail(Origin::Api(sender)))
+            .map_err(|_| refused(ErrorCode::Overloaded))?;
+        match tokio::time::timeout(ANSWER_DEADLINE, receiver).await {
+            Ok(Ok(Answer::Refused(error))) => Err(refused(broker_error(error))),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(refused(ErrorCode::Unavailable)),
+        }
+    }
+}
+
+/// An error of the catalogue as an HTTP answer.
+struct Refusal {
+    code: ErrorCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, message: &str) -> Refusal {
+        Refusal {
+            code,
+            message: message.to_owned(),
+        }
+    }
+
+    fn unexpected(answer: &Answer) -> Refusal {
+        tracing::error!(?answer, "a home answered something else than it was asked");
+        Refusal::new(ErrorCode::Internal, ErrorCode::Internal.text())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.code {
+            ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::TooManyChannels => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let event = Event::Error {
+            id: None,
+            code: self.code,
+            message: &self.message,
+            retry_after: None,
+        };
+        let mut response = json(&event);
+        *response.status_mut() = status;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,170 @@
+//! The public listener: HTTP/1.1 by hyper, until a connection becomes a WebSocket and its bare socket goes to the shard.
+//!
+//! ```text
+//!  accept ─► hyper http1 ─► [`site`] answers ─► next request
+//!                             │ 101
+//!                             └─► socket and what was read behind the head ─► [`Shard::open`]
+//! ```
+
+mod assets;
+pub mod internal;
+pub mod site;
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use switchboard_proto::session::server::Session;
+use tokio::net::{TcpListener, TcpStream};
+
+use self::site::{Site, Upgrade};
+use crate::clock::Clock;
+use crate::shard::Shard;
+
+/// How the listener treats its peers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest request head.
+    pub head_bytes_max: usize,
+    /// Most headers.
+    pub headers_max: usize,
+    /// Time for a whole head.
+    pub head_deadline: Duration,
+    /// Connections of the process.
+    pub connections_max: usize,
+}
+
+/// A place among the connections of the process. Lives as long as its connection.
+pub struct Slot {
+    open: Arc<AtomicUsize>,
+}
+
+impl Slot {
+    /// A place among at most `max`.
+    fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Slot> {
+        let slot = Slot { open: open.clone() };
+        (open.fetch_add(1, Ordering::Relaxed) < max).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts connections for one shard, for ever.
+pub async fn accept(
+    listener: TcpListener,
+    shard: Rc<Shard>,
+    site: Rc<Site>,
+    limits: Limits,
+    clock: Clock,
+    open: Arc<AtomicUsize>,
+) {
+    /// Accepting fails when the process is out of files; closing connections need a moment.
+    const PAUSE: Duration = Duration::from_millis(50);
+    let stats = shard.stats();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(slot) = Slot::take(&open, limits.connections_max) else {
+            stats.connections_refused.add(1);
+            tokio::task::spawn_local(refuse(stream));
+            continue;
+        };
+        stats.connections_accepted.add(1);
+        tracing::trace!(%peer, "accepted");
+        // Answers and deliveries are small and wanted at once.
+        let _unsupported = stream.set_nodelay(true);
+        tokio::task::spawn_local(serve(
+            stream,
+            shard.clone(),
+            site.clone(),
+            limits.clone(),
+            clock,
+            slot,
+        ));
+    }
+}
+
+/// The process has as many connections as it may have.
+async fn refuse(stream: TcpStream) {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    /// The peer's request has to be read before the close, or the close destroys the answer.
+    const LINGER: Duration = Duration::from_millis(500);
+    let _slow_peers_go_without = tokio::time::timeout(LINGER, async {
+        let mut request = [0; 1024];
+        stream.readable().await?;
+        let _read = stream.try_read(&mut request);
+        stream.writable().await?;
+        stream.try_write(ANSWER)
+    })
+    .await;
+}
+
+/// Serves requests of one connection until it ends or becomes a WebSocket.
+async fn serve(
+    stream: TcpStream,
+    shard: Rc<Shard>,
+    site: Rc<Site>,
+    limits: Limits,
+    clock: Clock,
+    slot: Slot,
+) {
+    let upgrade: Rc<Cell<Option<Upgrade>>> = Rc::default();
+    let answered = Rc::new(Cell::new(false));
+    let service = {
+        let (upgrade, answered) = (upgrade.clone(), answered.clone());
+        let stats = shard.stats();
+        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            answered.set(true);
+            let (response, accepted) = site.answer(&request);
+            if response.status().is_client_error() && request.headers().contains_key("sec-websocket-key") {
+                stats.handshakes_refused.add(1);
+            }
+            upgrade.set(accepted);
+            std::future::ready(Ok::<_, Infallible>(response))
+        })
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_deadline)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.head_bytes_max)
+        // hyper panics below 8 KiB.
+        .max_buf_size(limits.head_bytes_max.max(8 * 1024))
+        .serve_connection(TokioIo::new(stream), service);
+    let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner();
+    match (served, upgrade.take()) {
+        (Ok(()), Some(Upgrade { mode, compression })) => {
+            let settings = shard.settings();
+            let (identity, jitter) = shard.anonymous();
+            tracing::debug!(session = %identity.session, ?mode, "session opened");
+            let session = Session::new(clock.now(), mode, identity, compression, jitter, &settings);
+            shard.open(stream, &parts.read_buf, session, slot);
+        }
+        (Err(error), _) if error.is_timeout() && !answered.get() => {
+            // RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
+            let _unread = stream
+                .try_write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        (Err(error), _) => tracing::debug!(%error, "connection ended"),
+        (Ok(()), None) => {}
+    }
+}

@@ -1,0 +1,328 @@
+//! The process: listeners, shards on their threads, and how they start and stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use switchboard_hub::home::ShardId;
+
+use switchboard_hub::settings::{self as hub_settings, LogSettings, Namespaces};
+use switchboard_proto::session::server::Settings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::broker::{Factory, memory::Memory};
+use crate::clock::Clock;
+use crate::config::{ChannelSettings, Config, OnLag};
+use crate::http::internal::{self, Internal};
+use crate::http::site::Site;
+use crate::http::{self, Limits};
+use crate::shard::mail::{Mail, Post};
+use crate::shard::{Parts, Shard};
+use crate::stats::{AllStats, ShardStats};
+
+/// Connections that wait to be accepted, per shard.
+const BACKLOG: i32 = 4_096;
+
+/// A running server. Dropping it does not stop it; [`Server::stop`] does.
+pub struct Server {
+    public: SocketAddr,
+    internal: SocketAddr,
+    post: Post,
+    stats: AllStats,
+    stopping: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    shards: Vec<JoinHandle<()>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The system gave no thread, runtime or random number.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Server {
+    /// Starts with the embedded broker. `open_files` is the process's open-file limit.
+    pub fn start(config: &Config, open_files: u64) -> Result<Server, StartError> {
+        Server::start_with(config, open_files, Arc::new(|seat| Box::new(Memory::new(&seat))))
+    }
+
+    /// Starts with another broker.
+    pub fn start_with(config: &Config, open_files: u64, broker: Factory) -> Result<Server, StartError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = config.shards(cores);
+        let listeners = listen(config.listen.public, shards)?;
+        let public = listeners[0].local_addr()?;
+        let inside = listen(config.listen.internal, 1)?.remove(0);
+        let internal = inside.local_addr()?;
+
+        let (post, mailboxes) = Post::new(shards, config.limits.mailbox_messages_max, random_u64()?);
+        let stats: AllStats = (0..shards).map(|_| Arc::new(ShardStats::default())).collect();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (stop, _) = watch::channel(false);
+        let clock = Clock::start();
+        let template = Template {
+            settings: Arc::new(session_settings(config)),
+            namespaces: Arc::new(namespaces(config)),
+            limits: Limits {
+                head_bytes_max: config.limits.http_head_bytes_max,
+                headers_max: config.limits.http_headers_max,
+                head_deadline: config.limits.http_head_deadline,
+                connections_max: config.connections_max(open_files),
+            },
+            config: config.clone(),
+            open: Arc::default(),
+            clock,
+        };
+        let mut threads = Vec::new();
+        for (index, (listener, mailbox)) in listeners.into_iter().zip(mailboxes).enumerate() {
+            let parts = Parts {
+                id: ShardId(index as u16),
+                clock,
+                mailbox,
+                post: post.clone(),
+                settings: template.settings.clone(),
+                namespaces: template.namespaces.clone(),
+                channels_max: config.limits.channels_max.div_ceil(shards),
+                broker: broker.clone(),
+                stats: stats[index].clone(),
+                seed: random()?,
+            };
+            let (template, stop) = (template.clone(), stop.subscribe());
+            let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+            threads.push(thread.spawn(move || run_shard(parts, listener, &template, stop))?);
+        }
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let state = Internal {
+            post: post.clone(),
+            stats: stats.clone(),
+            stopping: stopping.clone(),
+        };
+        let inside = {
+            let _in_runtime = runtime.enter();
+            tokio::net::TcpListener::from_std(inside)?
+        };
+        runtime.spawn(async move {
+            if let Err(error) = axum::serve(inside, internal::router(state)).await {
+                tracing::error!(%error, "the internal listener ended");
+            }
+        });
+        Ok(Server {
+            public,
+            internal,
+            post,
+            stats,
+            stopping,
+            stop,
+            shards: threads,
+            runtime,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where the application backend connects.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// The counters of all shards.
+    pub fn stats(&self) -> AllStats {
+        self.stats.clone()
+    }
+
+    /// Waits for SIGTERM or SIGINT and stops. A second signal ends the process at once.
+    pub fn stop_at_signal(self) -> io::Result<()> {
+        let signal = self.runtime.block_on(async {
+            let (mut terminate, mut interrupt) = signals()?;
+            let signal = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::warn!("stopped by a second signal, without waiting");
+                std::process::exit(1);
+            });
+            io::Result::Ok(signal)
+        })?;
+        tracing::info!(signal, "stopping");
+        self.stop();
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Stops in good order: no new connections, goodbye and Close 1001 to everyone, and the end when all have gone or the
+    /// drain deadline is over.
+    pub fn stop(self) {
+        self.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _no_shard_left = self.stop.send(true);
+        for shard in 0..self.post.shards() {
+            self.runtime
+                .block_on(self.post.send_waiting(ShardId(shard as u16), Mail::Stop));
+        }
+        for shard in self.shards {
+            if shard.join().is_err() {
+                tracing::error!("a shard ended in a panic");
+            }
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+fn signals() -> io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+/// What all shards are made from.
+#[derive(Clone)]
+struct Template {
+    config: Config,
+    settings: Arc<Settings>,
+    namespaces: Arc<Namespaces>,
+    limits: Limits,
+    open: Arc<AtomicUsize>,
+    clock: Clock,
+}
+
+fn run_shard(parts: Parts, listener: StdListener, template: &Template, stop: watch::Receiver<bool>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a shard cannot start");
+            return;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, shard_main(parts, listener, template, stop));
+}
+
+async fn shard_main(
+    parts: Parts,
+    listener: StdListener,
+    template: &Template,
+    mut stop: watch::Receiver<bool>,
+) {
+    /// How often a stopping shard looks whether everyone has gone.
+    const LOOK: Duration = Duration::from_millis(20);
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a shard cannot listen");
+            return;
+        }
+    };
+    let (shard, mail) = Shard::new(parts);
+    let mail = tokio::task::spawn_local(mail);
+    let site = Rc::new(Site::new(&template.config));
+    let (limits, open) = (template.limits.clone(), template.open.clone());
+    let accepting = http::accept(listener, shard.clone(), site, limits, template.clock, open);
+    tokio::select! {
+        () = accepting => {}
+        // The sender lives as long as the server.
+        _stopped = stop.wait_for(|stopped| *stopped) => {}
+    }
+    let deadline = template.clock.now() + template.config.server.drain_deadline;
+    while (!shard.is_stopped() || shard.links() > 0) && template.clock.now() < deadline {
+        tokio::time::sleep(LOOK).await;
+    }
+    mail.abort();
+}
+
+/// Listeners on one address, one per shard, between which the kernel spreads the connections.
+fn listen(address: SocketAddr, count: usize) -> Result<Vec<StdListener>, StartError> {
+    let failed = |error| StartError::Listen { address, error };
+    // With SO_REUSEPORT a second server on the same port would start too and take half of the connections. This socket has
+    // it not, so it finds the first one.
+    let probe = socket(address, false).map_err(failed)?;
+    let mut address = address;
+    if address.port() == 0 {
+        address.set_port(probe.local_addr().map_err(failed)?.port());
+    }
+    drop(probe);
+    (0..count)
+        .map(|_| socket(address, true).map_err(failed))
+        .collect()
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+fn random_u64() -> io::Result<u64> {
+    Ok(u64::from_ne_bytes(random()?))
+}
+
+fn session_settings(config: &Config) -> Settings {
+    Settings {
+        limits: config.limits.session.clone(),
+        anonymous: config.anonymous_allowed(),
+        compress_bytes_min: config.compression.bytes_min,
+        compression_level: u8::try_from(config.compression.level).unwrap_or(9),
+    }
+}
+
+fn namespaces(config: &Config) -> Namespaces {
+    Namespaces {
+        default: channel_settings(&config.channels),
+        by_name: config
+            .namespaces
+            .iter()
+            .map(|(name, settings)| (name.as_str().into(), channel_settings(settings)))
+            .collect(),
+    }
+}
+
+fn channel_settings(settings: &ChannelSettings) -> hub_settings::ChannelSettings {
+    hub_settings::ChannelSettings {
+        log: LogSettings {
+            messages_max: settings.log_messages_max,
+            bytes_max: settings.log_bytes_max,
+            age_max: settings.log_age_max,
+        },
+        on_lag: match settings.on_lag {
+            OnLag::Drop => hub_settings::OnLag::Drop,
+            OnLag::Disconnect => hub_settings::OnLag::Disconnect,
+        },
+    }
+}

@@ -1,0 +1,545 @@
+//! One socket and its session.
+//!
+//! A link has one task, and the task does one thing: wait until the socket can be read, or written while something waits in
+//! the outbox. The fan-out loop writes past it, straight into the socket; only what the socket does not take is left for the
+//! task.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use switchboard_hub::log::{Draft, Key};
+use switchboard_proto::dialect::Event;
+use switchboard_proto::error_code::ErrorCode;
+use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
+use switchboard_proto::session::server::{End, Link as Wanted, Mode, Request, Session};
+use switchboard_proto::time::Time;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::mail::{Asked, Full, Mail, Origin};
+use super::wheel::LinkRef;
+use super::{Shard, State, UNANSWERED_MAX};
+use crate::http::Slot;
+
+/// Reads from one socket before the others get their turn.
+const READS_PER_POLL: usize = 8;
+/// Slices of one vectored write.
+const SLICES_MAX: usize = 32;
+/// Memory for replies that is kept between sessions.
+const REPLIES_KEPT_BYTES: usize = 256 * 1024;
+/// What `overloaded` tells a client to wait.
+const OVERLOADED_RETRY: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub(super) struct Link {
+    pub(super) session: Session,
+    pub(super) generation: u32,
+    stream: TcpStream,
+    /// Wakes the task of this link.
+    waker: Option<Waker>,
+    /// The earliest deadline that the wheel knows.
+    armed: Time,
+    /// Its task is running: it looks at everything anyway.
+    polled: bool,
+    /// In the list of those to flush at the end of the turn.
+    pub(super) touched: bool,
+    /// The sending direction is shut.
+    shut: bool,
+    /// A delivery was refused; all further ones are, until the outbox has drained.
+    pub(super) lagging: bool,
+    /// Its place among the connections of the process.
+    _slot: Slot,
+}
+
+impl Link {
+    fn wake(&self) {
+        if !self.polled
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it. Returns the bytes written.
+    pub(super) fn flush(&mut self, now: Time) -> u64 {
+        let mut total = 0;
+        while !self.session.outbox().is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.session.outbox().slices(&mut slices);
+            match self.stream.try_write_vectored(&slices[..count]) {
+                Ok(written) => {
+                    total += written as u64;
+                    self.session.handle_written(now, written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.session.handle_blocked(now);
+                    self.wake();
+                    break;
+                }
+                Err(_) => {
+                    self.session.handle_eof();
+                    self.wake();
+                    break;
+                }
+            }
+        }
+        total
+    }
+
+    /// Writes `bytes` at once if nothing waits before them; what the socket does not take waits. Returns the bytes written.
+    pub(super) fn write_through(&mut self, now: Time, bytes: &Bytes, messages: u32) -> u64 {
+        match self.stream.try_write(bytes) {
+            Ok(written) if written == bytes.len() => written as u64,
+            Ok(written) => {
+                self.session
+                    .handle_unwritten(now, bytes.slice(written..), messages);
+                self.wake();
+                written as u64
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.session.handle_unwritten(now, bytes.clone(), messages);
+                self.wake();
+                0
+            }
+            Err(_) => {
+                self.session.handle_eof();
+                self.wake();
+                0
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Takes over a socket whose handshake is done. `read` is what the client has sent behind it.
+    pub fn open(self: &Rc<Self>, stream: TcpStream, read: &[u8], session: Session, slot: Slot) {
+        let link = {
+            let mut state = self.state.borrow_mut();
+            state.now = self.clock.now();
+            state.open(stream, read, session, slot)
+        };
+        let guard = LinkGuard {
+            shard: self.clone(),
+            link,
+        };
+        tokio::task::spawn_local(async move {
+            std::future::poll_fn(|cx| guard.shard.state.borrow_mut().poll_link(cx, &guard)).await;
+        });
+    }
+}
+
+/// Removes the link when its task ends, however it ends.
+struct LinkGuard {
+    shard: Rc<Shard>,
+    link: LinkRef,
+}
+
+impl Drop for LinkGuard {
+    fn drop(&mut self) {
+        // Tasks are dropped while nothing else of the shard runs; were that ever untrue, the link would only live longer.
+        if let Ok(mut state) = self.shard.state.try_borrow_mut() {
+            state.close(self.link);
+        }
+    }
+}
+
+impl State {
+    fn open(&mut self, stream: TcpStream, read: &[u8], session: Session, slot: Slot) -> LinkRef {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let link = Link {
+            session,
+            generation,
+            stream,
+            waker: None,
+            armed: Time::from_nanoseconds(u64::MAX),
+            polled: false,
+            touched: false,
+            shut: false,
+            lagging: false,
+            _slot: slot,
+        };
+        let key = self.links.insert(Box::new(link)) as u32;
+        self.stats.sessions_opened.add(1);
+        let link = LinkRef { key, generation };
+        if self.stopping {
+            self.stop_link(link);
+        }
+        if let Some(Mode::Raw(channel)) = self.link(link).map(|link| link.session.mode().clone()) {
+            self.subscribe(link, None, channel);
+            self.send_replies(link);
+        }
+        let mut read = read.to_vec();
+        self.handle_input(link, &mut read);
+        link
+    }
+
+    fn close(&mut self, link: LinkRef) {
+        if self.link(link).is_none() {
+            return;
+        }
+        let closed = self.links.remove(link.key as usize);
+        for channel in self.audience.remove(super::turn::subscriber(link)) {
+            self.leave(channel);
+        }
+        let ended = match closed.session.end() {
+            Some(End::Misbehaved) => &self.stats.sessions_misbehaved,
+            Some(End::Silent) => &self.stats.sessions_silent,
+            Some(End::Stalled) => &self.stats.sessions_stalled,
+            Some(End::Lagged) => &self.stats.sessions_lagged,
+            Some(End::Excessive) => &self.stats.sessions_excessive,
+            Some(End::Closed | End::Gone | End::Refused | End::Stopping) | None => return,
+        };
+        ended.add(1);
+    }
+
+    /// The task of a link: as long as the socket gives or takes something.
+    fn poll_link(&mut self, cx: &mut Context<'_>, guard: &LinkGuard) -> Poll<()> {
+        self.now = guard.shard.clock.now();
+        let Some(link) = self.link(guard.link) else {
+            return Poll::Ready(());
+        };
+        link.polled = true;
+        if !link
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            link.waker = Some(cx.waker().clone());
+        }
+        let poll = self.pump(cx, guard.link);
+        if let Some(link) = self.link(guard.link) {
+            link.polled = false;
+        }
+        self.arm(guard.link);
+        poll
+    }
+
+    fn pump(&mut self, cx: &mut Context<'_>, at: LinkRef) -> Poll<()> {
+        for _ in 0..READS_PER_POLL {
+            let written = self.pump_out(cx, at);
+            let Some(link) = self.link(at) else {
+                return Poll::Ready(());
+            };
+            if link.session.link() == Wanted::Ended {
+                return Poll::Ready(());
+            }
+            if !link.session.wants_input() && link.session.link() == Wanted::Open {
+                return written;
+            }
+            match link.stream.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    link.session.handle_eof();
+                    return Poll::Ready(());
+                }
+            }
+            let mut buffer = std::mem::take(&mut self.read_buffer);
+            let read = self.link(at).map(|link| link.stream.try_read(&mut buffer));
+            match read {
+                Some(Ok(length)) if length > 0 => {
+                    self.stats.received_bytes.add(length as u64);
+                    self.handle_input(at, &mut buffer[..length]);
+                }
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Some(Ok(_) | Err(_)) | None => {
+                    if let Some(link) = self.link(at) {
+                        link.session.handle_eof();
+                    }
+                }
+            }
+            self.read_buffer = buffer;
+        }
+        // Others first, then the rest.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what waits; registers for more room where the socket is full; shuts the sending direction when all is said.
+    fn pump_out(&mut self, cx: &mut Context<'_>, at: LinkRef) -> Poll<()> {
+        let now = self.now;
+        loop {
+            let Some(link) = self.link(at) else {
+                return Poll::Pending;
+            };
+            if link.session.outbox().is_empty() {
+                if link.session.link() == Wanted::Lingering && !link.shut {
+                    link.shut = true;
+                    // For a plain socket this is one system call and ready at once.
+                    let _shut = Pin::new(&mut link.stream).poll_shutdown(cx);
+                }
+                return Poll::Pending;
+            }
+            match link.stream.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    let written = link.flush(now);
+                    self.stats.sent_bytes.add(written);
+                    self.catch_up(at);
+                    if self
+                        .link(at)
+                        .is_some_and(|link| link.session.link() == Wanted::Ended)
+                    {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(Err(_)) => {
+                    link.session.handle_eof();
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    link.session.handle_blocked(now);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// What a client has sent.
+    fn handle_input(&mut self, at: LinkRef, bytes: &mut [u8]) {
+        let mut input = bytes;
+        loop {
+            let now = self.now;
+            // The borrow of the link ends with the request: what follows may need the whole state.
+            let Some(link) = self.links.get_mut(at.key as usize) else {
+                return;
+            };
+            let Some(request) = link.session.poll_request(now, &mut input, &mut self.shared) else {
+                break;
+            };
+            self.handle_request(at, request);
+        }
+        self.send_replies(at);
+    }
+
+    fn handle_request(&mut self, at: LinkRef, request: Request) {
+        match request {
+            Request::Subscribe { id, channel } => self.subscribe(at, id, channel),
+            Request::Unsubscribe { id, channel } => {
+                match self.audience.detach(&channel, super::turn::subscriber(at)) {
+                    Ok(leave) => {
+                        if leave {
+                            self.leave(channel.clone());
+                        }
+                        self.say(
+                            at,
+                            &Event::Unsubscribed {
+                                id,
+                                channel: &channel,
+                            },
+                        );
+                    }
+                    Err(_) => self.refuse(at, id, ErrorCode::NotSubscribed, None),
+                }
+            }
+            Request::Publish {
+                id,
+                channel,
+                payload,
+                key,
+            } => {
+                self.stats.publishes.add(1);
+                let Some(link) = self.link(at) else { return };
+                let from = Some(link.session.identity().user.clone());
+                let key = key.and_then(|key| Key::parse(key.as_str()).ok());
+                let draft = Draft { from, payload, key };
+                let origin = self.origin(at, id, &channel, Asked::Publish);
+                self.ask(
+                    at,
+                    id,
+                    Mail::Publish {
+                        channel,
+                        draft,
+                        origin,
+                    },
+                );
+            }
+            Request::History {
+                id,
+                channel,
+                since,
+                limit,
+            } => {
+                let limit = limit
+                    .map_or(HISTORY_MESSAGES_DEFAULT, |limit| limit as usize)
+                    .min(HISTORY_MESSAGES_MAX);
+                let origin = self.origin(at, id, &channel, Asked::History);
+                if !self.ask(
+                    at,
+                    id,
+                    Mail::History {
+                        channel,
+                        since,
+                        limit,
+                        origin,
+                    },
+                ) && let Some(link) = self.link(at)
+                {
+                    link.session.handle_history_answered();
+                }
+            }
+        }
+    }
+
+    fn origin(
+        &self,
+        link: LinkRef,
+        id: Option<u64>,
+        channel: &switchboard_proto::channel::ChannelName,
+        asked: Asked,
+    ) -> Origin {
+        Origin::Session {
+            shard: self.id,
+            link,
+            id,
+            channel: channel.clone(),
+            asked,
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        at: LinkRef,
+        id: Option<u64>,
+        channel: switchboard_proto::channel::ChannelName,
+    ) {
+        let subscriber = super::turn::subscriber(at);
+        if self.audience.subscriptions(subscriber) >= self.shared.settings.limits.subscriptions_max {
+            return self.refuse(at, id, ErrorCode::TooManySubscriptions, None);
+        }
+        if self.audience.begin(&channel, subscriber).is_err() {
+            return self.refuse(at, id, ErrorCode::AlreadySubscribed, None);
+        }
+        let origin = self.origin(at, id, &channel, Asked::Subscribe);
+        if !self.ask(
+            at,
+            id,
+            Mail::Subscribe {
+                channel: channel.clone(),
+                origin,
+            },
+        ) {
+            self.audience.abort(&channel, subscriber);
+        }
+    }
+
+    /// Sends a request to its home; says `overloaded` where that is not possible.
+    fn ask(&mut self, at: LinkRef, id: Option<u64>, mail: Mail) -> bool {
+        let home = match &mail {
+            Mail::Subscribe { channel, .. }
+            | Mail::Publish { channel, .. }
+            | Mail::History { channel, .. } => self.post.home(channel),
+            _ => self.id,
+        };
+        if self.unanswered < UNANSWERED_MAX && self.send_home(mail, home).is_ok() {
+            self.unanswered += 1;
+            return true;
+        }
+        self.stats.overloads.add(1);
+        self.refuse(at, id, ErrorCode::Overloaded, Some(OVERLOADED_RETRY));
+        false
+    }
+
+    /// Nobody here is interested in a channel any more. A home that is not told because its mailbox is full is told again
+    /// when its next delivery finds nobody.
+    pub(super) fn leave(&mut self, channel: switchboard_proto::channel::ChannelName) {
+        let (home, shard) = (self.post.home(&channel), self.id);
+        if let Err(Full(_)) = self.send_home(Mail::Leave { channel, shard }, home) {
+            self.stats.mailbox_refusals.add(1);
+        }
+    }
+
+    /// Says something to one client. The caller sends the replies.
+    pub(super) fn say(&mut self, at: LinkRef, event: &Event<'_>) {
+        if let Some(link) = self.links.get_mut(at.key as usize) {
+            link.session.say(event, &mut self.shared);
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        at: LinkRef,
+        id: Option<u64>,
+        code: ErrorCode,
+        retry_after: Option<Duration>,
+    ) {
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(at.key as usize) {
+            link.session
+                .refuse(now, id, code, None, retry_after, &mut self.shared);
+        }
+    }
+
+    /// Sends what the session has just said.
+    pub(super) fn send_replies(&mut self, at: LinkRef) {
+        let now = self.now;
+        let replies = &mut self.shared.replies;
+        if let Some(link) = self.links.get_mut(at.key as usize) {
+            if !replies.is_empty() {
+                let mut written = 0;
+                if link.session.outbox().is_empty() {
+                    match link.stream.try_write(replies) {
+                        Ok(length) => written = length,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => link.session.handle_eof(),
+                    }
+                }
+                self.stats.sent_bytes.add(written as u64);
+                if written < replies.len() {
+                    link.session
+                        .handle_unwritten(now, Bytes::copy_from_slice(&replies[written..]), 0);
+                }
+            }
+            if link.session.link() != Wanted::Open || !link.session.outbox().is_empty() {
+                link.wake();
+            }
+        }
+        replies.clear();
+        if replies.capacity() > REPLIES_KEPT_BYTES {
+            *replies = Vec::new();
+        }
+        self.arm(at);
+    }
+
+    /// Makes sure that the wheel fires no later than the session's deadline.
+    pub(super) fn arm(&mut self, at: LinkRef) {
+        let Some(link) = self.links.get_mut(at.key as usize) else {
+            return;
+        };
+        let deadline = link.session.deadline(&self.shared.settings);
+        if deadline < link.armed {
+            link.armed = deadline;
+            self.wheel.arm(at, deadline);
+        }
+    }
+
+    pub(super) fn handle_link_due(&mut self, at: LinkRef) {
+        let now = self.now;
+        if self.link(at).is_none() {
+            return;
+        }
+        let link = &mut self.links[at.key as usize];
+        link.armed = Time::from_nanoseconds(u64::MAX);
+        if now >= link.session.deadline(&self.shared.settings) {
+            link.session.handle_timeout(now, &mut self.shared);
+        }
+        self.send_replies(at);
+    }
+
+    /// Says goodbye to one client.
+    pub(super) fn stop_link(&mut self, at: LinkRef) {
+        use rand_chacha::rand_core::Rng;
+        /// Clients come back spread over this time.
+        const SPREAD_MS: u64 = 8_000;
+        let retry_after = Duration::from_millis(self.rng.next_u64() % SPREAD_MS);
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(at.key as usize) {
+            link.session.handle_stop(now, retry_after, &mut self.shared);
+        }
+        self.send_replies(at);
+    }
+}

@@ -1,0 +1,166 @@
+//! What shards say to each other, and the bounded mailboxes it goes through.
+//!
+//! A mailbox is one FIFO: the answer to a subscribe and the deliveries around it arrive in the order in which the home
+//! decided them. It is never awaited by a shard. Its capacity has two parts:
+//!
+//! - `messages_max` slots for requests and deliveries. When they are taken, a request is refused (`overloaded`) and a delivery
+//!   makes the shard fall behind on that channel, which the offsets tell it.
+//! - a reserve for answers. A shard has at most [`UNANSWERED_MAX`] requests unanswered, so there is always room for their
+//!   answers: every request has one.
+
+use std::sync::Arc;
+
+use switchboard_hub::broker::Completion;
+use switchboard_hub::home::{Answer, ShardId};
+use switchboard_hub::log::Draft;
+use switchboard_proto::channel::ChannelName;
+use switchboard_proto::entry::Entry;
+use switchboard_proto::position::Position;
+use tokio::sync::{mpsc, oneshot};
+
+use super::wheel::LinkRef;
+
+/// Requests of one shard that may be unanswered at once. Beyond: `overloaded`.
+pub const UNANSWERED_MAX: usize = 16_384;
+
+/// One message to a shard.
+#[derive(Debug)]
+pub enum Mail {
+    /// To the home: `shard` wants what is published to `channel`.
+    Subscribe { channel: ChannelName, origin: Origin },
+    /// To the home: nobody at `shard` is interested any more.
+    Leave { channel: ChannelName, shard: ShardId },
+    /// To the home: append this.
+    Publish {
+        channel: ChannelName,
+        draft: Draft,
+        origin: Origin,
+    },
+    /// To the home: read the log.
+    History {
+        channel: ChannelName,
+        since: Option<Position>,
+        limit: usize,
+        origin: Origin,
+    },
+    /// From the home: new messages.
+    Deliver {
+        channel: ChannelName,
+        after: Position,
+        entries: Arc<[Arc<Entry>]>,
+    },
+    /// From the home: where the log is, after a delivery was refused.
+    Head {
+        channel: ChannelName,
+        position: Position,
+    },
+    /// From the home: how a request ended.
+    Reply { origin: Origin, answer: Answer },
+    /// From a broker, to the home that asked.
+    Completion(Completion),
+    /// From the process: say goodbye to everyone.
+    Stop,
+}
+
+/// Who asked.
+#[derive(Debug)]
+pub enum Origin {
+    /// A session.
+    Session {
+        /// Its shard.
+        shard: ShardId,
+        /// Its link there.
+        link: LinkRef,
+        /// The command's id.
+        id: Option<u64>,
+        /// What the answer is about.
+        channel: ChannelName,
+        /// What was asked.
+        asked: Asked,
+    },
+    /// The application backend.
+    Api(oneshot::Sender<Answer>),
+}
+
+/// What a session asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Subscribe.
+    Subscribe,
+    /// Publish.
+    Publish,
+    /// History.
+    History,
+}
+
+/// The sending ends of all mailboxes.
+#[derive(Clone)]
+pub struct Post {
+    boxes: Arc<[mpsc::Sender<Mail>]>,
+    reserve: usize,
+    hasher: foldhash::fast::FixedState,
+}
+
+/// The mailbox was full. The message comes back.
+#[derive(Debug)]
+pub struct Full(pub Mail);
+
+impl Post {
+    /// Mailboxes for `shards` shards, and their receiving ends. `seed` decides which shard is a channel's home.
+    pub fn new(shards: usize, messages_max: usize, seed: u64) -> (Post, Vec<mpsc::Receiver<Mail>>) {
+        let reserve = UNANSWERED_MAX + shards;
+        let (boxes, receivers): (Vec<_>, Vec<_>) =
+            (0..shards).map(|_| mpsc::channel(messages_max + reserve)).unzip();
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
+        (
+            Post {
+                boxes: boxes.into(),
+                reserve,
+                hasher,
+            },
+            receivers,
+        )
+    }
+
+    /// Requests and deliveries that fit into one mailbox.
+    pub fn messages_max(&self) -> usize {
+        self.boxes[0].max_capacity() - self.reserve
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// The home of a channel.
+    pub fn home(&self, channel: &ChannelName) -> ShardId {
+        use std::hash::BuildHasher;
+        let hash = self.hasher.hash_one(channel.as_str());
+        ShardId((hash % self.boxes.len() as u64) as u16)
+    }
+
+    /// Sends a request or a delivery, if the part of the mailbox for these has room.
+    pub fn send(&self, to: ShardId, mail: Mail) -> Result<(), Full> {
+        let mailbox = &self.boxes[usize::from(to.0)];
+        // Other senders may take a slot between the look and the send: the reserve has one for each of them.
+        if mailbox.capacity() <= self.reserve {
+            return Err(Full(mail));
+        }
+        self.send_reserved(to, mail)
+    }
+
+    /// Sends an answer, for which there is always room.
+    pub fn send_reserved(&self, to: ShardId, mail: Mail) -> Result<(), Full> {
+        use mpsc::error::TrySendError::{Closed, Full as NoRoom};
+        match self.boxes[usize::from(to.0)].try_send(mail) {
+            Ok(()) => Ok(()),
+            Err(NoRoom(mail) | Closed(mail)) => Err(Full(mail)),
+        }
+    }
+
+    /// Waits for room. Only for tasks outside the shards: brokers, and the process when it stops.
+    pub async fn send_waiting(&self, to: ShardId, mail: Mail) {
+        // A closed mailbox is a shard that has stopped: nobody is left to tell.
+        let _stopped = self.boxes[usize::from(to.0)].send(mail).await;
+    }
+}

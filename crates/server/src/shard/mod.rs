@@ -1,0 +1,253 @@
+//! Shards: one thread per core, each owning a share of the connections and a share of the channels.
+//!
+//! ```text
+//!  socket ─ link ─► proto::session ─ Request ─► mail to the channel's home ─► hub::Home ─► broker
+//!         ◄─ try_write ◄─ fan-out ◄─ hub::Audience ◄─ mail from the home ◄────┘    ◄─ completions
+//! ```
+//!
+//! Everything on this path belongs to one thread at a time and nothing is locked: shards share only mailboxes. A message
+//! is written straight from the fan-out loop into the sockets of the local subscribers; a link has a task that waits for its
+//! socket, and no timer, no channel and no buffer of its own.
+//!
+//! Reading order: this file (what a shard owns), [`link`] (one socket), [`turn`] (one round of mail), [`mail`], [`wheel`].
+
+pub mod link;
+pub mod mail;
+pub mod turn;
+pub mod wheel;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use slab::Slab;
+use switchboard_hub::audience::Audience;
+use switchboard_hub::broker::Completion;
+use switchboard_hub::home::{Home, ShardId};
+use switchboard_hub::settings::Namespaces;
+use switchboard_proto::entry::User;
+use switchboard_proto::session::server::{Identity, SessionId, Settings, Shared};
+use switchboard_proto::time::Time;
+use tokio::sync::mpsc;
+
+use self::link::Link;
+use self::mail::{Mail, Origin, Post, UNANSWERED_MAX};
+use self::turn::Arrival;
+use self::wheel::{LinkRef, TICK, Wheel};
+use crate::broker::{Broker, Factory, Seat};
+use crate::clock::Clock;
+use crate::stats::ShardStats;
+
+/// Size of the buffer that all sockets of a shard are read into.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Mails handled before the sockets get their turn again.
+const MAILS_PER_TURN: usize = 1_024;
+
+/// What a shard is made of.
+pub struct Parts {
+    /// Which one.
+    pub id: ShardId,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Its mailbox.
+    pub mailbox: mpsc::Receiver<Mail>,
+    /// Everyone's mailboxes.
+    pub post: Post,
+    /// Settings of sessions.
+    pub settings: Arc<Settings>,
+    /// Settings of channels.
+    pub namespaces: Arc<Namespaces>,
+    /// Channels that each home may have.
+    pub channels_max: usize,
+    /// Makes its broker.
+    pub broker: Factory,
+    /// Its counters.
+    pub stats: Arc<ShardStats>,
+    /// Random.
+    pub seed: [u8; 32],
+}
+
+/// One shard, shared by the tasks of its thread.
+pub struct Shard {
+    clock: Clock,
+    state: RefCell<State>,
+}
+
+/// Everything that a shard owns.
+struct State {
+    id: ShardId,
+    now: Time,
+    links: Slab<Box<Link>>,
+    generation: u32,
+    audience: Audience,
+    home: Home<Origin>,
+    broker: Box<dyn Broker>,
+    completions: VecDeque<Completion>,
+    shared: Shared,
+    namespaces: Arc<Namespaces>,
+    wheel: Wheel,
+    post: Post,
+    /// Mail to this shard's own home, which needs no mailbox. Bounded by `mail_max`.
+    local: VecDeque<Mail>,
+    mail_max: usize,
+    unanswered: usize,
+    arrivals: VecDeque<Arrival>,
+    touched: Vec<LinkRef>,
+    /// Wakes the task that handles mail.
+    turn_waker: Option<Waker>,
+    read_buffer: Vec<u8>,
+    stopping: bool,
+    rng: ChaCha8Rng,
+    stats: Arc<ShardStats>,
+}
+
+impl Shard {
+    /// Makes the shard and the task that handles its mail. Both run on the calling thread, inside a `LocalSet`.
+    pub fn new(parts: Parts) -> (Rc<Shard>, impl Future<Output = ()>) {
+        let mut rng = ChaCha8Rng::from_seed(parts.seed);
+        let now = parts.clock.now();
+        let seat = Seat {
+            shard: parts.id,
+            namespaces: parts.namespaces.clone(),
+            channels_max: parts.channels_max,
+            seeds: [rng.next_u64(), rng.next_u64()],
+            post: parts.post.clone(),
+        };
+        let state = State {
+            id: parts.id,
+            now,
+            links: Slab::new(),
+            generation: 0,
+            audience: Audience::new(rng.next_u64()),
+            home: Home::new(rng.next_u64()),
+            broker: (parts.broker)(seat),
+            completions: VecDeque::new(),
+            shared: Shared::new(parts.settings),
+            namespaces: parts.namespaces,
+            wheel: Wheel::new(now),
+            mail_max: parts.post.messages_max(),
+            post: parts.post,
+            local: VecDeque::new(),
+            unanswered: 0,
+            arrivals: VecDeque::new(),
+            touched: Vec::new(),
+            turn_waker: None,
+            read_buffer: vec![0; READ_BUFFER_BYTES],
+            stopping: false,
+            rng,
+            stats: parts.stats,
+        };
+        let shard = Rc::new(Shard {
+            clock: parts.clock,
+            state: RefCell::new(state),
+        });
+        (shard.clone(), shard.handle_mail(parts.mailbox))
+    }
+
+    /// Handles mail and time, for ever.
+    async fn handle_mail(self: Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        std::future::poll_fn(|cx| {
+            loop {
+                let ticked = tick.poll_tick(cx).is_ready();
+                let received = mailbox.poll_recv_many(cx, &mut batch, MAILS_PER_TURN);
+                if matches!(received, Poll::Ready(0)) {
+                    return Poll::Ready(());
+                }
+                let mut state = self.state.borrow_mut();
+                state.now = self.clock.now();
+                if !state
+                    .turn_waker
+                    .as_ref()
+                    .is_some_and(|waker| waker.will_wake(cx.waker()))
+                {
+                    state.turn_waker = Some(cx.waker().clone());
+                }
+                if ticked {
+                    state.handle_tick();
+                }
+                for mail in batch.drain(..) {
+                    state.handle_mail(mail, &self.clock);
+                }
+                state.settle(&self.clock);
+                if received.is_pending() && !ticked {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// A name and a user for a session without a token, and a number to spread its heartbeat with.
+    pub fn anonymous(&self) -> (Identity, u8) {
+        let mut state = self.state.borrow_mut();
+        let number = state.rng.next_u64();
+        let user = User::new(&format!("guest-{:06x}", number >> 40));
+        (
+            Identity {
+                session: SessionId(state.rng.next_u64()),
+                user,
+            },
+            number as u8,
+        )
+    }
+
+    /// Settings of sessions.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.state.borrow().shared.settings.clone()
+    }
+
+    /// The shard's counters.
+    pub fn stats(&self) -> Arc<ShardStats> {
+        self.state.borrow().stats.clone()
+    }
+
+    /// Whether everyone has been told that the server stops.
+    pub fn is_stopped(&self) -> bool {
+        self.state.borrow().stopping
+    }
+
+    /// How many links there are.
+    pub fn links(&self) -> usize {
+        self.state.borrow().links.len()
+    }
+}
+
+impl State {
+    fn link(&mut self, link: LinkRef) -> Option<&mut Link> {
+        let found = self.links.get_mut(link.key as usize)?;
+        (found.generation == link.generation).then_some(&mut **found)
+    }
+
+    /// Sends mail to a home; its own through `local`, so that both ways keep the order and neither recurses.
+    fn send_home(&mut self, mail: Mail, home: ShardId) -> Result<(), mail::Full> {
+        if home != self.id {
+            return self.post.send(home, mail);
+        }
+        if self.local.len() >= self.mail_max {
+            return Err(mail::Full(mail));
+        }
+        self.local.push_back(mail);
+        if let Some(waker) = &self.turn_waker {
+            waker.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    fn handle_tick(&mut self) {
+        let mut due = Vec::new();
+        self.wheel.poll(self.now, &mut due);
+        for link in due {
+            self.handle_link_due(link);
+        }
+        self.home.handle_timeout();
+        self.broker.handle_timeout(self.now);
+        self.stats.sessions.set(self.links.len() as u64);
+    }
+}
