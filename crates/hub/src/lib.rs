@@ -6,4 +6,6 @@ pub mod home;
 pub mod limits;
 pub mod log;
 pub mod logs;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod settings;
