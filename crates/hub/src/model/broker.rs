@@ -97,7 +97,7 @@ impl Broker {
                         *result = Err(BrokerError::Unavailable);
                     }
                 }
-                Completion::Live { .. } if is_faulty && script.one_in(8) => {
+                Completion::Live { .. } if is_faulty && script.one_in(4) => {
                     self.dropped.insert(channel.clone());
                     continue;
                 }

@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::run;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn no_sequence_of_operations_breaks_a_promise(bytes in prop::collection::vec(any::<u8>(), 0..5_000)) {
+    fn no_sequence_of_operations_breaks_a_promise(bytes in prop::collection::vec(any::<u8>(), 0..8_000)) {
         run(&bytes);
     }
 }
@@ -14,7 +14,7 @@ proptest! {
 #[test]
 fn long_runs_break_no_promise() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..32 {
+    for _ in 0..100 {
         let bytes: Vec<u8> = (0..20_000)
             .map(|_| {
                 state ^= state << 13;
