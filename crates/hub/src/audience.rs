@@ -91,6 +91,7 @@ pub struct Attached {
 }
 
 /// What to do with entries from the home.
+#[must_use = "the subscribers do not have it yet"]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Delivery {
     /// Give them to the subscribers of this channel.
@@ -221,6 +222,7 @@ impl Audience {
     }
 
     /// The home has said `Subscribed`: from after `position` on, entries come. `None` if nothing was pending.
+    #[must_use = "the other subscribers may have to be told of a break"]
     pub fn attach(
         &mut self,
         channel: &ChannelName,
@@ -251,6 +253,7 @@ impl Audience {
     }
 
     /// The home has refused. Says whether to leave: nobody else of this shard is attached or waits.
+    #[must_use = "the home must be told of what is left"]
     pub fn abort(&mut self, channel: &ChannelName, subscriber: SubscriberId) -> bool {
         match self.find_slot(channel, subscriber) {
             Some((index, slot)) if !self.channels[index as usize].is_attached(slot) => {
@@ -271,6 +274,7 @@ impl Audience {
     }
 
     /// A session is gone. Gives the channels to leave. Costs what the session was subscribed to.
+    #[must_use = "the home must be told of what is left"]
     pub fn remove(&mut self, subscriber: SubscriberId) -> Vec<ChannelName> {
         let mut leave = Vec::new();
         while let Some(Subscription { channel, slot }) = self.subscriptions_of(subscriber).last().copied() {
@@ -363,6 +367,7 @@ impl Audience {
 
     /// What a subscriber missed in each channel, up to where the channel is now; it does not lag any longer. Costs what the
     /// session is subscribed to.
+    #[must_use = "the subscriber must be told what it missed"]
     pub fn recover(&mut self, subscriber: SubscriberId) -> Vec<(ChannelName, Break)> {
         let mut missed = Vec::new();
         if self.lags.is_empty() {

@@ -341,20 +341,14 @@ impl<W> Home<W> {
     /// What to do next. `None` ends the turn.
     pub fn poll_output(&mut self) -> Option<Output<W>> {
         while self.outputs.is_empty() {
-            let Some(run) = self.turn.runs.get_mut(self.turn.next) else {
+            let Some(run) = self.turn.runs.get(self.turn.next) else {
                 self.rest();
                 return None;
             };
+            // Nothing leaves here if the run has left before, or its channel is not held any longer.
             let channel = run.channel.clone();
-            let index = self.turn.next as u32;
             self.turn.next += 1;
-            if self
-                .channels
-                .get(&channel)
-                .is_some_and(|held| held.fresh == Some(index))
-            {
-                self.flush(&channel);
-            }
+            self.flush(&channel);
         }
         self.outputs.pop_front()
     }

@@ -95,7 +95,7 @@ fn who_is_attached_gets_what_follows() {
         delivered(&mut audience, position(7), &run(8..9)),
         (vec![ANA], None, vec![8])
     );
-    audience.attach(&name("c"), BEN, position(8)).unwrap();
+    _ = audience.attach(&name("c"), BEN, position(8)).unwrap();
     assert_eq!(
         delivered(&mut audience, position(8), &run(9..10)),
         (vec![ANA, BEN], None, vec![9])
@@ -286,12 +286,12 @@ fn who_lags_is_told_all_it_missed_up_to_now() {
     let c = subscribed(&mut audience, "c", ANA, 5);
     subscribed(&mut audience, "c", BEN, 5);
     let d = subscribed(&mut audience, "d", ANA, 1);
-    audience.deliver(&name("c"), position(5), &run(6..9));
+    _ = audience.deliver(&name("c"), position(5), &run(6..9));
     audience.lag(c, ANA, Missed::Entries { from: 7 });
-    audience.deliver(&name("c"), position(9), &run(10..12));
+    _ = audience.deliver(&name("c"), position(9), &run(10..12));
     audience.lag(c, ANA, Missed::from(gap(9, 9)));
     audience.lag(c, ANA, Missed::Entries { from: 10 });
-    audience.deliver(&name("d"), position(1), &run(2..3));
+    _ = audience.deliver(&name("d"), position(1), &run(2..3));
     audience.lag(d, ANA, Missed::Entries { from: 2 });
     assert_eq!(audience.lagging(), 2);
     assert_eq!(audience.recover(BEN), []);
@@ -307,20 +307,33 @@ fn who_lags_over_a_reset_is_told_the_reset() {
     let mut audience = Audience::new(1);
     let c = subscribed(&mut audience, "c", ANA, 5);
     subscribed(&mut audience, "c", BEN, 5);
-    audience.deliver(&name("c"), position(5), &run(6..7));
+    _ = audience.deliver(&name("c"), position(5), &run(6..7));
     audience.lag(c, ANA, Missed::Entries { from: 6 });
     let start = Position::start(Epoch(2));
     let reset = Break::Reset { position: start };
-    audience.head(&name("c"), start);
+    _ = audience.head(&name("c"), start);
     audience.lag(c, ANA, Missed::from(reset));
     audience.lag(c, BEN, Missed::from(reset));
-    audience.deliver(&name("c"), start, &entries([in_epoch_2(1)]));
+    _ = audience.deliver(&name("c"), start, &entries([in_epoch_2(1)]));
     audience.lag(c, BEN, Missed::Entries { from: 1 });
     let reset = Break::Reset {
         position: in_epoch_2(1),
     };
     assert_eq!(audience.recover(ANA), [(name("c"), reset)]);
     assert_eq!(audience.recover(BEN), [(name("c"), reset)]);
+}
+
+/// Nobody reported what was missed after the first time: the epoch tells.
+#[test]
+fn a_lag_from_an_old_epoch_ends_in_a_reset() {
+    let mut audience = Audience::new(1);
+    let c = subscribed(&mut audience, "c", ANA, 5);
+    _ = audience.deliver(&name("c"), position(5), &run(6..7));
+    audience.lag(c, ANA, Missed::Entries { from: 6 });
+    let start = Position::start(Epoch(2));
+    _ = audience.head(&name("c"), start);
+    let reset = Break::Reset { position: start };
+    assert_eq!(audience.recover(ANA), [(name("c"), reset)]);
 }
 
 #[test]
@@ -331,7 +344,7 @@ fn who_unsubscribes_does_not_lag_any_longer() {
     audience.begin(&name("c"), BEN).unwrap();
     audience.lag(c, BEN, Missed::Entries { from: 1 });
     assert_eq!(audience.lagging(), 0, "only who is attached lags");
-    audience.deliver(&name("c"), position(5), &run(6..7));
+    _ = audience.deliver(&name("c"), position(5), &run(6..7));
     audience.lag(c, ANA, Missed::Entries { from: 6 });
     audience.detach(&name("c"), ANA).unwrap();
     assert_eq!(audience.lagging(), 0);
@@ -477,7 +490,7 @@ fn memory_is_given_back_when_all_have_left() {
     }
     for number in 0..10_000 {
         assert_eq!(audience.subscriptions(SubscriberId(number)), 2);
-        audience.remove(SubscriberId(number));
+        _ = audience.remove(SubscriberId(number));
     }
     assert_eq!((audience.channels(), audience.subscriptions_total()), (0, 0));
     assert!(audience.channels.capacity() <= IDLE_CAPACITY);

@@ -362,6 +362,21 @@ fn a_hole_between_live_entries_is_an_interruption() {
 }
 
 #[test]
+fn a_live_entry_of_another_epoch_is_an_interruption() {
+    let mut script = Script::live_in_both();
+    let other = Position {
+        epoch: Epoch(2),
+        ..position(6)
+    };
+    script.home.handle_completion(Completion::Live {
+        ticket: Ticket(1),
+        channel: name("c"),
+        entries: vec![entry(other)],
+    });
+    assert_eq!(script.turn(), ["unwatch#1 c", "watch#2 c since Some(5)"]);
+}
+
+#[test]
 fn an_entry_that_comes_twice_is_passed_over() {
     let mut script = Script::live_in_both();
     script.live(1, [5, 6]);

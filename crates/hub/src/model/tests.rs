@@ -1,0 +1,28 @@
+use proptest::prelude::*;
+
+use super::run;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_sequence_of_operations_breaks_a_promise(bytes in prop::collection::vec(any::<u8>(), 0..8_000)) {
+        run(&bytes);
+    }
+}
+
+#[test]
+fn long_runs_break_no_promise() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..100 {
+        let bytes: Vec<u8> = (0..20_000)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            })
+            .collect();
+        run(&bytes);
+    }
+}
