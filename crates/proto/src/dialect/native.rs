@@ -1,5 +1,5 @@
 //! What `switchboard.v1` says, written once for both its notations: the fields of every command and event
-//! (`spec/protocol.md`), read by serde into one flat struct and written through [`Notation`].
+//! (`spec/protocol.md`), read by serde into one flat struct and written through `Notation`.
 
 use std::borrow::Cow;
 use std::fmt;
