@@ -67,8 +67,6 @@ fn tick_of(time: Time) -> u64 {
 mod tests {
     use super::*;
 
-    const NOBODY: [u32; 0] = [];
-
     fn at(milliseconds: u64) -> Time {
         Time::ZERO + Duration::from_millis(milliseconds)
     }
@@ -89,20 +87,20 @@ mod tests {
         wheel.arm(link(1), at(250));
         wheel.arm(link(2), at(0));
         wheel.arm(link(3), at(25_000));
-        assert_eq!(due(&mut wheel, at(50)), NOBODY);
+        assert_eq!(due(&mut wheel, at(50)), [0; 0]);
         assert_eq!(due(&mut wheel, at(150)), [2]);
-        assert_eq!(due(&mut wheel, at(299)), NOBODY);
+        assert_eq!(due(&mut wheel, at(299)), [0; 0]);
         assert_eq!(due(&mut wheel, at(300)), [1]);
-        assert_eq!(due(&mut wheel, at(24_999)), NOBODY);
+        assert_eq!(due(&mut wheel, at(24_999)), [0; 0]);
         assert_eq!(due(&mut wheel, at(25_100)), [3]);
-        assert_eq!(due(&mut wheel, at(500_000)), NOBODY);
+        assert_eq!(due(&mut wheel, at(500_000)), [0; 0]);
     }
 
     #[test]
     fn a_far_deadline_fires_at_the_end_of_the_wheel() {
         let mut wheel = Wheel::new(at(0));
         wheel.arm(link(1), at(3_600_000));
-        assert_eq!(due(&mut wheel, at(51_000)), NOBODY);
+        assert_eq!(due(&mut wheel, at(51_000)), [0; 0]);
         assert_eq!(due(&mut wheel, at(51_300)), [1]);
     }
 
