@@ -136,6 +136,8 @@ pub fn block_on<T>(scenario: impl Future<Output = T>) -> T {
         .build()
         .unwrap();
     let local = tokio::task::LocalSet::new();
+    // On the heap: without optimisation a scenario is larger than the stack of a test.
+    let scenario = Box::pin(scenario);
     local.block_on(&runtime, async {
         match tokio::time::timeout(SCENARIO, scenario).await {
             Ok(value) => value,

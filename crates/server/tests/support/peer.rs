@@ -291,7 +291,7 @@ impl Peer {
     }
 
     async fn fill(&mut self) -> Option<Ended> {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         match self.stream.read(&mut buffer).await {
             Ok(0) => Some(Ended::Eof),
             Ok(length) => {
