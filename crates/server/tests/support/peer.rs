@@ -198,8 +198,19 @@ impl Peer {
         self.send(text(words)).await;
     }
 
-    /// The head of an HTTP answer, and its body as far as `Content-Length` says.
+    /// An HTTP answer, its body as far as `Content-Length` says.
     pub async fn answer(&mut self) -> Answer {
+        match self.next_answer().await {
+            Ok(answer) => answer,
+            Err(ended) => {
+                let read = String::from_utf8_lossy(&self.read);
+                panic!("{ended:?} in place of an answer: {read:?}")
+            }
+        }
+    }
+
+    /// An HTTP answer, or how the server's bytes ended.
+    pub async fn next_answer(&mut self) -> Result<Answer, Ended> {
         soon("an answer", async {
             loop {
                 if let Some(mut answer) = Answer::parse(&self.read) {
@@ -208,11 +219,11 @@ impl Peer {
                     if self.read.len() >= head + body {
                         answer.body = String::from_utf8_lossy(&self.read[head..head + body]).into_owned();
                         self.read.drain(..head + body);
-                        return answer;
+                        return Ok(answer);
                     }
                 }
                 if let Some(ended) = self.fill().await {
-                    panic!("{ended:?} in place of an answer: {:?}", String::from_utf8_lossy(&self.read));
+                    return Err(ended);
                 }
             }
         })
