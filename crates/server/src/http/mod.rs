@@ -9,6 +9,7 @@
 mod assets;
 pub mod internal;
 pub mod site;
+mod stall;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use switchboard_proto::session::server::Session;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::site::{Site, Upgrade};
+use self::stall::Stalling;
 use crate::clock::Clock;
 use crate::shard::Shard;
 
@@ -36,6 +38,8 @@ pub struct Limits {
     pub headers_max: usize,
     /// Time for a whole head.
     pub head_deadline: Duration,
+    /// Time for which a peer may take nothing of an answer.
+    pub write_stall: Duration,
     /// Connections of the process.
     pub connections_max: usize,
 }
@@ -147,10 +151,10 @@ async fn serve(
         .max_header_size(limits.head_bytes_max)
         // hyper panics below 8 KiB.
         .max_buf_size(limits.head_bytes_max.max(8 * 1024))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream, limits.write_stall)), service);
     let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner();
+    let stream = parts.io.into_inner().into_inner();
     match (served, upgrade.take()) {
         (Ok(()), Some(Upgrade { mode, compression })) => {
             let settings = shard.settings();
