@@ -117,7 +117,8 @@ impl Subject {
         if let Some(later) = &self.later {
             let answered = |said: &[Completion]| said.iter().filter_map(answers).count();
             while answered(&self.said) < self.asked.len() {
-                self.said.push(later.recv_timeout(SOON).expect("every request is answered"));
+                self.said
+                    .push(later.recv_timeout(SOON).expect("every request is answered"));
             }
             while let Ok(more) = later.recv_timeout(QUIET) {
                 self.said.push(more);
@@ -262,7 +263,9 @@ fn every_append_read_and_watch_is_completed_once_with_its_ticket_and_kind() {
         mixed(&mut subject);
         let mut answered = BTreeSet::new();
         for completion in &subject.said {
-            let Some(ticket) = answers(completion) else { continue };
+            let Some(ticket) = answers(completion) else {
+                continue;
+            };
             let op = &subject.asked[&ticket].op;
             let fits = match completion {
                 Completion::Appended { .. } => matches!(op, Op::Append(_)),
@@ -296,7 +299,11 @@ fn requests_on_one_channel_take_effect_and_are_completed_in_order() {
                 })
                 .map(|position| position.offset)
                 .collect();
-            assert!(positions.is_sorted_by(|one, next| one < next), "{}: {positions:?}", subject.name);
+            assert!(
+                positions.is_sorted_by(|one, next| one < next),
+                "{}: {positions:?}",
+                subject.name
+            );
         }
     }
 }
@@ -305,14 +312,21 @@ fn requests_on_one_channel_take_effect_and_are_completed_in_order() {
 fn an_acknowledged_append_is_in_the_log_where_the_answer_says() {
     for mut subject in subjects() {
         let first = subject.insist_on_appending("a", "first");
-        let tickets: Vec<_> = (0..50).map(|n| (n, subject.append("a", &format!("{n}")))).collect();
+        let tickets: Vec<_> = (0..50)
+            .map(|n| (n, subject.append("a", &format!("{n}"))))
+            .collect();
         subject.settle();
         let log = subject.log("a", first.epoch);
         for (n, ticket) in tickets {
             match subject.appended(ticket) {
                 Ok(position) => {
                     assert_eq!(position.epoch, first.epoch, "{}", subject.name);
-                    assert_eq!(log.get(&position.offset), Some(&format!("{n}")), "{}", subject.name);
+                    assert_eq!(
+                        log.get(&position.offset),
+                        Some(&format!("{n}")),
+                        "{}",
+                        subject.name
+                    );
                 }
                 // It may have taken effect, once.
                 Err(error) => {
@@ -341,12 +355,17 @@ fn a_watch_tells_what_comes_after_its_head_in_order_or_that_it_was_interrupted()
             // What is told follows the head and itself without hole, and is what the log holds.
             let mut last = head.offset;
             for (previous, offset, words) in &live {
-                assert_eq!((*previous, log.get(offset)), (last, Some(words)), "{}", subject.name);
+                assert_eq!(
+                    (*previous, log.get(offset)),
+                    (last, Some(words)),
+                    "{}",
+                    subject.name
+                );
                 last = *offset;
             }
-            let end = subject.said.iter().position(|completion| {
-                matches!(completion, Completion::Interrupted { ticket, .. } if *ticket == watch)
-            });
+            let end = subject.said.iter().position(
+                |completion| matches!(completion, Completion::Interrupted { ticket, .. } if *ticket == watch),
+            );
             match end {
                 // And it is all that the log holds, unless the broker says otherwise.
                 None => assert_eq!(log.keys().next_back(), Some(&last), "{}", subject.name),
@@ -370,7 +389,10 @@ fn nothing_is_told_before_watching_nor_to_a_watch_that_was_replaced_or_ended() {
         let mut begun = BTreeSet::new();
         for completion in &subject.said {
             match completion {
-                Completion::Watching { ticket, result: Ok(_) } => {
+                Completion::Watching {
+                    ticket,
+                    result: Ok(_),
+                } => {
                     begun.insert(*ticket);
                 }
                 Completion::Live { ticket, .. } => assert!(begun.contains(ticket), "{}", subject.name),
@@ -386,13 +408,25 @@ fn nothing_is_told_before_watching_nor_to_a_watch_that_was_replaced_or_ended() {
             _ => false,
         };
         let since = &subject.said[told..];
-        assert!(!since.iter().any(|completion| is_of(completion, first)), "{}", subject.name);
-        assert!(since.iter().any(|completion| is_of(completion, second)), "{}", subject.name);
+        assert!(
+            !since.iter().any(|completion| is_of(completion, first)),
+            "{}",
+            subject.name
+        );
+        assert!(
+            since.iter().any(|completion| is_of(completion, second)),
+            "{}",
+            subject.name
+        );
         subject.unwatch("a", second);
         let told = subject.said.len();
         subject.insist_on_appending("a", "to nobody");
         let since = &subject.said[told..];
-        assert!(!since.iter().any(|completion| is_of(completion, second)), "{}", subject.name);
+        assert!(
+            !since.iter().any(|completion| is_of(completion, second)),
+            "{}",
+            subject.name
+        );
     }
 }
 
@@ -406,7 +440,13 @@ fn within_an_epoch_a_log_only_grows() {
             subject.settle();
             let after = subject.log("a", first.epoch);
             assert!(after.len() >= before.len(), "{}", subject.name);
-            assert!(before.iter().all(|(offset, words)| after.get(offset) == Some(words)), "{}", subject.name);
+            assert!(
+                before
+                    .iter()
+                    .all(|(offset, words)| after.get(offset) == Some(words)),
+                "{}",
+                subject.name
+            );
             before = after;
         }
     }
@@ -439,8 +479,15 @@ fn a_failing_broker_is_reported_to_publishers_and_its_lost_watches_to_subscriber
         support::run_with(&config, Slow::factory(Temper::FAILING), async |live| {
             let outcome = work(live, &WORKLOAD).await;
             outcome.judge(|code| code == "unavailable");
-            assert!(outcome.refused() > 0, "one request in {} fails", Temper::FAILING.fails_one_in);
-            assert!(outcome.gaps() > 0, "a watch that is lost in the middle of a burst loses something");
+            assert!(
+                outcome.refused() > 0,
+                "one request in {} fails",
+                Temper::FAILING.fails_one_in
+            );
+            assert!(
+                outcome.gaps() > 0,
+                "a watch that is lost in the middle of a burst loses something"
+            );
         });
     }
 }

@@ -121,8 +121,10 @@ fn a_key_makes_a_repeated_publish_the_same_message() {
             )
             .await;
             for id in [2, 3] {
-                ana.say(&format!(r#"{{"type":"publish","id":{id},"channel":"a","data":1,"key":"k"}}"#))
-                    .await;
+                ana.say(&format!(
+                    r#"{{"type":"publish","id":{id},"channel":"a","data":1,"key":"k"}}"#
+                ))
+                .await;
             }
             let mut heard = vec![
                 ana.frame().await.text().to_owned(),
@@ -130,9 +132,13 @@ fn a_key_makes_a_repeated_publish_the_same_message() {
                 ana.frame().await.text().to_owned(),
             ];
             heard.sort();
-            assert!(peer::matches(r#"{"type":"message","channel":"a","offset":1,*}"#, &heard[0]));
+            assert!(peer::matches(
+                r#"{"type":"message","channel":"a","offset":1,*}"#,
+                &heard[0]
+            ));
             let first = field(&heard[1], "position").to_owned();
-            let published = |id| format!(r#"{{"type":"published","id":{id},"offset":1,"position":"{first}"}}"#);
+            let published =
+                |id| format!(r#"{{"type":"published","id":{id},"offset":1,"position":"{first}"}}"#);
             assert_eq!(heard[1..], [published(2), published(3)]);
             ana.hears_nothing().await;
         },
@@ -180,7 +186,12 @@ fn history_by_position_and_limit_page_by_page() {
             )
             .await;
             // A position of another channel belongs to another life of a log.
-            let other = ana.ask(r#"{"type":"history","id":11,"channel":"b"}"#, r#"{"type":"history","id":11,*}"#).await;
+            let other = ana
+                .ask(
+                    r#"{"type":"history","id":11,"channel":"b"}"#,
+                    r#"{"type":"history","id":11,*}"#,
+                )
+                .await;
             let other = field(&other, "position");
             ana.ask(
                 &format!(r#"{{"type":"history","id":12,"channel":"a","since":"{other}","limit":1}}"#),
@@ -197,11 +208,19 @@ fn history_says_what_the_log_no_longer_holds() {
         |config| config.channels.log_messages_max = 3,
         async |live| {
             let mut ana = open(live).await;
-            let empty = ana.ask(r#"{"type":"history","id":1,"channel":"a"}"#, r#"{"type":"history",*}"#).await;
+            let empty = ana
+                .ask(
+                    r#"{"type":"history","id":1,"channel":"a"}"#,
+                    r#"{"type":"history",*}"#,
+                )
+                .await;
             let start = field(&empty, "position").to_owned();
             for _ in 1..=5 {
-                ana.ask(r#"{"type":"publish","id":2,"channel":"a","data":0}"#, r#"{"type":"published",*}"#)
-                    .await;
+                ana.ask(
+                    r#"{"type":"publish","id":2,"channel":"a","data":0}"#,
+                    r#"{"type":"published",*}"#,
+                )
+                .await;
             }
             ana.ask(
                 &format!(r#"{{"type":"history","id":3,"channel":"a","since":"{start}"}}"#),
@@ -227,19 +246,55 @@ fn errors_name_the_command_and_leave_the_session_open() {
             }
             let long = "x".repeat(256);
             let segments = vec!["x"; 17].join(":");
-            let start = Position::start(switchboard_proto::position::Epoch(7)).token().as_str().to_owned();
+            let start = Position::start(switchboard_proto::position::Epoch(7))
+                .token()
+                .as_str()
+                .to_owned();
             for (said, code) in [
-                (r#"{"type":"subscribe","id":9,"channel":"c"}"#.to_owned(), "too_many_subscriptions"),
-                (r#"{"type":"unsubscribe","id":9,"channel":"c"}"#.to_owned(), "not_subscribed"),
-                (r#"{"type":"subscribe","id":9,"channel":""}"#.to_owned(), "bad_channel"),
-                (format!(r#"{{"type":"subscribe","id":9,"channel":"{long}"}}"#), "bad_channel"),
-                (format!(r#"{{"type":"publish","id":9,"channel":"{segments}","data":1}}"#), "bad_channel"),
-                (r#"{"type":"history","id":9,"channel":"a\u0000"}"#.to_owned(), "bad_channel"),
-                (format!(r#"{{"type":"subscribe","id":9,"channel":"c","since":"{start}"}}"#), "unsupported"),
-                (r#"{"type":"history","id":9,"channel":"a","since":"here"}"#.to_owned(), "bad_position"),
-                (r#"{"type":"publish","id":9,"channel":"a"}"#.to_owned(), "bad_request"),
-                (r#"{"type":"publish","id":9,"channel":"a","data":1,"key":""}"#.to_owned(), "bad_request"),
-                (r#"{"type":"publish","id":9,"channel":"a","data_base64":"?"}"#.to_owned(), "bad_payload"),
+                (
+                    r#"{"type":"subscribe","id":9,"channel":"c"}"#.to_owned(),
+                    "too_many_subscriptions",
+                ),
+                (
+                    r#"{"type":"unsubscribe","id":9,"channel":"c"}"#.to_owned(),
+                    "not_subscribed",
+                ),
+                (
+                    r#"{"type":"subscribe","id":9,"channel":""}"#.to_owned(),
+                    "bad_channel",
+                ),
+                (
+                    format!(r#"{{"type":"subscribe","id":9,"channel":"{long}"}}"#),
+                    "bad_channel",
+                ),
+                (
+                    format!(r#"{{"type":"publish","id":9,"channel":"{segments}","data":1}}"#),
+                    "bad_channel",
+                ),
+                (
+                    r#"{"type":"history","id":9,"channel":"a\u0000"}"#.to_owned(),
+                    "bad_channel",
+                ),
+                (
+                    format!(r#"{{"type":"subscribe","id":9,"channel":"c","since":"{start}"}}"#),
+                    "unsupported",
+                ),
+                (
+                    r#"{"type":"history","id":9,"channel":"a","since":"here"}"#.to_owned(),
+                    "bad_position",
+                ),
+                (
+                    r#"{"type":"publish","id":9,"channel":"a"}"#.to_owned(),
+                    "bad_request",
+                ),
+                (
+                    r#"{"type":"publish","id":9,"channel":"a","data":1,"key":""}"#.to_owned(),
+                    "bad_request",
+                ),
+                (
+                    r#"{"type":"publish","id":9,"channel":"a","data_base64":"?"}"#.to_owned(),
+                    "bad_payload",
+                ),
                 (r#"{"type":"shout","id":9}"#.to_owned(), "bad_request"),
             ] {
                 let answer = format!(r#"{{"type":"error","id":9,"code":"{code}","message":"*"*}}"#);
@@ -251,12 +306,21 @@ fn errors_name_the_command_and_leave_the_session_open() {
                 ana.ask(said, &answer).await;
             }
             ana.send(frame(FIN | BINARY, b"\x80")).await;
-            ana.hear(r#"{"type":"error","code":"bad_request","message":"*"}"#).await;
-            ana.ask(r#"{"type":"ping","id":10}"#, r#"{"type":"pong","id":10}"#).await;
-            // Leaving makes room.
-            ana.ask(r#"{"type":"unsubscribe","id":11,"channel":"a"}"#, r#"{"type":"unsubscribed",*}"#).await;
-            ana.ask(r#"{"type":"subscribe","id":12,"channel":"c"}"#, r#"{"type":"subscribed","id":12,*}"#)
+            ana.hear(r#"{"type":"error","code":"bad_request","message":"*"}"#)
                 .await;
+            ana.ask(r#"{"type":"ping","id":10}"#, r#"{"type":"pong","id":10}"#)
+                .await;
+            // Leaving makes room.
+            ana.ask(
+                r#"{"type":"unsubscribe","id":11,"channel":"a"}"#,
+                r#"{"type":"unsubscribed",*}"#,
+            )
+            .await;
+            ana.ask(
+                r#"{"type":"subscribe","id":12,"channel":"c"}"#,
+                r#"{"type":"subscribed","id":12,*}"#,
+            )
+            .await;
         },
     );
 }
@@ -267,13 +331,21 @@ fn subscribing_twice_is_an_error_and_changes_nothing() {
         |_| {},
         async |live| {
             let mut ana = open(live).await;
-            ana.ask(r#"{"type":"subscribe","id":1,"channel":"a"}"#, r#"{"type":"subscribed","id":1,*}"#).await;
+            ana.ask(
+                r#"{"type":"subscribe","id":1,"channel":"a"}"#,
+                r#"{"type":"subscribed","id":1,*}"#,
+            )
+            .await;
             ana.ask(
                 r#"{"type":"subscribe","id":2,"channel":"a"}"#,
                 r#"{"type":"error","id":2,"code":"already_subscribed","message":"*"}"#,
             )
             .await;
-            ana.ask(r#"{"type":"publish","channel":"a","data":1}"#, r#"{"type":"message",*}"#).await;
+            ana.ask(
+                r#"{"type":"publish","channel":"a","data":1}"#,
+                r#"{"type":"message",*}"#,
+            )
+            .await;
             ana.hears_nothing().await;
         },
     );
@@ -291,8 +363,11 @@ fn a_client_over_its_rate_is_told_and_then_closed() {
         async |live| {
             let mut ana = open(live).await;
             for id in 1..=5 {
-                ana.ask(&format!(r#"{{"type":"ping","id":{id}}}"#), &format!(r#"{{"type":"pong","id":{id}}}"#))
-                    .await;
+                ana.ask(
+                    &format!(r#"{{"type":"ping","id":{id}}}"#),
+                    &format!(r#"{{"type":"pong","id":{id}}}"#),
+                )
+                .await;
             }
             ana.ask(
                 r#"{"type":"ping","id":6}"#,
@@ -314,7 +389,11 @@ fn raw_frames_are_bare_payloads_both_ways() {
         |_| {},
         async |live| {
             let mut json = open(live).await;
-            json.ask(r#"{"type":"subscribe","id":1,"channel":"room:1"}"#, r#"{"type":"subscribed",*}"#).await;
+            json.ask(
+                r#"{"type":"subscribe","id":1,"channel":"room:1"}"#,
+                r#"{"type":"subscribed",*}"#,
+            )
+            .await;
             let how = How {
                 dialect: Some(DialectId::Msgpack),
                 ..How::default()
@@ -324,19 +403,36 @@ fn raw_frames_are_bare_payloads_both_ways() {
             let mut raw = Peer::open(live.public, "/ws?channel=room:1").await;
             // A raw client hears that it is subscribed by hearing itself.
             let from_raw: [(u8, &[u8], &str, Payload); 6] = [
-                (TEXT, br#"{"a": [1]}"#, r#""data":{"a": [1]}"#, Payload::json(r#"{"a":[1]}"#).unwrap()),
+                (
+                    TEXT,
+                    br#"{"a": [1]}"#,
+                    r#""data":{"a": [1]}"#,
+                    Payload::json(r#"{"a":[1]}"#).unwrap(),
+                ),
                 (TEXT, b"[1]", r#""data":[1]"#, Payload::json("[1]").unwrap()),
                 (TEXT, b"17", r#""data":"17""#, Payload::text("17")),
-                (TEXT, br#"say "hi""#, r#""data":"say \"hi\"""#, Payload::text(r#"say "hi""#)),
+                (
+                    TEXT,
+                    br#"say "hi""#,
+                    r#""data":"say \"hi\"""#,
+                    Payload::text(r#"say "hi""#),
+                ),
                 (TEXT, b"{broken", r#""data":"{broken""#, Payload::text("{broken")),
-                (BINARY, b"\x00\xff", r#""data_base64":"AP8=""#, Payload::bytes(&b"\x00\xff"[..])),
+                (
+                    BINARY,
+                    b"\x00\xff",
+                    r#""data_base64":"AP8=""#,
+                    Payload::bytes(&b"\x00\xff"[..]),
+                ),
             ];
             for (opcode, bytes, as_json, payload) in from_raw {
                 raw.send(frame(FIN | opcode, bytes)).await;
                 let echo = raw.frame().await;
                 assert_eq!((echo.first, &echo.payload[..]), (FIN | opcode, bytes));
                 json.hear(&format!(r#"{{"type":"message","channel":"room:1","offset":*,"position":"*",{as_json},"from":"guest-*","at":*}}"#)).await;
-                let Notice::Message { message, .. } = msgpack.hear().await else { panic!("no message") };
+                let Notice::Message { message, .. } = msgpack.hear().await else {
+                    panic!("no message")
+                };
                 assert_eq!(message.payload, payload);
             }
             let to_raw: [(&str, u8, &[u8]); 5] = [
@@ -347,7 +443,8 @@ fn raw_frames_are_bare_payloads_both_ways() {
                 (r#""data_base64":"AP8=""#, BINARY, b"\x00\xff"),
             ];
             for (data, opcode, bytes) in to_raw {
-                json.say(&format!(r#"{{"type":"publish","channel":"room:1",{data}}}"#)).await;
+                json.say(&format!(r#"{{"type":"publish","channel":"room:1",{data}}}"#))
+                    .await;
                 json.hear(&format!(r#"{{"type":"message",*{data}*}}"#)).await;
                 let heard = raw.frame().await;
                 assert_eq!((heard.first, &heard.payload[..]), (FIN | opcode, bytes));
@@ -371,15 +468,28 @@ fn msgpack_speaks_the_same_protocol() {
             let start = ana.subscribe("a").await;
             let payload = Payload::bytes(&b"\x00\x01"[..]);
             let position = ana.publish("a", payload.clone()).await;
-            let Notice::Message { message, .. } = ana.hear().await else { panic!("no message") };
+            let Notice::Message { message, .. } = ana.hear().await else {
+                panic!("no message")
+            };
             assert_eq!((message.position, &message.payload), (position, &payload));
             let history = ana.history("a", Some(start), None).await;
             assert_eq!(history.messages, [message]);
-            let (mut peer, answer) =
-                Peer::upgrade(live.public, "/ws", &["Sec-WebSocket-Protocol: x, switchboard.v1.msgpack"]).await;
-            assert_eq!(answer.expect(101).header("sec-websocket-protocol"), "switchboard.v1.msgpack");
+            let (mut peer, answer) = Peer::upgrade(
+                live.public,
+                "/ws",
+                &["Sec-WebSocket-Protocol: x, switchboard.v1.msgpack"],
+            )
+            .await;
+            assert_eq!(
+                answer.expect(101).header("sec-websocket-protocol"),
+                "switchboard.v1.msgpack"
+            );
             peer.send(frame(FIN | TEXT, "{}")).await;
-            assert_eq!(peer.frame().await.first, FIN | BINARY, "errors too are MessagePack");
+            assert_eq!(
+                peer.frame().await.first,
+                FIN | BINARY,
+                "errors too are MessagePack"
+            );
         },
     );
 }
@@ -461,7 +571,9 @@ fn a_broadcast_is_the_same_for_compressed_and_plain_clients() {
                 let publisher = length % clients.len();
                 let position = clients[publisher].publish("a", payload.clone()).await;
                 for client in &mut clients {
-                    let Notice::Message { message, .. } = client.hear().await else { panic!("no message") };
+                    let Notice::Message { message, .. } = client.hear().await else {
+                        panic!("no message")
+                    };
                     assert_eq!((message.position, &message.payload), (position, &payload));
                 }
             }
@@ -469,7 +581,11 @@ fn a_broadcast_is_the_same_for_compressed_and_plain_clients() {
             let offer = "Sec-WebSocket-Extensions: permessage-deflate";
             let (mut peer, answer) = Peer::upgrade(live.public, "/ws?channel=a", &[offer]).await;
             let answer = answer.expect(101);
-            assert!(answer.header("sec-websocket-extensions").starts_with("permessage-deflate"));
+            assert!(
+                answer
+                    .header("sec-websocket-extensions")
+                    .starts_with("permessage-deflate")
+            );
             clients[0].publish("a", Payload::text("x".repeat(1_000))).await;
             let frame = peer.frame().await;
             assert_eq!(frame.first, FIN | RSV1 | TEXT);
@@ -485,7 +601,10 @@ fn the_playground_is_served_with_its_types_and_policy() {
         async |live| {
             let page = http::get(live.public, "/").await.expect(200);
             assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
-            assert!(page.header("content-security-policy").contains("default-src 'self'"));
+            assert!(
+                page.header("content-security-policy")
+                    .contains("default-src 'self'")
+            );
             assert_eq!(page.header("x-content-type-options"), "nosniff");
             assert!(page.body.to_ascii_lowercase().contains("<!doctype html>"));
             // Whatever the page asks for is there.
@@ -503,9 +622,17 @@ fn the_playground_is_served_with_its_types_and_policy() {
                 assets += 1;
             }
             assert!(assets >= 2, "a script and a style at least");
-            let head = http::request(live.public, "HEAD", "/", &[], b"").await.expect(200);
+            let head = http::request(live.public, "HEAD", "/", &[], b"")
+                .await
+                .expect(200);
             assert_eq!(head.body, "");
-            for target in ["/nothing", "/assets/", "/assets/../Cargo.toml", "/assets/%2e%2e/x.js", "/wss"] {
+            for target in [
+                "/nothing",
+                "/assets/",
+                "/assets/../Cargo.toml",
+                "/assets/%2e%2e/x.js",
+                "/wss",
+            ] {
                 http::get(live.public, target).await.expect(404);
             }
             let post = http::post(live.public, "/", "text/plain", "x").await.expect(405);
@@ -529,14 +656,20 @@ fn a_handshake_that_is_none_is_answered_by_what_is_wrong_with_it() {
             let old = peer::handshake("/ws").replace("Version: 13", "Version: 8");
             let mut peer = Peer::connect(live.public).await;
             peer.send(format!("{old}\r\n")).await;
-            assert_eq!(peer.answer().await.expect(426).header("sec-websocket-version"), "13");
+            assert_eq!(
+                peer.answer().await.expect(426).header("sec-websocket-version"),
+                "13"
+            );
 
             let offered = "Sec-WebSocket-Protocol: chat, switchboard.v9.json";
             let (_, answer) = Peer::upgrade(live.public, "/ws", &[offered]).await;
             assert!(answer.expect(400).body.contains("switchboard.v1.json"));
             for (target, headers) in [
                 ("/ws?channel=a&channel=b", &[][..]),
-                ("/ws?channel=a", &["Sec-WebSocket-Protocol: switchboard.v1.json"][..]),
+                (
+                    "/ws?channel=a",
+                    &["Sec-WebSocket-Protocol: switchboard.v1.json"][..],
+                ),
                 ("/ws?channel=", &[]),
                 ("/ws?channel=a%00b", &[]),
                 ("/ws?channel=%ff", &[]),
@@ -593,31 +726,57 @@ fn the_internal_api_publishes_and_reads() {
         |_| {},
         async |live| {
             let mut ana = open(live).await;
-            ana.ask(r#"{"type":"subscribe","id":1,"channel":"room:1"}"#, r#"{"type":"subscribed",*}"#).await;
+            ana.ask(
+                r#"{"type":"subscribe","id":1,"channel":"room:1"}"#,
+                r#"{"type":"subscribed",*}"#,
+            )
+            .await;
             for (media_type, body, data) in [
                 ("application/json", &br#"{"a":1}"#[..], r#""data":{"a":1}"#),
                 ("application/json; charset=utf-8", br#""s""#, r#""data":"s""#),
                 ("text/plain", br#"{"a":1}"#, r#""data":"{\"a\":1}""#),
                 ("application/octet-stream", b"hi", r#""data_base64":"aGk=""#),
-                ("application/x-www-form-urlencoded", br#"{"a":1}"#, r#""data":{"a":1}"#),
+                (
+                    "application/x-www-form-urlencoded",
+                    br#"{"a":1}"#,
+                    r#""data":{"a":1}"#,
+                ),
                 ("application/x-www-form-urlencoded", b"hi", r#""data":"hi""#),
                 ("image/png", b"\xff", r#""data_base64":"/w==""#),
             ] {
-                let answer = http::post(live.internal, "/api/v1/publish?channel=room:1", media_type, body).await;
+                let answer =
+                    http::post(live.internal, "/api/v1/publish?channel=room:1", media_type, body).await;
                 let answer = answer.expect(200);
                 assert_eq!(answer.header("content-type"), "application/json");
-                assert!(peer::matches(r#"{"type":"published","offset":*,"position":"*"}"#, &answer.body));
+                assert!(peer::matches(
+                    r#"{"type":"published","offset":*,"position":"*"}"#,
+                    &answer.body
+                ));
                 // No user stands behind it.
-                ana.hear(&format!(r#"{{"type":"message","channel":"room:1","offset":*,"position":"*",{data},"at":*}}"#))
-                    .await;
+                ana.hear(&format!(
+                    r#"{{"type":"message","channel":"room:1","offset":*,"position":"*",{data},"at":*}}"#
+                ))
+                .await;
             }
             let target = "/api/v1/publish?channel=room:1&key=once";
-            let first = http::post(live.internal, target, "text/plain", "x").await.expect(200);
-            let second = http::post(live.internal, target, "text/plain", "x").await.expect(200);
+            let first = http::post(live.internal, target, "text/plain", "x")
+                .await
+                .expect(200);
+            let second = http::post(live.internal, target, "text/plain", "x")
+                .await
+                .expect(200);
             assert_eq!(first.body, second.body);
 
-            let newest = http::get(live.internal, "/api/v1/history?channel=room:1&limit=1").await.expect(200);
-            assert!(peer::matches(r#"{"type":"history","channel":"room:1","messages":[{"offset":8,*"data":"x",*}],"position":"*","more":false}"#, &newest.body), "{newest:?}");
+            let newest = http::get(live.internal, "/api/v1/history?channel=room:1&limit=1")
+                .await
+                .expect(200);
+            assert!(
+                peer::matches(
+                    r#"{"type":"history","channel":"room:1","messages":[{"offset":8,*"data":"x",*}],"position":"*","more":false}"#,
+                    &newest.body
+                ),
+                "{newest:?}"
+            );
             let since = field(&newest.body, "position");
             let target = format!("/api/v1/history?channel=room:1&since={since}");
             let none = http::get(live.internal, &target).await.expect(200);
@@ -629,15 +788,27 @@ fn the_internal_api_publishes_and_reads() {
                 ("GET", "/api/v1/history?channel=a&since=x", b"", "bad_position"),
                 ("GET", "/api/v1/history?channel=", b"", "bad_channel"),
             ] {
-                let answer = http::request(live.internal, method, target, &[], body).await.expect(400);
+                let answer = http::request(live.internal, method, target, &[], body)
+                    .await
+                    .expect(400);
                 assert!(answer.body.contains(&format!(r#""code":"{code}""#)), "{answer:?}");
             }
             for body in [&b"{"[..], b"\xff"] {
-                let answer = http::post(live.internal, "/api/v1/publish?channel=a", "application/json", body).await;
+                let answer = http::post(
+                    live.internal,
+                    "/api/v1/publish?channel=a",
+                    "application/json",
+                    body,
+                )
+                .await;
                 assert!(answer.expect(400).body.contains(r#""code":"bad_payload""#));
             }
-            http::get(live.internal, "/api/v1/publish?channel=a").await.expect(405);
-            http::post(live.internal, "/api/v1/publish", "text/plain", "x").await.expect(400);
+            http::get(live.internal, "/api/v1/publish?channel=a")
+                .await
+                .expect(405);
+            http::post(live.internal, "/api/v1/publish", "text/plain", "x")
+                .await
+                .expect(400);
             http::get(live.internal, "/api/v2").await.expect(404);
             // What is inside is not outside.
             for target in ["/metrics", "/healthz", "/api/v1/history?channel=room:1"] {
@@ -651,8 +822,12 @@ fn the_internal_api_publishes_and_reads() {
 fn a_body_above_the_limit_is_refused_and_one_below_is_not() {
     run(&support::config(2), async |live| {
         let target = "/api/v1/publish?channel=a";
-        http::post(live.internal, target, "text/plain", "x".repeat(1024 * 1024)).await.expect(200);
-        http::post(live.internal, target, "text/plain", "x".repeat(1024 * 1024 + 1)).await.expect(413);
+        http::post(live.internal, target, "text/plain", "x".repeat(1024 * 1024))
+            .await
+            .expect(200);
+        http::post(live.internal, target, "text/plain", "x".repeat(1024 * 1024 + 1))
+            .await
+            .expect(413);
     });
 }
 
@@ -661,24 +836,48 @@ fn health_readiness_and_metrics() {
     run_on_shards(
         |_| {},
         async |live| {
-            assert_eq!(http::get(live.internal, "/healthz").await.expect(200).body, "alive\n");
-            assert_eq!(http::get(live.internal, "/readyz").await.expect(200).body, "ready\n");
+            assert_eq!(
+                http::get(live.internal, "/healthz").await.expect(200).body,
+                "alive\n"
+            );
+            assert_eq!(
+                http::get(live.internal, "/readyz").await.expect(200).body,
+                "ready\n"
+            );
             let mut ana = open(live).await;
-            ana.ask(r#"{"type":"subscribe","id":1,"channel":"a"}"#, r#"{"type":"subscribed",*}"#).await;
-            ana.ask(r#"{"type":"publish","channel":"a","data":1}"#, r#"{"type":"message",*}"#).await;
+            ana.ask(
+                r#"{"type":"subscribe","id":1,"channel":"a"}"#,
+                r#"{"type":"subscribed",*}"#,
+            )
+            .await;
+            ana.ask(
+                r#"{"type":"publish","channel":"a","data":1}"#,
+                r#"{"type":"message",*}"#,
+            )
+            .await;
             let metrics = support::eventually("the session is counted", async || {
                 let metrics = http::get(live.internal, "/metrics").await.expect(200);
-                metrics.body.contains("\nswitchboard_sessions 1\n").then_some(metrics)
+                metrics
+                    .body
+                    .contains("\nswitchboard_sessions 1\n")
+                    .then_some(metrics)
             })
             .await;
-            assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+            assert_eq!(
+                metrics.header("content-type"),
+                "text/plain; version=0.0.4; charset=utf-8"
+            );
             for line in [
                 "# TYPE switchboard_publishes_total counter",
                 "switchboard_publishes_total 1",
                 "switchboard_deliveries_total 1",
                 "# TYPE switchboard_sessions gauge",
             ] {
-                assert!(metrics.body.lines().any(|known| known == line), "{line}\n{}", metrics.body);
+                assert!(
+                    metrics.body.lines().any(|known| known == line),
+                    "{line}\n{}",
+                    metrics.body
+                );
             }
         },
     );

@@ -23,7 +23,10 @@ fn every_subscriber_of_a_channel_sees_the_same_order() {
             assert_eq!(outcome.gaps(), 0, "nobody was slow");
             for (log, name) in outcome.history.iter().zip(&outcome.channels) {
                 for runs in &outcome.runs {
-                    let run = runs.iter().find(|run| run.reached() > 0 && run.is_of(name)).unwrap();
+                    let run = runs
+                        .iter()
+                        .find(|run| run.reached() > 0 && run.is_of(name))
+                        .unwrap();
                     assert!(run.messages().eq(log), "{name}");
                 }
             }

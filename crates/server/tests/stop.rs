@@ -29,7 +29,10 @@ fn stop<T>(
         let open = before(&live).await;
         let stopping = stop_on_a_thread(server);
         after(&live, open).await;
-        eventually("the server has stopped", async || stopping.is_finished().then_some(())).await;
+        eventually("the server has stopped", async || {
+            stopping.is_finished().then_some(())
+        })
+        .await;
         stopping.join().unwrap();
     });
     support::assert_faultless();
@@ -60,7 +63,10 @@ fn everyone_hears_goodbye_and_a_close_with_1001() {
             },
             async |_, (clients, mut raw)| {
                 for mut client in clients {
-                    let Notice::Goodbye { code, retry_after, .. } = client.hear().await else {
+                    let Notice::Goodbye {
+                        code, retry_after, ..
+                    } = client.hear().await
+                    else {
                         panic!("no goodbye")
                     };
                     assert_eq!(code, 1001);
@@ -113,7 +119,8 @@ fn who_never_answers_does_not_delay_the_end_beyond_the_drain_deadline() {
                 (mute, half)
             },
             async |_, (mut mute, mut half)| {
-                mute.hear(r#"{"type":"goodbye","code":1001,"reason":"stopping","retry_after_ms":*}"#).await;
+                mute.hear(r#"{"type":"goodbye","code":1001,"reason":"stopping","retry_after_ms":*}"#)
+                    .await;
                 mute.hear_close(1001).await;
                 // Says nothing, and sees the end all the same.
                 let _cut_off = mute.until_end().await;

@@ -149,7 +149,8 @@ impl<F: FnMut(Completion)> Worker<F> {
         }
         let mut completions = VecDeque::new();
         let now = Time::ZERO + self.started.elapsed();
-        self.logs.handle_request(now, at_ms, request.clone(), &mut completions);
+        self.logs
+            .handle_request(now, at_ms, request.clone(), &mut completions);
         if fails && request.op != Op::Unwatch {
             for completion in &mut completions {
                 if let Completion::Appended { result, .. } = completion {

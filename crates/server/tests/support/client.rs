@@ -79,7 +79,12 @@ impl Client {
         let (connected, head) = soon("the answer to a handshake", async {
             loop {
                 let length = stream.read_buf(&mut bytes).await.unwrap();
-                assert_ne!(length, 0, "the server is gone: {}", String::from_utf8_lossy(&bytes));
+                assert_ne!(
+                    length,
+                    0,
+                    "the server is gone: {}",
+                    String::from_utf8_lossy(&bytes)
+                );
                 if let Some(done) = handshake.read(&bytes).unwrap() {
                     return done;
                 }

@@ -11,9 +11,12 @@ use switchboard_proto::position::Position;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
+use super::Live;
 use super::client::{Client, channel, publish};
 use super::runs::Run;
-use super::Live;
+
+/// The error of a broker that fails.
+const UNAVAILABLE: &str = "unavailable";
 
 /// How much is going on.
 #[derive(Clone, Debug)]
@@ -57,7 +60,10 @@ pub async fn work(live: &Live, workload: &Workload) -> Outcome {
         let mut runs = Vec::new();
         for name in channels.iter() {
             // What others have published meanwhile must not get lost here: nobody publishes yet.
-            runs.push(Run::begin(name, insist_on_subscribing(&mut client, name).await));
+            runs.push(Run::begin(
+                name,
+                insist_on_subscribing(&mut client, name, UNAVAILABLE).await,
+            ));
         }
         if starts.is_empty() {
             starts = runs.clone();
@@ -67,7 +73,12 @@ pub async fn work(live: &Live, workload: &Workload) -> Outcome {
     let mut publishers = Vec::new();
     for number in 0..workload.publishers {
         let client = Client::connect(live).await;
-        publishers.push(spawn_local(publisher(client, number, workload.clone(), channels.clone())));
+        publishers.push(spawn_local(publisher(
+            client,
+            number,
+            workload.clone(),
+            channels.clone(),
+        )));
     }
     let mut published = Vec::new();
     for publisher in publishers {
@@ -76,7 +87,11 @@ pub async fn work(live: &Live, workload: &Workload) -> Outcome {
     let mut client = Client::connect(live).await;
     let mut ends = Vec::new();
     for name in channels.iter() {
-        ends.push(insist_on_publishing(&mut client, name, "\"the end\"").await.offset);
+        ends.push(
+            insist_on_publishing(&mut client, name, "\"the end\"", UNAVAILABLE)
+                .await
+                .offset,
+        );
     }
     end.send(Some(ends)).unwrap();
     let mut runs = Vec::new();
@@ -85,7 +100,7 @@ pub async fn work(live: &Live, workload: &Workload) -> Outcome {
     }
     let mut history = Vec::new();
     for name in channels.iter() {
-        history.push(whole_log(&mut client, name).await);
+        history.push(whole_log(&mut client, name, UNAVAILABLE).await);
     }
     Outcome {
         channels: channels.to_vec(),
@@ -95,8 +110,8 @@ pub async fn work(live: &Live, workload: &Workload) -> Outcome {
     }
 }
 
-/// Subscribes, again and again if the broker fails.
-pub async fn insist_on_subscribing(client: &mut Client, to: &str) -> Position {
+/// Subscribes, again and again against this error.
+pub async fn insist_on_subscribing(client: &mut Client, to: &str, against: &str) -> Position {
     loop {
         let id = client.id();
         let command = Command::Subscribe {
@@ -107,35 +122,39 @@ pub async fn insist_on_subscribing(client: &mut Client, to: &str) -> Position {
         client.say(&[command]).await.unwrap();
         match client.answer(id).await {
             Notice::Subscribed { position, .. } => return position,
-            Notice::Error { code, .. } => assert_eq!(code, "unavailable"),
+            Notice::Error { code, .. } => assert_eq!(code, against),
             other => panic!("{other:?} in place of subscribed"),
         }
     }
 }
 
-/// Publishes JSON, again and again if the broker fails.
-pub async fn insist_on_publishing(client: &mut Client, to: &str, json: &str) -> Position {
+/// Publishes JSON, again and again against this error.
+pub async fn insist_on_publishing(client: &mut Client, to: &str, json: &str, against: &str) -> Position {
     loop {
         let id = client.id();
         let command = publish(Some(id), to, Payload::json(json).unwrap());
         client.say(&[command]).await.unwrap();
         match client.answer(id).await {
             Notice::Published { position, .. } => return position,
-            Notice::Error { code, .. } => assert_eq!(code, "unavailable"),
+            Notice::Error { code, .. } => assert_eq!(code, against),
             other => panic!("{other:?} in place of published"),
         }
     }
 }
 
-/// The log from its first message, page by page, again and again if the broker fails.
-pub async fn whole_log(client: &mut Client, of: &str) -> Vec<Message> {
-    let newest = insist_on_history(client, of, None, Some(1)).await;
+/// The log from its first message, page by page, again and again against this error.
+pub async fn whole_log(client: &mut Client, of: &str, against: &str) -> Vec<Message> {
+    let newest = insist_on_history(client, of, None, Some(1), against).await;
     let start = Position::start(newest.position.epoch);
     let mut since = start;
     let mut log = Vec::new();
     loop {
-        let page = insist_on_history(client, of, Some(since), None).await;
-        assert_eq!((page.gap, page.reset), (None, false), "the log is short enough to be kept whole");
+        let page = insist_on_history(client, of, Some(since), None, against).await;
+        assert_eq!(
+            (page.gap, page.reset),
+            (None, false),
+            "the log is short enough to be kept whole"
+        );
         log.extend(page.messages);
         since = page.position;
         if !page.more {
@@ -149,6 +168,7 @@ async fn insist_on_history(
     of: &str,
     since: Option<Position>,
     limit: Option<u32>,
+    against: &str,
 ) -> switchboard_proto::dialect::notice::History {
     loop {
         let id = client.id();
@@ -161,7 +181,7 @@ async fn insist_on_history(
         client.say(&[command]).await.unwrap();
         match client.answer(id).await {
             Notice::History { history, .. } => return history,
-            Notice::Error { code, .. } => assert_eq!(code, "unavailable"),
+            Notice::Error { code, .. } => assert_eq!(code, against),
             other => panic!("{other:?} in place of history"),
         }
     }
@@ -227,7 +247,10 @@ impl Outcome {
         }
         for (number, published) in self.published.iter().enumerate() {
             for (at, json, fate) in published {
-                let copies = self.history[*at].iter().filter(|message| data(message) == json).count();
+                let copies = self.history[*at]
+                    .iter()
+                    .filter(|message| data(message) == json)
+                    .count();
                 match fate {
                     Fate::Acknowledged(position) => {
                         assert_eq!(copies, 1, "acknowledged, and in the log once: {json}");
@@ -259,7 +282,10 @@ impl Outcome {
                 continue;
             };
             let before = last.insert(publisher, n);
-            assert!(before < Some(n), "{channel}: message {n} of publisher {publisher} after {before:?}");
+            assert!(
+                before < Some(n),
+                "{channel}: message {n} of publisher {publisher} after {before:?}"
+            );
         }
     }
 

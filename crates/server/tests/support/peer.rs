@@ -72,7 +72,12 @@ impl Frame {
 pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let mut bytes = header(first, payload.len() as u64);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     bytes
 }
 
@@ -336,7 +341,10 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 /// The string in the first field of this name.
 pub fn field<'a>(json: &'a str, name: &str) -> &'a str {
     let marker = format!("\"{name}\":\"");
-    let begin = json.find(&marker).unwrap_or_else(|| panic!("no {name} in {json}")) + marker.len();
+    let begin = json
+        .find(&marker)
+        .unwrap_or_else(|| panic!("no {name} in {json}"))
+        + marker.len();
     let length = json[begin..].find('"').unwrap();
     &json[begin..begin + length]
 }
