@@ -13,6 +13,7 @@ mod stall;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchboard_proto::session::server::Session;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::site::{Site, Upgrade};
@@ -40,6 +42,8 @@ pub struct Limits {
     pub head_deadline: Duration,
     /// Time for which a peer may take nothing of an answer.
     pub write_stall: Duration,
+    /// Time to read what a peer had still sent after the last answer.
+    pub linger: Duration,
     /// Connections of the process.
     pub connections_max: usize,
 }
@@ -105,19 +109,26 @@ pub async fn accept(
 }
 
 /// The process has as many connections as it may have.
-async fn refuse(stream: TcpStream) {
+async fn refuse(mut stream: TcpStream) {
     const ANSWER: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    /// The peer's request has to be read before the close, or the close destroys the answer.
+    /// Short: these connections are beyond what the process may have.
     const LINGER: Duration = Duration::from_millis(500);
     let _slow_peers_go_without = tokio::time::timeout(LINGER, async {
-        let mut request = [0; 1024];
         stream.readable().await?;
-        let _read = stream.try_read(&mut request);
         stream.writable().await?;
-        stream.try_write(ANSWER)
+        let _written = stream.try_write(ANSWER)?;
+        drain(&mut stream).await
     })
     .await;
+}
+
+/// Says that nothing more comes, and reads what the peer had still sent until it has seen that: closing with something
+/// unread is a reset, which destroys the answer on its way (RFC 9112 section 9.6).
+async fn drain(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(stream, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Serves requests of one connection until it ends or becomes a WebSocket.
@@ -154,14 +165,16 @@ async fn serve(
         .serve_connection(TokioIo::new(Stalling::new(stream, limits.write_stall)), service);
     let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner().into_inner();
+    let stalling = parts.io.into_inner();
+    let stalled = stalling.is_stalled();
+    let mut stream = stalling.into_inner();
     match (served, upgrade.take()) {
         (Ok(()), Some(Upgrade { mode, compression })) => {
             let settings = shard.settings();
             let (identity, jitter) = shard.anonymous();
             tracing::debug!(session = %identity.session, ?mode, "session opened");
             let session = Session::new(clock.now(), mode, identity, compression, jitter, &settings);
-            shard.open(stream, &parts.read_buf, session, slot);
+            return shard.open(stream, &parts.read_buf, session, slot);
         }
         (Err(error), _) if error.is_timeout() && !answered.get() => {
             // RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
@@ -170,5 +183,8 @@ async fn serve(
         }
         (Err(error), _) => tracing::debug!(%error, "connection ended"),
         (Ok(()), None) => {}
+    }
+    if !stalled {
+        let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
     }
 }

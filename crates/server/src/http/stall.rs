@@ -18,6 +18,7 @@ pub struct Stalling {
     write_stall: Duration,
     /// Runs while the socket takes nothing.
     deadline: Option<Pin<Box<Sleep>>>,
+    stalled: bool,
 }
 
 impl Stalling {
@@ -27,7 +28,13 @@ impl Stalling {
             stream,
             write_stall,
             deadline: None,
+            stalled: false,
         }
+    }
+
+    /// Whether writing has failed for that reason.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// The bare socket.
@@ -45,6 +52,7 @@ impl Stalling {
             .deadline
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(deadline.as_mut().poll(cx));
+        self.stalled = true;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
