@@ -428,7 +428,7 @@ pub static SETTINGS: &[Setting<Config>] = &[
             |c| &mut c.limits.channels_max,
             Bounds::new(1, 100_000_000).or_unlimited(),
         ),
-        "Channels of this process at once. Beyond: the error overloaded.",
+        "Channels of this process at once. Beyond: the error too_many_channels.",
     ),
     setting(
         "compression",
