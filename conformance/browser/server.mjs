@@ -6,8 +6,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-const BINARY = process.env.SWITCHBOARD_BIN
-  ? resolve(process.env.SWITCHBOARD_BIN)
+const BINARY = process.env.SERVER_UNDER_TEST
+  ? resolve(process.env.SERVER_UNDER_TEST)
   : resolve(import.meta.dirname, '../../target/debug/switchboard');
 const READY_MS_MAX = 20_000;
 const STOP_MS_MAX = 20_000;
@@ -27,7 +27,7 @@ export class Server {
 
   static async start() {
     await access(BINARY).catch(() => {
-      throw new Error(`no server at ${BINARY}: run \`cargo build\`, or set SWITCHBOARD_BIN`);
+      throw new Error(`no server at ${BINARY}: run \`cargo build\`, or set SERVER_UNDER_TEST`);
     });
     const [port, internalPort] = await freePorts();
     const server = new Server(port, internalPort, await mkdtemp(join(tmpdir(), 'switchboard-browser-')));

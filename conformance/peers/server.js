@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const BINARY = path.resolve(ROOT, process.env.SWITCHBOARD_BIN ?? 'target/debug/switchboard');
+const BINARY = path.resolve(ROOT, process.env.SERVER_UNDER_TEST ?? 'target/debug/switchboard');
 const TEST_MS_MAX = 120_000;
 const START_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use switchboard_proto::entry::{Entry, User};
-use switchboard_proto::limits::{HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, KEY_BYTES_MAX};
+use switchboard_proto::entry::{Entry, Key, User};
+use switchboard_proto::limits::{HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT};
 use switchboard_proto::payload::{Payload, PayloadKind};
 use switchboard_proto::position::{Epoch, Position};
 use switchboard_proto::time::Time;
@@ -33,32 +33,6 @@ pub struct Draft {
     /// With a key, the message is in the log at most once within [`KEY_WINDOW`].
     pub key: Option<Key>,
 }
-
-/// An idempotency key: 1 to [`KEY_BYTES_MAX`] bytes, compared as a whole within one channel.
-///
-/// It says nothing about who chose it. Where users must not be able to spend each other's keys, put the user into it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Key(Arc<str>);
-
-impl Key {
-    /// Checks `key`. Costs one allocation.
-    pub fn parse(key: &str) -> Result<Key, BadKey> {
-        match key.len() {
-            1..=KEY_BYTES_MAX => Ok(Key(key.into())),
-            _ => Err(BadKey),
-        }
-    }
-
-    /// The key.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The text is not an idempotency key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("an idempotency key has 1 to {KEY_BYTES_MAX} bytes")]
-pub struct BadKey;
 
 /// What became of a [`Draft`].
 #[derive(Clone, Debug, PartialEq, Eq)]

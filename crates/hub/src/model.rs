@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchboard_proto::channel::ChannelName;
+use switchboard_proto::entry::Key;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::Position;
 use switchboard_proto::time::Time;
@@ -33,7 +34,7 @@ use self::truth::Truth;
 use crate::audience::SubscriberId;
 use crate::home::{Answer, Home, Output, ShardId};
 use crate::limits::FORGET_AFTER_DEFAULT;
-use crate::log::{Draft, Key, ReadLimit};
+use crate::log::{Draft, ReadLimit};
 use crate::settings::{ChannelSettings, LogSettings, Namespaces};
 
 /// Most operations of one run.
@@ -159,7 +160,7 @@ impl World {
             return;
         };
         let key = match script.choose(4) {
-            0 => Key::parse(["a", "b", "c"][script.choose(3)]).ok(),
+            0 => Key::parse(["a", "b", "c"][script.choose(3)]),
             _ => None,
         };
         self.last_number += 1;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::limits::KEY_BYTES_MAX;
 use crate::payload::Payload;
 use crate::position::Position;
 
@@ -40,5 +41,36 @@ impl User {
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// An idempotency key: 1 to [`KEY_BYTES_MAX`] bytes that the publisher chose, compared as a whole within one channel. Cheap
+/// to clone.
+///
+/// It says nothing about who chose it. Where users must not be able to spend each other's keys, put the user into it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Checks the length: `None` if it is empty or too long. Costs one allocation.
+    pub fn parse(key: &str) -> Option<Key> {
+        (1..=KEY_BYTES_MAX).contains(&key.len()).then(|| Key(key.into()))
+    }
+
+    /// The characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_1_to_128_bytes() {
+        assert_eq!(Key::parse(""), None);
+        assert_eq!(Key::parse(&"x".repeat(129)), None);
+        assert_eq!(Key::parse("c1-77").as_ref().map(Key::as_str), Some("c1-77"));
     }
 }

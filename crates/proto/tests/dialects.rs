@@ -1,5 +1,8 @@
 //! Frames as clients write and read them, literally, and what they mean.
 
+// In a test a panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +10,9 @@ use proptest::prelude::*;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::notice::{self, Notice};
 use switchboard_proto::dialect::{
-    Command, DialectId, Event, Gap, HistoryPage, HistoryStart, Inbound, Key, Rejected, json, msgpack,
+    Command, DialectId, Event, Gap, HistoryPage, HistoryStart, Inbound, Rejected, json, msgpack,
 };
-use switchboard_proto::entry::{Entry, User};
+use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::{Payload, PayloadKind};
 use switchboard_proto::position::{Epoch, Position};

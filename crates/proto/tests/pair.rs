@@ -1,5 +1,8 @@
 //! The server's and the client's session machine against each other, in memory, on virtual time.
 
+// In a test a panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use switchboard_hub::home::ShardId;
 
 use switchboard_hub::settings::{self as hub_settings, LogSettings, Namespaces};
 use switchboard_proto::session::server::Settings;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::broker::{Factory, memory::Memory};
@@ -153,30 +153,6 @@ impl Server {
         self.stats.clone()
     }
 
-    /// Waits for SIGTERM or SIGINT and stops. A second signal ends the process at once.
-    pub fn stop_at_signal(self) -> io::Result<()> {
-        let signal = self.runtime.block_on(async {
-            let (mut terminate, mut interrupt) = signals()?;
-            let signal = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                tracing::warn!("stopped by a second signal, without waiting");
-                std::process::exit(1);
-            });
-            io::Result::Ok(signal)
-        })?;
-        tracing::info!(signal, "stopping");
-        self.stop();
-        tracing::info!("stopped");
-        Ok(())
-    }
-
     /// Stops in good order: no new connections, goodbye and Close 1001 to everyone, and the end when all have gone or the
     /// drain deadline is over.
     pub fn stop(self) {
@@ -195,8 +171,50 @@ impl Server {
     }
 }
 
-fn signals() -> io::Result<(Signal, Signal)> {
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+/// Starts a server, calls `listening` once it listens, and stops it in good order at SIGTERM or SIGINT. A SIGINT while it
+/// stops (Ctrl-C, pressed again) ends the process at once.
+pub fn run(config: &Config, open_files: u64, listening: impl FnOnce(&Server)) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // Before anything listens: whoever sees the server and stops it must find it ready for that too.
+    let (mut terminate, mut interrupt) = {
+        let _in_runtime = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let server = Server::start(config, open_files)?;
+    listening(&server);
+    let signal = runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    });
+    tracing::info!(signal, "stopping");
+    std::thread::scope(|scope| {
+        let stopped = Arc::new(tokio::sync::Notify::new());
+        let stopping = scope.spawn({
+            let stopped = stopped.clone();
+            move || {
+                server.stop();
+                stopped.notify_one();
+            }
+        });
+        runtime.block_on(async {
+            tokio::select! {
+                () = stopped.notified() => {}
+                _ = interrupt.recv() => {
+                    tracing::warn!("stopped by another SIGINT, without waiting");
+                    std::process::exit(1);
+                }
+            }
+        });
+        if stopping.join().is_err() {
+            tracing::error!("stopping ended in a panic");
+        }
+    });
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// What all shards are made from.

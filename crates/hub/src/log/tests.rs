@@ -315,13 +315,6 @@ fn the_oldest_key_is_forgotten_first() {
     assert!(log.append(at(0), 0, keyed("", "0"), &settings).entry.is_some());
 }
 
-#[test]
-fn a_key_has_1_to_128_bytes() {
-    assert_eq!(Key::parse(""), Err(BadKey));
-    assert_eq!(Key::parse(&"x".repeat(129)), Err(BadKey));
-    assert_eq!(Key::parse("c1-77").unwrap().as_str(), "c1-77");
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Append { length: usize, key: Option<u8> },

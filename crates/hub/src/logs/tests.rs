@@ -2,7 +2,9 @@ use switchboard_proto::payload::Payload;
 use switchboard_proto::position::Position;
 
 use super::*;
-use crate::log::{Key, PageStart, ReadLimit};
+use switchboard_proto::entry::Key;
+
+use crate::log::{PageStart, ReadLimit};
 
 fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)

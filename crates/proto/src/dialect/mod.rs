@@ -22,9 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channel::ChannelName;
-use crate::entry::{Entry, User};
+use crate::entry::{Entry, Key, User};
 use crate::error_code::ErrorCode;
-use crate::limits::KEY_BYTES_MAX;
 use crate::payload::Payload;
 use crate::position::Position;
 use crate::ws::MessageKind;
@@ -95,22 +94,6 @@ impl Command {
             | Command::History { id, .. }
             | Command::Ping { id } => *id,
         }
-    }
-}
-
-/// An idempotency key: 1 to 128 bytes that the publisher chose.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Key(Arc<str>);
-
-impl Key {
-    /// Checks the length.
-    pub fn parse(key: &str) -> Option<Key> {
-        (1..=KEY_BYTES_MAX).contains(&key.len()).then(|| Key(key.into()))
-    }
-
-    /// The characters.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -282,6 +265,14 @@ pub enum Inbound<'a> {
 }
 
 impl Inbound<'_> {
+    /// Which kind of message it is.
+    pub fn kind(&self) -> MessageKind {
+        match self {
+            Inbound::Text(_) => MessageKind::Text,
+            Inbound::Binary(_) => MessageKind::Binary,
+        }
+    }
+
     /// Its content.
     pub fn bytes(&self) -> &[u8] {
         match self {

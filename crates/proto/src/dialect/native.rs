@@ -1,5 +1,5 @@
 //! What `switchboard.v1` says, written once for both its notations: the fields of every command and event
-//! (`spec/protocol.md`), read by serde into one flat struct and written through [`Notation`].
+//! (`spec/protocol.md`), read by serde into one flat struct and written through `Notation`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
-use super::{Command, Event, Gap, HistoryPage, HistoryStart, Key, Rejected};
+use super::{Command, Event, Gap, HistoryPage, HistoryStart, Rejected};
 use crate::channel::ChannelName;
-use crate::entry::Entry;
+use crate::entry::{Entry, Key};
 use crate::error_code::ErrorCode;
 use crate::limits::{COMMAND_ID_MAX, KEY_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::payload::{BadPayload, Payload};

@@ -29,7 +29,8 @@ impl Backoff {
         let factor = 1u32.checked_shl(self.attempt).unwrap_or(u32::MAX);
         let bound = self.base.saturating_mul(factor).min(self.cap);
         self.attempt = (self.attempt + 1).min(31);
-        bound.mul_f64(f64::from(random) / f64::from(u32::MAX))
+        let nanoseconds = bound.as_nanos() * u128::from(random) / u128::from(u32::MAX);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
     /// How many waits there have been since the last reset.

@@ -1,19 +1,11 @@
 //! `switchboard serve`: settings, log, open files, the server, and what is said about it.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 
 use super::{Failure, SettingArgs, banner, exit, log};
 use crate::config::{Config, UNLIMITED};
 use crate::open_files::OpenFiles;
-use crate::server::Server;
-
-/// Where the server listens, once it does: a port 0 of the settings has become a real one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Addresses {
-    pub(super) public: SocketAddr,
-    pub(super) internal: SocketAddr,
-}
+use crate::server::{self, Server};
 
 pub(super) fn run(args: &SettingArgs) -> Result<u8, Failure> {
     let config = args.load()?.config;
@@ -30,34 +22,22 @@ pub(super) fn run(args: &SettingArgs) -> Result<u8, Failure> {
             "the open-file limit is reached before limits.connections_max; `switchboard doctor` says what to change"
         );
     }
-    run_server(&config, open_files, |addresses| {
-        announce(&config, open_files, addresses)
-    })?;
+    server::run(&config, open_files, |server| {
+        announce(&config, open_files, server)
+    })
+    .map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(exit::DONE)
 }
 
-/// Starts the server, calls `listening` once it listens, and returns when it has been stopped by SIGTERM or SIGINT and has
-/// drained, or why it did not start.
-fn run_server(config: &Config, open_files: u64, listening: impl FnOnce(Addresses)) -> Result<(), Failure> {
-    let server = Server::start(config, open_files).map_err(|error| Failure::Failed(error.to_string()))?;
-    listening(Addresses {
-        public: server.public(),
-        internal: server.internal(),
-    });
-    server
-        .stop_at_signal()
-        .map_err(|error| Failure::Failed(error.to_string()))
-}
-
 /// A banner for the person who tries it out, one line in the log for everybody else.
-fn announce(config: &Config, open_files: u64, addresses: Addresses) {
+fn announce(config: &Config, open_files: u64, server: &Server) {
     let shards = config.shards(cores());
     let connections_max = config.connections_max(open_files);
     if config.is_development() && io::stderr().is_terminal() && !log::is_json(&config.log) {
         let facts = banner::Facts {
             version: env!("CARGO_PKG_VERSION"),
-            public: addresses.public,
-            internal: addresses.internal,
+            public: server.public(),
+            internal: server.internal(),
             anonymous: config.anonymous_allowed(),
             playground: config.playground_enabled(),
             echo: config.echo_enabled(),
@@ -72,8 +52,8 @@ fn announce(config: &Config, open_files: u64, addresses: Addresses) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         development = config.is_development(),
-        public = %addresses.public,
-        internal = %addresses.internal,
+        public = %server.public(),
+        internal = %server.internal(),
         shards,
         open_files,
         connections_max,

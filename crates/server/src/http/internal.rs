@@ -20,9 +20,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use switchboard_hub::home::Answer;
-use switchboard_hub::log::{Draft, Key as HubKey};
+use switchboard_hub::log::Draft;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::{DialectId, Event, Key};
+use switchboard_proto::dialect::{DialectId, Event};
+use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
 use switchboard_proto::payload::Payload;
@@ -96,7 +97,6 @@ async fn publish(
         None => None,
     };
     let payload = payload(&headers, body)?;
-    let key = key.and_then(|key: Key| HubKey::parse(key.as_str()).ok());
     let draft = Draft {
         from: None,
         payload,

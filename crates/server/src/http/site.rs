@@ -19,7 +19,7 @@ use switchboard_proto::dialect::DialectId;
 use switchboard_proto::session::server::Mode;
 use switchboard_proto::ws::deflate::Agreed;
 use switchboard_proto::ws::extension::DeflatePolicy;
-use switchboard_proto::ws::handshake::server::{ServerOptions, accept};
+use switchboard_proto::ws::handshake::server::{Accepted, ServerOptions, accept};
 
 use super::assets;
 use crate::config::Config;
@@ -64,7 +64,7 @@ impl Site {
     pub fn answer<B>(&self, request: &Request<B>) -> (Answer, Option<Upgrade>) {
         match request.uri().path() {
             "/ws" => self.websocket(request),
-            "/echo" if self.config.echo_enabled() => self.upgrade(request, &self.bare, |_| Ok(Mode::Echo)),
+            "/echo" if self.config.echo_enabled() => self.upgrade(request, &self.bare, Some(Mode::Echo)),
             path if self.config.playground_enabled() => (page(request.method(), path), None),
             _ => (
                 text(
@@ -82,10 +82,7 @@ impl Site {
             .filter(|(key, _)| key == "channel")
             .map(|(_, channel)| channel);
         let Some(channel) = channels.next() else {
-            return self.upgrade(request, &self.native, |subprotocol| {
-                let spoken = subprotocol.and_then(DialectId::by_subprotocol);
-                Ok(Mode::Native(spoken.unwrap_or(DialectId::Json)))
-            });
+            return self.upgrade(request, &self.native, None);
         };
         if channels.next().is_some() {
             let words = "A raw connection is for one channel: give ?channel= once.";
@@ -95,36 +92,38 @@ impl Site {
             let words = "?channel= is for raw connections, which have no subprotocol. Leave out one of both.";
             return (text(StatusCode::BAD_REQUEST, words), None);
         }
-        self.upgrade(request, &self.bare, |_| match ChannelName::parse(&channel) {
-            Ok(channel) => Ok(Mode::Raw(channel)),
-            Err(bad) => Err(text(StatusCode::BAD_REQUEST, &format!("?channel=: {bad}."))),
-        })
+        match ChannelName::parse(&channel) {
+            Ok(channel) => self.upgrade(request, &self.bare, Some(Mode::Raw(channel))),
+            Err(bad) => (text(StatusCode::BAD_REQUEST, &format!("?channel=: {bad}.")), None),
+        }
     }
 
+    /// Answers a handshake. Without a `mode` the subprotocol decides, and JSON is spoken where none is offered.
     fn upgrade<B>(
         &self,
         request: &Request<B>,
         options: &ServerOptions,
-        mode: impl FnOnce(Option<&str>) -> Result<Mode, Answer>,
+        mode: Option<Mode>,
     ) -> (Answer, Option<Upgrade>) {
         if !self.origin_allowed(request.headers()) {
             let words =
                 "Pages of this origin may not connect. The setting origins.allow lists those that may.";
             return (text(StatusCode::FORBIDDEN, words), None);
         }
-        let accepted = match accept(request, options) {
-            Ok(accepted) => accepted,
-            Err(refused) => return (refused.response().map(|words| Full::new(words.into())), None),
-        };
-        match mode(accepted.subprotocol) {
-            Ok(mode) => {
-                let upgrade = Upgrade {
-                    mode,
-                    compression: accepted.compression,
-                };
-                (accepted.response.map(|()| Full::default()), Some(upgrade))
+        match accept(request, options) {
+            Ok(Accepted {
+                response,
+                subprotocol,
+                compression,
+            }) => {
+                let spoken = subprotocol.and_then(DialectId::by_subprotocol);
+                let mode = mode.unwrap_or(Mode::Native(spoken.unwrap_or(DialectId::Json)));
+                (
+                    response.map(|()| Full::default()),
+                    Some(Upgrade { mode, compression }),
+                )
             }
-            Err(answer) => (answer, None),
+            Err(refused) => (refused.response().map(|words| Full::new(words.into())), None),
         }
     }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use switchboard_hub::log::{Draft, Key};
+use switchboard_hub::log::Draft;
 use switchboard_proto::dialect::Event;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
@@ -20,7 +20,7 @@ use switchboard_proto::time::Time;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::mail::{Asked, Full, Mail, Origin};
+use super::mail::{Asked, Mail, Origin};
 use super::wheel::LinkRef;
 use super::{Shard, State, UNANSWERED_MAX};
 use crate::http::Slot;
@@ -345,7 +345,6 @@ impl State {
                 self.stats.publishes.add(1);
                 let Some(link) = self.link(at) else { return };
                 let from = Some(link.session.identity().user.clone());
-                let key = key.and_then(|key| Key::parse(key.as_str()).ok());
                 let draft = Draft { from, payload, key };
                 let origin = self.origin(at, id, &channel, Asked::Publish);
                 self.ask(
@@ -415,15 +414,12 @@ impl State {
             return self.refuse(at, id, ErrorCode::AlreadySubscribed, None);
         }
         let origin = self.origin(at, id, &channel, Asked::Subscribe);
-        if !self.ask(
-            at,
-            id,
-            Mail::Subscribe {
-                channel: channel.clone(),
-                origin,
-            },
-        ) {
-            self.audience.abort(&channel, subscriber);
+        let mail = Mail::Subscribe {
+            channel: channel.clone(),
+            origin,
+        };
+        if !self.ask(at, id, mail) && self.audience.abort(&channel, subscriber) {
+            self.leave(channel);
         }
     }
 
@@ -448,7 +444,7 @@ impl State {
     /// when its next delivery finds nobody.
     pub(super) fn leave(&mut self, channel: switchboard_proto::channel::ChannelName) {
         let (home, shard) = (self.post.home(&channel), self.id);
-        if let Err(Full(_)) = self.send_home(Mail::Leave { channel, shard }, home) {
+        if self.send_home(Mail::Leave { channel, shard }, home).is_err() {
             self.stats.mailbox_refusals.add(1);
         }
     }

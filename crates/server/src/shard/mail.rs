@@ -101,9 +101,9 @@ pub struct Post {
     hasher: foldhash::fast::FixedState,
 }
 
-/// The mailbox was full. The message comes back.
-#[derive(Debug)]
-pub struct Full(pub Mail);
+/// The mailbox was full; the message is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Full;
 
 impl Post {
     /// Mailboxes for `shards` shards, and their receiving ends. `seed` decides which shard is a channel's home.
@@ -144,18 +144,15 @@ impl Post {
         let mailbox = &self.boxes[usize::from(to.0)];
         // Other senders may take a slot between the look and the send: the reserve has one for each of them.
         if mailbox.capacity() <= self.reserve {
-            return Err(Full(mail));
+            return Err(Full);
         }
         self.send_reserved(to, mail)
     }
 
     /// Sends an answer, for which there is always room.
     pub fn send_reserved(&self, to: ShardId, mail: Mail) -> Result<(), Full> {
-        use mpsc::error::TrySendError::{Closed, Full as NoRoom};
-        match self.boxes[usize::from(to.0)].try_send(mail) {
-            Ok(()) => Ok(()),
-            Err(NoRoom(mail) | Closed(mail)) => Err(Full(mail)),
-        }
+        // A closed mailbox is a shard that has stopped: nobody is left to tell.
+        self.boxes[usize::from(to.0)].try_send(mail).map_err(|_| Full)
     }
 
     /// Waits for room. Only for tasks outside the shards: brokers, and the process when it stops.

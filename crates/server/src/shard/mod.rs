@@ -160,28 +160,36 @@ impl Shard {
                 if matches!(received, Poll::Ready(0)) {
                     return Poll::Ready(());
                 }
-                let mut state = self.state.borrow_mut();
-                state.now = self.clock.now();
-                if !state
-                    .turn_waker
-                    .as_ref()
-                    .is_some_and(|waker| waker.will_wake(cx.waker()))
-                {
-                    state.turn_waker = Some(cx.waker().clone());
+                // A panic here would otherwise end the routing of the whole shard.
+                let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
+                if std::panic::catch_unwind(turn).is_err() {
+                    tracing::error!("a turn of mail ended in a panic");
                 }
-                if ticked {
-                    state.handle_tick();
-                }
-                for mail in batch.drain(..) {
-                    state.handle_mail(mail, &self.clock);
-                }
-                state.settle(&self.clock);
                 if received.is_pending() && !ticked {
                     return Poll::Pending;
                 }
             }
         })
         .await;
+    }
+
+    fn turn(&self, waker: &Waker, ticked: bool, batch: &mut Vec<Mail>) {
+        let mut state = self.state.borrow_mut();
+        state.now = self.clock.now();
+        if !state
+            .turn_waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
+            state.turn_waker = Some(waker.clone());
+        }
+        if ticked {
+            state.handle_tick();
+        }
+        for mail in batch.drain(..) {
+            state.handle_mail(mail);
+        }
+        state.settle(&self.clock);
     }
 
     /// A name and a user for a session without a token, and a number to spread its heartbeat with.
@@ -231,7 +239,7 @@ impl State {
             return self.post.send(home, mail);
         }
         if self.local.len() >= self.mail_max {
-            return Err(mail::Full(mail));
+            return Err(mail::Full);
         }
         self.local.push_back(mail);
         if let Some(waker) = &self.turn_waker {

@@ -21,7 +21,7 @@ use switchboard_proto::session::broadcast::Broadcast;
 use switchboard_proto::session::outbox::Queued;
 
 use super::State;
-use super::mail::{Asked, Full, Mail, Origin};
+use super::mail::{Asked, Mail, Origin};
 use super::wheel::LinkRef;
 use crate::clock::Clock;
 
@@ -51,7 +51,7 @@ pub(super) fn subscriber(link: LinkRef) -> SubscriberId {
 }
 
 impl State {
-    pub(super) fn handle_mail(&mut self, mail: Mail, _clock: &Clock) {
+    pub(super) fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Subscribe { channel, origin } => {
                 let shard = match &origin {
@@ -100,7 +100,7 @@ impl State {
     pub(super) fn settle(&mut self, clock: &Clock) {
         loop {
             while let Some(mail) = self.local.pop_front() {
-                self.handle_mail(mail, clock);
+                self.handle_mail(mail);
             }
             self.drain_home(clock);
             if self.arrivals.is_empty() {
@@ -153,14 +153,21 @@ impl State {
                 after,
                 entries,
             } => {
-                let mail = Mail::Deliver {
-                    channel,
-                    after,
-                    entries,
-                };
-                if let Err(Full(Mail::Deliver { channel, .. })) = self.post.send(shard, mail) {
+                let name = channel.clone();
+                if self
+                    .post
+                    .send(
+                        shard,
+                        Mail::Deliver {
+                            channel,
+                            after,
+                            entries,
+                        },
+                    )
+                    .is_err()
+                {
                     self.stats.mailbox_refusals.add(1);
-                    self.home.handle_delivery_refused(&channel, shard);
+                    self.home.handle_delivery_refused(&name, shard);
                 }
             }
             Output::Head {
@@ -175,10 +182,9 @@ impl State {
                 shard,
                 position,
             } => {
-                if let Err(Full(Mail::Head { channel, .. })) =
-                    self.post.send(shard, Mail::Head { channel, position })
-                {
-                    self.home.handle_delivery_refused(&channel, shard);
+                let name = channel.clone();
+                if self.post.send(shard, Mail::Head { channel, position }).is_err() {
+                    self.home.handle_delivery_refused(&name, shard);
                 }
             }
             Output::Reply {

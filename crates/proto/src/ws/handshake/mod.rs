@@ -59,7 +59,7 @@ impl Key {
         Key(text)
     }
 
-    /// "a base64-encoded (see Section 4 of [RFC4648]) value that, when decoded, is 16 bytes in length" (RFC
+    /// "a base64-encoded (see Section 4 of \[RFC4648\]) value that, when decoded, is 16 bytes in length" (RFC
     /// 6455, 4.2.1)
     fn parse(value: &[u8]) -> Option<Key> {
         let text = value.try_into().ok()?;
