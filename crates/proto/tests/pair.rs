@@ -491,6 +491,25 @@ fn a_message_that_is_never_finished_is_closed_with_1008() {
 }
 
 #[test]
+fn an_unfinished_message_of_a_closing_session_is_not_waited_for() {
+    let mut server = Server::native();
+    server.receive(masked(0x01, b"begin"));
+    server.sleep(seconds(29));
+    server.receive(masked(0x00, b"goes on"));
+    server
+        .session
+        .handle_stop(server.now, seconds(1), &mut server.shared);
+    let close_timeout = server.now + seconds(5);
+    server.now = server.now + seconds(2);
+    server.session.handle_timeout(server.now, &mut server.shared);
+    assert_eq!(
+        server.session.deadline(&server.shared.settings),
+        close_timeout,
+        "nothing is due before the peer's time for its Close is over"
+    );
+}
+
+#[test]
 fn each_message_has_its_own_time_to_be_finished() {
     let mut server = Server::native();
     server.receive(masked(0x01, b"{"));

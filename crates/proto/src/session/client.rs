@@ -224,7 +224,7 @@ impl Session {
             Beat::Wait(_) => {}
             Beat::Ping => {
                 let _open = self.connection.ping(&[], &mut self.output);
-                self.heartbeat.handle_pinged();
+                self.heartbeat.handle_pinged(now);
             }
             Beat::Dead => {
                 self.end.get_or_insert(End::Silent);
