@@ -13,9 +13,9 @@ use serde_json::Value;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::notice::{self, History, Message, Notice};
 use switchboard_proto::dialect::{
-    Command, DialectId, Event, Gap, HistoryPage, HistoryStart, Inbound, Key, Rejected, json, msgpack,
+    Command, DialectId, Event, Gap, HistoryPage, HistoryStart, Inbound, Rejected, json, msgpack,
 };
-use switchboard_proto::entry::{Entry, User};
+use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::{Payload, PayloadKind};
 use switchboard_proto::position::{Epoch, Position};
