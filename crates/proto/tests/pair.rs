@@ -536,6 +536,25 @@ fn a_socket_that_takes_nothing_is_terminated() {
 }
 
 #[test]
+fn a_slow_reader_that_takes_something_now_and_then_is_not_silent() {
+    let mut server = Server::native();
+    server.writable = false;
+    server.session.handle_unwritten(server.now, vec![0; 100_000].into(), 1);
+    assert!(!server.session.wants_input());
+    for _ in 0..30 {
+        server.sleep(seconds(4));
+        server.session.handle_written(server.now, 1);
+    }
+    assert_eq!((server.session.link(), server.session.end()), (Link::Open, None));
+    server.sleep(seconds(15));
+    assert_eq!(
+        server.session.end(),
+        Some(End::Stalled),
+        "once it takes nothing at all"
+    );
+}
+
+#[test]
 fn pings_are_answered_each_and_while_the_socket_is_full_only_the_newest() {
     let mut server = Server::native();
     let pings = |names: &[&str]| {

@@ -448,7 +448,8 @@ pub static SETTINGS: &[Setting<Config>] = &[
         "compression",
         "bytes_min",
         "256B",
-        Field::Bytes(|c| &mut c.compression.bytes_min, Bounds::new(1, 64 * MIB)),
+        // Below, compressing makes most messages larger; see proto's `ws::encode_shared`.
+        Field::Bytes(|c| &mut c.compression.bytes_min, Bounds::new(256, 64 * MIB)),
         "Smaller messages are sent as they are.",
     ),
     setting(
