@@ -156,7 +156,7 @@ impl World {
                 assert!(!self.session.is_open());
                 self.send();
             }
-            2 => self.session.handle_blocked(self.now),
+            2 if !self.waiting.is_empty() => self.session.handle_blocked(self.now),
             _ => self.say_gap(script),
         }
     }
@@ -406,6 +406,7 @@ impl World {
     fn write_through(&mut self, bytes: &Bytes) -> Bytes {
         let written = self.room.min(bytes.len());
         self.on_the_wire(&bytes[..written]);
+        // Nothing has waited until now.
         self.took_at = self.now;
         bytes.slice(written..)
     }

@@ -539,7 +539,9 @@ fn a_socket_that_takes_nothing_is_terminated() {
 fn a_slow_reader_that_takes_something_now_and_then_is_not_silent() {
     let mut server = Server::native();
     server.writable = false;
-    server.session.handle_unwritten(server.now, vec![0; 100_000].into(), 1);
+    server
+        .session
+        .handle_unwritten(server.now, vec![0; 100_000].into(), 1);
     assert!(!server.session.wants_input());
     for _ in 0..30 {
         server.sleep(seconds(4));
