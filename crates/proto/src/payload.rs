@@ -3,6 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, Error as _};
 
 use crate::json;
 
@@ -103,6 +105,18 @@ impl Payload {
         }
     }
 
+    /// The content as a value of the application: what JSON clients see in `data`. Text is a string.
+    ///
+    /// # Errors
+    /// Bytes, and what is not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        match (self.kind, self.as_str()) {
+            (PayloadKind::Json, Some(text)) => serde_json::from_str(text),
+            (_, Some(text)) => T::deserialize(StrDeserializer::new(text)),
+            (_, None) => Err(serde_json::Error::custom("the payload is bytes, not JSON")),
+        }
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -183,6 +197,16 @@ mod tests {
         assert!(Payload::json(&nested(31)).is_ok());
         assert_eq!(Payload::json(&nested(32)), Err(BadPayload::TooComplex));
         check(&nested(32), PayloadKind::Text, &nested(32));
+    }
+
+    #[test]
+    fn the_content_as_a_value() {
+        let json = Payload::json("[1, 2]").unwrap();
+        assert_eq!(json.decode::<Vec<u8>>().unwrap(), [1, 2]);
+        assert!(json.decode::<String>().is_err());
+        assert_eq!(Payload::text("[1, 2]").decode::<String>().unwrap(), "[1, 2]");
+        assert_eq!(Payload::text("x").decode::<serde_json::Value>().unwrap(), "x");
+        assert!(Payload::bytes(vec![b'1']).decode::<u8>().is_err());
     }
 
     #[test]
