@@ -730,8 +730,10 @@ impl Session {
             Phase::Ended => Time::ZERO,
         };
         let stalled = self.stalled_since.map(|since| since + limits.write_stall);
+        // Once we are closing it no longer matters.
         let unfinished = self
             .unfinished_since
+            .filter(|_| self.phase == Phase::Open)
             .map(|since| since + limits.unfinished_message);
         [stalled, unfinished].into_iter().flatten().fold(phase, Time::min)
     }
@@ -759,11 +761,13 @@ impl Session {
                     shared,
                 );
             }
+            // What is not read cannot show that the peer lives; the write stall deadline does, as long as much waits.
+            Phase::Open if !self.wants_input() => self.heartbeat.handle_heard(now),
             Phase::Open => match self.heartbeat.poll(now, limits.pong_timeout) {
                 Beat::Wait(_) => {}
                 Beat::Ping => {
                     let _open = self.connection.ping(&[], &mut shared.replies);
-                    self.heartbeat.handle_pinged();
+                    self.heartbeat.handle_pinged(now);
                 }
                 Beat::Dead => {
                     self.end.get_or_insert(End::Silent);

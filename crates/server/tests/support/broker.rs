@@ -187,7 +187,7 @@ impl<F: FnMut(Completion)> Worker<F> {
     }
 
     fn one_in(&mut self, count: u64) -> bool {
-        count > 0 && self.draw() % count == 0
+        count > 0 && self.draw().is_multiple_of(count)
     }
 
     /// The next of a sequence of numbers: xorshift64.
