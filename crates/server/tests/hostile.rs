@@ -101,7 +101,7 @@ impl Innocents {
             complete.then_some(())
         })
         .await;
-        let heard = self.heard.borrow();
+        let heard = self.heard.borrow().clone();
         assert_eq!(heard.len(), published);
         for (index, message) in heard.iter().enumerate() {
             let offset = index + 1;
