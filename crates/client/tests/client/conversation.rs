@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use switchboard_client::{
-    BadPayload, Client, Dialect, ErrorCode, HistoryError, Payload, PayloadKind, Position, Publication,
-    PublishError, SubscribeError,
+    Client, Dialect, ErrorCode, HistoryError, Payload, PayloadKind, Position, Publication, PublishError,
+    SubscribeError,
 };
 use switchboard_proto::limits::Rate;
 
