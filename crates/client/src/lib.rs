@@ -1,1 +1,60 @@
 //! The Rust client of Switchboard.
+//!
+//! ```no_run
+//! use switchboard_client::{Client, Event};
+//!
+//! # async fn chat() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("ws://127.0.0.1:8000/ws").await?;
+//! let mut room = client.subscribe("room:42").await?;
+//! client.publish("room:42", "hello").await?;
+//!
+//! while let Some(event) = room.next().await {
+//!     match event? {
+//!         Event::Message(message) => println!("{}: {:?}", message.position.offset, message.payload),
+//!         Event::Gap { from, to, .. } => println!("{from} to {to} are missing"),
+//!         Event::Reset { .. } => println!("the log began anew"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it is: one connection, with subscriptions as streams, acknowledged publishing and history. A task on the
+//! application's tokio runtime owns the socket; the protocol itself is in `switchboard-proto`, pure. What it is not: it does not
+//! reconnect, and does not do TLS yet. Whoever wants to go on after [`Client::closed`] connects again, subscribes, and asks
+//! [`Client::history`] for what came after the last [`Subscription::position`].
+//!
+//! Nothing is lost, repeated or reordered silently: what cannot be delivered is a [`Event::Gap`], a [`Event::Reset`], or the end of the
+//! stream with its reason. All queues are bounded; what happens at the bound of a subscription's stands at [`Subscription`].
+//!
+//! ```text
+//!  Client ─── requests ───► driver ◄──► socket       builder ─► open ─► driver
+//!  Receipt, … ◄── answers ──┤  └─ proto::session::client
+//!  Subscription ◄─ events ──┘
+//! ```
+//!
+//! Reading order: `client`, `subscription`, then `driver` with `channels`, and `open`.
+
+mod builder;
+mod channels;
+mod client;
+mod driver;
+mod error;
+mod input;
+mod open;
+mod publication;
+mod subscription;
+
+pub use builder::{Builder, Dialect};
+pub use client::{Client, Receipt};
+pub use error::{
+    ConnectError, ConnectStep, End, Fault, HistoryError, PingError, PublishError, Refusal, SubscribeError,
+};
+pub use publication::{BadKey, Publication};
+pub use subscription::{Event, Subscription};
+pub use switchboard_proto::channel::{BadChannelName, ChannelName};
+pub use switchboard_proto::dialect::notice::{History, Message};
+pub use switchboard_proto::error_code::ErrorCode;
+pub use switchboard_proto::payload::{BadPayload, Payload, PayloadKind};
+pub use switchboard_proto::position::Position;
+pub use switchboard_proto::session::client::Settings;

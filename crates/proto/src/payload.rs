@@ -3,6 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, Error as _};
 
 use crate::json;
 
@@ -36,7 +38,7 @@ impl Payload {
     /// `text` must be one JSON value within the depth and key limits. Costs one pass; a copy if it is no string.
     pub fn json(text: &str) -> Result<Payload, BadPayload> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
-        json::check(text.as_bytes())?;
+        json::check_payload(text.as_bytes())?;
         if text.starts_with('"') {
             let characters: String = serde_json::from_str(text).map_err(|_| BadPayload::Json)?;
             return Ok(Payload::text(characters));
@@ -100,6 +102,18 @@ impl Payload {
             PayloadKind::Json | PayloadKind::Text => {
                 Some(std::str::from_utf8(&self.bytes).unwrap_or_default())
             }
+        }
+    }
+
+    /// The content as a value of the application: what JSON clients see in `data`. Text is a string.
+    ///
+    /// # Errors
+    /// Bytes, and what is not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        match (self.kind, self.as_str()) {
+            (PayloadKind::Json, Some(text)) => serde_json::from_str(text),
+            (_, Some(text)) => T::deserialize(StrDeserializer::new(text)),
+            (_, None) => Err(serde_json::Error::custom("the payload is bytes, not JSON")),
         }
     }
 
@@ -175,6 +189,24 @@ mod tests {
         check("", PayloadKind::Text, "");
         let deep = "[".repeat(10_000) + &"]".repeat(10_000);
         check(&deep, PayloadKind::Text, &deep);
+    }
+
+    #[test]
+    fn a_payload_is_as_deep_as_fits_into_a_command_however_it_came() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Payload::json(&nested(31)).is_ok());
+        assert_eq!(Payload::json(&nested(32)), Err(BadPayload::TooComplex));
+        check(&nested(32), PayloadKind::Text, &nested(32));
+    }
+
+    #[test]
+    fn the_content_as_a_value() {
+        let json = Payload::json("[1, 2]").unwrap();
+        assert_eq!(json.decode::<Vec<u8>>().unwrap(), [1, 2]);
+        assert!(json.decode::<String>().is_err());
+        assert_eq!(Payload::text("[1, 2]").decode::<String>().unwrap(), "[1, 2]");
+        assert_eq!(Payload::text("x").decode::<serde_json::Value>().unwrap(), "x");
+        assert!(Payload::bytes(vec![b'1']).decode::<u8>().is_err());
     }
 
     #[test]

@@ -506,32 +506,6 @@ fn every_kind_of_payload_reaches_every_kind_of_client() {
 }
 
 #[test]
-fn a_payload_as_deep_as_can_be_reaches_every_kind_of_client() {
-    let room = channel("room:42");
-    // A command in JSON or MessagePack spends one level on its own map, a raw frame does not.
-    let payload = Payload::from_raw_text(&("[".repeat(32) + &"]".repeat(32)));
-    assert_eq!(payload.kind(), PayloadKind::Json);
-    let entry = entry(payload.clone());
-    let event = Event::Message {
-        channel: &room,
-        entry: &entry,
-    };
-    let mut text = Vec::new();
-    DialectId::Json.dialect().encode(&event, &mut text);
-    let mut packed = Vec::new();
-    DialectId::Msgpack.dialect().encode(&event, &mut packed);
-    for message in [
-        Inbound::Text(std::str::from_utf8(&text).unwrap()),
-        Inbound::Binary(&packed),
-    ] {
-        let Ok(Notice::Message { message, .. }) = notice::decode(message) else {
-            panic!("{message:?}");
-        };
-        assert_eq!(message.payload, payload);
-    }
-}
-
-#[test]
 fn raw_frames_are_publishes_to_the_channel_of_the_url() {
     let room = channel("room:42");
     let raw = DialectId::Raw.dialect();

@@ -15,7 +15,7 @@ use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::limits::{Rate, SessionLimits};
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Epoch, Position};
-use switchboard_proto::session::client::{self, End as ClientEnd};
+use switchboard_proto::session::client::{self, End as ClientEnd, Unsaid};
 use switchboard_proto::session::server::{
     End, Identity, Link, Mode, Request, Session, SessionId, Settings, Shared,
 };
@@ -190,7 +190,7 @@ impl Pair {
     }
 
     fn command(&mut self, command: Command) -> (Vec<Request>, Vec<Notice>) {
-        self.client.command(&command);
+        self.client.command(&command).unwrap();
         self.carry()
     }
 
@@ -536,6 +536,27 @@ fn a_socket_that_takes_nothing_is_terminated() {
 }
 
 #[test]
+fn a_slow_reader_that_takes_something_now_and_then_is_not_silent() {
+    let mut server = Server::native();
+    server.writable = false;
+    server
+        .session
+        .handle_unwritten(server.now, vec![0; 100_000].into(), 1);
+    assert!(!server.session.wants_input());
+    for _ in 0..30 {
+        server.sleep(seconds(4));
+        server.session.handle_written(server.now, 1);
+    }
+    assert_eq!((server.session.link(), server.session.end()), (Link::Open, None));
+    server.sleep(seconds(15));
+    assert_eq!(
+        server.session.end(),
+        Some(End::Stalled),
+        "once it takes nothing at all"
+    );
+}
+
+#[test]
 fn pings_are_answered_each_and_while_the_socket_is_full_only_the_newest() {
     let mut server = Server::native();
     let pings = |names: &[&str]| {
@@ -656,6 +677,86 @@ fn echo_returns_what_it_gets() {
     let fragments = [masked(0x01, b"he"), masked(0x89, b"p"), masked(0x80, b"llo")].concat();
     server.receive(fragments);
     assert_eq!(server.sent(), ["hello", "<pong p>", "hello"]);
+}
+
+#[test]
+fn a_client_that_does_not_read_lives_on() {
+    let mut pair = Pair::new(DialectId::Json);
+    pair.command(Command::Connect {
+        id: Some(1),
+        token: None,
+    });
+    // As late as can be: the server is about to ask.
+    pair.sleep(seconds(24));
+    pair.client.handle_paused(pair.server.now);
+    for _ in 0..3_600 {
+        pair.server.sleep(seconds(1));
+        if pair.client.deadline() <= pair.server.now {
+            pair.client.handle_timeout(pair.server.now);
+        }
+        let signs = std::mem::take(pair.client.output());
+        pair.server.receive(signs);
+    }
+    assert_eq!(
+        (pair.server.session.link(), pair.client.end()),
+        (Link::Open, None)
+    );
+    let unread = pair.server.wire.len();
+    assert!(unread < 10, "signs of life cause no answers: {unread} bytes");
+
+    pair.client.handle_resumed(pair.server.now);
+    pair.sleep(seconds(3_600));
+    assert_eq!(
+        (pair.server.session.link(), pair.client.end()),
+        (Link::Open, None)
+    );
+    pair.connected = false;
+    pair.sleep(seconds(60));
+    assert_eq!(pair.client.end(), Some(&ClientEnd::Silent));
+}
+
+#[test]
+fn a_short_pause_costs_nothing() {
+    let mut pair = Pair::new(DialectId::Json);
+    for milliseconds in 0..1_000 {
+        let now = Time::ZERO + Duration::from_millis(milliseconds);
+        pair.client.handle_paused(now);
+        pair.client.handle_timeout(now + Duration::from_micros(500));
+        pair.client.handle_resumed(now + Duration::from_micros(500));
+    }
+    assert!(pair.client.output().is_empty());
+}
+
+#[test]
+fn a_command_that_could_not_be_answered_is_not_said() {
+    let publish = |levels: usize| Command::Publish {
+        id: Some(1),
+        channel: room(),
+        payload: Payload::json(&("[".repeat(levels) + &"]".repeat(levels))).unwrap(),
+        key: None,
+    };
+    for dialect in [DialectId::Json, DialectId::Msgpack] {
+        let mut pair = Pair::new(dialect);
+        assert_eq!(pair.client.command(&publish(32)), Err(Unsaid::TooComplex));
+        assert!(pair.client.output().is_empty());
+        assert_eq!(pair.command(publish(31)).0.len(), 1, "the server takes it");
+
+        pair.client.close(Time::ZERO);
+        assert_eq!(
+            pair.client.command(&Command::Ping { id: Some(2) }),
+            Err(Unsaid::NotOpen)
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_makes_no_sense_ends_the_client() {
+    let mut pair = Pair::new(DialectId::Json);
+    pair.client
+        .handle_nonsense("an answer of another kind than the question");
+    pair.carry();
+    assert!(matches!(pair.client.end(), Some(ClientEnd::Nonsense(_))));
+    assert_eq!(pair.server.session.end(), Some(End::Closed));
 }
 
 #[test]

@@ -35,15 +35,14 @@ impl Dialect for Msgpack {
         }
         let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
         deserializer.set_max_depth(2 * JSON_DEPTH_MAX);
-        let wire =
-            WireCommand::<'_, Data<1>>::deserialize(&mut deserializer).map_err(|error| match error {
-                rmp_serde::decode::Error::DepthLimitExceeded => Rejected {
-                    id: None,
-                    code: ErrorCode::TooComplex,
-                    detail: None,
-                },
-                error => Rejected::new(None, ErrorCode::BadRequest, error),
-            })?;
+        let wire = WireCommand::<'_, Data>::deserialize(&mut deserializer).map_err(|error| match error {
+            rmp_serde::decode::Error::DepthLimitExceeded => Rejected {
+                id: None,
+                code: ErrorCode::TooComplex,
+                detail: None,
+            },
+            error => Rejected::new(None, ErrorCode::BadRequest, error),
+        })?;
         if deserializer.position() != bytes.len() as u64 {
             return reject("something follows the map");
         }
@@ -67,14 +66,16 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
 
 /// `data`: a string is text, `bin` is bytes, all else becomes JSON text on the way in. What JSON cannot say is remembered
 /// and skipped, so that the id of the command can still be told.
-///
-/// `LEVELS_AROUND` of nesting count besides those of the value: one in a command, whose own map is the first level; none in an
-/// event, because a server hands on all that is a [`Payload`].
-pub(super) struct Data<const LEVELS_AROUND: usize>(pub(super) Result<Payload, BadPayload>);
+pub(super) struct Data(pub(super) Result<Payload, BadPayload>);
 
-impl<'de, const LEVELS_AROUND: usize> Deserialize<'de> for Data<LEVELS_AROUND> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut transcode = Transcode::new(LEVELS_AROUND);
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Data, D::Error> {
+        // The command's own map is the first level.
+        let mut transcode = Transcode {
+            json: Vec::new(),
+            depth: 1,
+            bad: None,
+        };
         let whole = (&mut transcode).deserialize(deserializer)?;
         Ok(Data(match (transcode.bad, whole) {
             (Some(bad), _) => Err(bad),
@@ -95,23 +96,13 @@ enum Whole {
 /// Writes JSON text for the values it visits.
 struct Transcode {
     json: Vec<u8>,
-    levels_around: usize,
     depth: usize,
     bad: Option<BadPayload>,
 }
 
 impl Transcode {
-    fn new(levels_around: usize) -> Transcode {
-        Transcode {
-            json: Vec::new(),
-            levels_around,
-            depth: levels_around,
-            bad: None,
-        }
-    }
-
     fn at_the_top(&self) -> bool {
-        self.depth == self.levels_around
+        self.depth == 1
     }
 
     fn refuse(&mut self, bad: BadPayload) -> Whole {
@@ -256,7 +247,11 @@ enum MapKey {
 
 impl<'de> Deserialize<'de> for MapKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MapKey, D::Error> {
-        let mut transcode = Transcode::new(0);
+        let mut transcode = Transcode {
+            json: Vec::new(),
+            depth: 1,
+            bad: None,
+        };
         Ok(match (&mut transcode).deserialize(deserializer)? {
             Whole::Text(text) => MapKey::Text(text),
             Whole::Bytes(_) | Whole::Json => MapKey::Other,

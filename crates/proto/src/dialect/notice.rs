@@ -152,7 +152,7 @@ pub fn decode(message: Inbound<'_>) -> Result<Notice, NotAnEvent> {
             wire.notice(|data| Payload::json(data.get()))
         }
         Inbound::Binary(bytes) => {
-            let wire: WireEvent<'_, Data<0>> = rmp_serde::from_slice(bytes).map_err(|error| bad(&error))?;
+            let wire: WireEvent<'_, Data> = rmp_serde::from_slice(bytes).map_err(|error| bad(&error))?;
             wire.notice(|data| data.0)
         }
     }

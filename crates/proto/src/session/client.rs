@@ -2,8 +2,9 @@
 //!
 //! **Calling contract. After every `handle_*`, `poll_*`, [`Session::command`] or [`Session::close`] the shell writes
 //! [`Session::output`] to the socket and clears it, looks at [`Session::end`], and makes sure that
-//! [`Session::handle_timeout`] is called at [`Session::deadline`] or soon after. While bytes are at hand it calls
-//! [`Session::poll_notice`] until that returns `None`.**
+//! [`Session::handle_timeout`] is called at [`Session::deadline`] or soon after, once it has read what the socket holds by
+//! then. While bytes are at hand it calls [`Session::poll_notice`] until that returns `None`; when it stops before, because
+//! nobody takes what it has read, it says so by [`Session::handle_paused`] and [`Session::handle_resumed`].**
 //!
 //! One machine is one connection: reconnecting is a new machine, with [`super::backoff`] in between.
 
@@ -12,11 +13,18 @@ use std::time::Duration;
 use super::heartbeat::{Beat, Heartbeat};
 use crate::dialect::notice::{self, Notice};
 use crate::dialect::{Command, DialectId, Inbound, json, msgpack};
+
+use crate::limits::JSON_DEPTH_MAX;
+use crate::payload::{Payload, PayloadKind};
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
 use crate::ws::mask::MaskKeys;
-use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
+use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received, Sent};
+
+/// A client that does not read gives its first sign of life after this time: soon enough for a server that had just been
+/// about to ask for one, and not once for every short pause.
+const FIRST_SIGN: Duration = Duration::from_secs(1);
 
 /// Bounds of a client.
 #[derive(Clone, Debug)]
@@ -65,6 +73,21 @@ pub enum End {
     /// The server said something that is not of this dialect.
     #[error(transparent)]
     NotAnEvent(#[from] notice::NotAnEvent),
+    /// The server said something of this dialect that makes no sense here ([`Session::handle_nonsense`]).
+    #[error("the server broke the protocol: {0}")]
+    Nonsense(&'static str),
+}
+
+/// Why a command was not said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unsaid {
+    /// The connection is closing, or has ended.
+    #[error("the connection is closing")]
+    NotOpen,
+    /// The payload takes all the levels of nesting that a command may have, its own map included. The server would not read it far
+    /// enough to find the id, so its answer could not be told from others.
+    #[error("a payload is nested at most {} levels deep", JSON_DEPTH_MAX - 1)]
+    TooComplex,
 }
 
 /// See the module.
@@ -75,6 +98,9 @@ pub struct Session {
     heartbeat: Heartbeat,
     settings: Settings,
     jitter: u8,
+    server_ping_interval: Duration,
+    /// The shell does not read; the next sign of life is due then.
+    paused: Option<Time>,
     closing_until: Option<Time>,
     end: Option<End>,
     output: Vec<u8>,
@@ -92,15 +118,18 @@ impl Session {
     ) -> Session {
         let limits = crate::ws::Limits {
             message_bytes_max: settings.message_bytes_max,
-            ..Default::default()
+            // The server is trusted to send what subscribers want to have; the size bounds what that costs.
+            inflate_ratio_max: usize::MAX,
         };
         Session {
             connection: Connection::client(limits, compression, masks),
             contexts: Contexts::new(1),
             dialect,
             heartbeat: Heartbeat::new(now, settings.ping_interval, jitter),
+            server_ping_interval: settings.ping_interval,
             settings,
             jitter,
+            paused: None,
             closing_until: None,
             end: None,
             output: Vec::new(),
@@ -117,8 +146,13 @@ impl Session {
         self.end.as_ref()
     }
 
-    /// Says `command` to the server.
-    pub fn command(&mut self, command: &Command) {
+    /// Says `command` to the server. What it could not answer is not said.
+    pub fn command(&mut self, command: &Command) -> Result<(), Unsaid> {
+        if let Command::Publish { payload, .. } = command
+            && is_too_deep(payload)
+        {
+            return Err(Unsaid::TooComplex);
+        }
         let mut message = Vec::new();
         let kind = match self.dialect {
             DialectId::Msgpack => {
@@ -130,9 +164,13 @@ impl Session {
                 MessageKind::Text
             }
         };
-        let _open = self
+        match self
             .connection
-            .send(kind, &message, &mut self.contexts, &mut self.output);
+            .send(kind, &message, &mut self.contexts, &mut self.output)
+        {
+            Sent::Appended => Ok(()),
+            Sent::NotOpen | Sent::TooLong => Err(Unsaid::NotOpen),
+        }
     }
 
     /// The next thing that the server said, taken off the front of `input`.
@@ -175,6 +213,7 @@ impl Session {
                     user,
                     heartbeat,
                 }) => {
+                    self.server_ping_interval = heartbeat;
                     self.heartbeat = Heartbeat::new(now, heartbeat + heartbeat / 2, self.jitter);
                     return Some(Notice::Welcome {
                         id,
@@ -196,6 +235,28 @@ impl Session {
         None
     }
 
+    /// The server said something that its dialect allows and the conversation does not, such as an answer of another kind
+    /// than the question.
+    pub fn handle_nonsense(&mut self, why: &'static str) {
+        let _open = self
+            .connection
+            .close(CloseCode::PROTOCOL_ERROR, why, &mut self.output);
+        self.end.get_or_insert(End::Nonsense(why));
+    }
+
+    /// From now on nothing is read from the socket. The server's silence is no sign of its death then, and as its pings are
+    /// not seen, signs of life are given without them.
+    pub fn handle_paused(&mut self, now: Time) {
+        self.paused.get_or_insert(now + FIRST_SIGN);
+    }
+
+    /// The socket is read again.
+    pub fn handle_resumed(&mut self, now: Time) {
+        if self.paused.take().is_some() {
+            self.heartbeat.handle_heard(now);
+        }
+    }
+
     /// Ends the connection in good order; the server's Close comes as [`End::Closed`].
     pub fn close(&mut self, now: Time) {
         if self.closing_until.is_none() {
@@ -211,7 +272,9 @@ impl Session {
 
     /// The next moment at which something is due.
     pub fn deadline(&self) -> Time {
-        let beat = self.heartbeat.deadline(self.settings.pong_timeout);
+        let beat = self
+            .paused
+            .unwrap_or_else(|| self.heartbeat.deadline(self.settings.pong_timeout));
         self.closing_until.map_or(beat, |until| until.min(beat))
     }
 
@@ -219,6 +282,14 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Time) {
         if self.closing_until.is_some_and(|until| now >= until) {
             self.end.get_or_insert(End::Gone);
+        }
+        if let Some(sign_at) = self.paused {
+            if now >= sign_at {
+                // RFC 6455 section 5.5.3: "A Pong frame MAY be sent unsolicited. This serves as a unidirectional heartbeat."
+                let _open = self.connection.pong(&[], &mut self.output);
+                self.paused = Some(now + self.server_ping_interval / 4);
+            }
+            return;
         }
         match self.heartbeat.poll(now, self.settings.pong_timeout) {
             Beat::Wait(_) => {}
@@ -231,4 +302,16 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether a payload leaves no level of nesting for the command around it.
+fn is_too_deep(payload: &Payload) -> bool {
+    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
+    let text = payload.as_bytes();
+    // Nearly every payload is settled by counting.
+    if payload.kind() != PayloadKind::Json || text.iter().filter(opens).count() < JSON_DEPTH_MAX {
+        return false;
+    }
+    let command = [b"[", text, b"]"].concat();
+    crate::json::check(&command).is_err()
 }

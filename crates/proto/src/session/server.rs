@@ -761,6 +761,8 @@ impl Session {
                     shared,
                 );
             }
+            // What is not read cannot show that the peer lives; the write stall deadline does, as long as much waits.
+            Phase::Open if !self.wants_input() => self.heartbeat.handle_heard(now),
             Phase::Open => match self.heartbeat.poll(now, limits.pong_timeout) {
                 Beat::Wait(_) => {}
                 Beat::Ping => {

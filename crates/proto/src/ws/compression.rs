@@ -1,7 +1,9 @@
 //! One connection's share of permessage-deflate: which direction keeps its context, and what is worth compressing.
 
 use super::connection::{Limits, Role};
-use super::deflate::{Agreed, Compressor, Contexts, Decompressor, InflateError, InflateLimits};
+use super::deflate::{
+    Agreed, Compressor, Contexts, Decompressor, InflateError, InflateLimits, RATIO_FREE_BYTES,
+};
 use super::error::PeerMisbehaved;
 use super::frame::{self, MessageKind};
 
@@ -13,10 +15,15 @@ const ALONE_BYTES_MIN: usize = 256;
 /// of any length takes about ten bytes.
 const AFTER_OTHERS_BYTES_MIN: usize = 64;
 
+/// A client compresses no message by more than this factor: a server takes that for a bomb, and the connection would be
+/// closed for a payload of blanks. What shrinks further goes as it is.
+const CLIENT_RATIO_MAX: usize = 100;
+
 /// The agreed compression as one end sees it. Nothing on the heap unless a direction keeps its context.
 pub(super) struct Compression {
     /// Largest window that our messages may need.
     window_bits: u8,
+    role: Role,
     takeover: Option<Box<Takeover>>,
 }
 
@@ -42,6 +49,7 @@ impl Compression {
         });
         Self {
             window_bits,
+            role,
             takeover,
         }
     }
@@ -58,7 +66,8 @@ impl Compression {
     /// The payload to send in place of `payload`; `None` if that is better sent as it is.
     pub(super) fn compress(&mut self, payload: &[u8], contexts: &mut Contexts) -> Option<Vec<u8>> {
         match self.takeover.as_mut().and_then(|takeover| takeover.sent.as_mut()) {
-            None => compress_alone(payload, self.window_bits, contexts),
+            None => compress_alone(payload, self.window_bits, contexts)
+                .filter(|compressed| self.role == Role::Server || !is_like_a_bomb(payload, compressed)),
             Some(_) if payload.len() < AFTER_OTHERS_BYTES_MIN => None,
             // What has become context must be sent, even if it turned out longer.
             Some(sent) => {
@@ -110,6 +119,10 @@ fn compress_alone(payload: &[u8], window_bits: u8, contexts: &mut Contexts) -> O
     let mut compressed = Vec::new();
     contexts.compress(window_bits, payload, &mut compressed);
     (compressed.len() < payload.len()).then_some(compressed)
+}
+
+fn is_like_a_bomb(payload: &[u8], compressed: &[u8]) -> bool {
+    payload.len() > RATIO_FREE_BYTES && payload.len() > compressed.len() * CLIENT_RATIO_MAX
 }
 
 /// Appends a message as a server sends it to every client whose

@@ -40,7 +40,7 @@ const MACHINE_BITS_MIN: u8 = 9;
 const MACHINES: usize = (WINDOW_BITS_MAX - MACHINE_BITS_MIN + 1) as usize;
 
 /// The ratio is not looked at before this much output: a short run of equal bytes is no bomb.
-const RATIO_FREE_BYTES: usize = 16 * 1024;
+pub(super) const RATIO_FREE_BYTES: usize = 16 * 1024;
 
 /// Output is inflated in steps of at least and at most this many bytes.
 const STEP_BYTES_MIN: usize = 512;

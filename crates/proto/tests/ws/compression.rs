@@ -100,6 +100,22 @@ fn exchange(sender: &mut Connection, receiver: &mut Connection, line: &str) {
 }
 
 #[test]
+fn a_client_compresses_nothing_so_far_that_a_server_takes_it_for_a_bomb() {
+    for length in [1_000, 16 * 1024, 16 * 1024 + 1, 60_000] {
+        let blanks = " ".repeat(length);
+        let sent = send(&mut client_with(ALONE), MessageKind::Text, blanks.as_bytes());
+        assert_eq!(sent[0] & 0x40 != 0, length <= 16 * 1024, "{length}");
+        assert_eq!(feed(&mut server_with(ALONE), [sent.as_slice()]), [text(&blanks)]);
+    }
+    let blanks = send(
+        &mut server_with(ALONE),
+        MessageKind::Text,
+        " ".repeat(60_000).as_bytes(),
+    );
+    assert!(blanks.len() < 100, "for clients there is no such limit");
+}
+
+#[test]
 fn who_keeps_the_context_says_a_repeated_message_in_a_few_bytes() {
     let line = chat_line(1);
     let mut server = server_with(TAKEOVER);

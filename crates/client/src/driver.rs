@@ -1,0 +1,653 @@
+//! The task that owns the socket of a client.
+//!
+//! ```text
+//!  Client, Subscription ── requests (bounded) ──► Driver ── Session ──► socket
+//!        ◄── answers (one each) ── waiting ◄──┐     │
+//!        ◄── events (bounded, each) ── channels ◄───┴── notices ◄──── socket
+//! ```
+//!
+//! It sleeps until one of [`Wake`] happens, does what follows from it, and writes. What it holds is bounded: it takes no request
+//! while [`WAITING_MAX`] answers are outstanding or [`OUTPUT_BYTES_MAX`] wait for the socket, and reads nothing while
+//! an event finds no room.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use switchboard_proto::channel::ChannelName;
+use switchboard_proto::dialect::Command;
+use switchboard_proto::dialect::notice::{History, Notice};
+use switchboard_proto::entry::Key;
+use switchboard_proto::error_code::ErrorCode;
+use switchboard_proto::payload::{BadPayload, Payload};
+use switchboard_proto::position::Position;
+use switchboard_proto::session::client::{End as SessionEnd, Session, Unsaid};
+use switchboard_proto::time::Time;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::channels::{Channels, Delivery, JoinReply, Say};
+use crate::error::{End, Farewell, HistoryError, PingError, PublishError, Refusal, SubscribeError};
+use crate::input::Input;
+use crate::subscription::Event;
+
+/// Requests that wait for the driver. Beyond: the caller waits.
+pub(crate) const REQUESTS_MAX: usize = 64;
+/// Commands that wait for the server's answer. Beyond: requests wait.
+const WAITING_MAX: usize = 1_024;
+/// Bytes that wait for the socket. Beyond: requests wait. One command more can be in it.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// Reads in a row before everything else gets its turn.
+const READS_PER_TURN: usize = 8;
+/// What our last frame and the server's end of file may take, after the end is known.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is asked of the driver.
+pub(crate) enum Request {
+    Subscribe {
+        channel: ChannelName,
+        reply: JoinReply,
+    },
+    Publish {
+        channel: ChannelName,
+        payload: Payload,
+        key: Option<Key>,
+        reply: oneshot::Sender<Result<Position, PublishError>>,
+    },
+    History {
+        channel: ChannelName,
+        since: Option<Position>,
+        limit: Option<u32>,
+        reply: oneshot::Sender<Result<History, HistoryError>>,
+    },
+    Ping {
+        reply: oneshot::Sender<Result<(), PingError>>,
+    },
+}
+
+/// Who waits for the answer to a command.
+enum Waiting {
+    Subscribe(ChannelName),
+    Unsubscribe(ChannelName),
+    Publish {
+        reply: oneshot::Sender<Result<Position, PublishError>>,
+        /// Whether it was handed to the connection.
+        sent: bool,
+    },
+    History(oneshot::Sender<Result<History, HistoryError>>),
+    Ping(oneshot::Sender<Result<(), PingError>>),
+}
+
+/// How a handle that has no request to make gets the driver to look.
+#[derive(Default)]
+pub(crate) struct Attention {
+    closing: AtomicBool,
+    notify: Notify,
+}
+
+impl Attention {
+    /// A subscription was dropped.
+    pub(crate) fn call(&self) {
+        self.notify.notify_one();
+    }
+
+    /// The connection is to be closed.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+/// Time for the machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Clock {
+        Clock {
+            start: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(self) -> Time {
+        Time::ZERO + self.start.elapsed()
+    }
+
+    fn instant(self, time: Time) -> Instant {
+        /// `Instant` cannot say every `Time`; nobody waits longer than this.
+        const FAR: Duration = Duration::from_secs(86_400 * 365);
+        self.start + time.since(Time::ZERO).min(FAR)
+    }
+}
+
+/// A connection that has been welcomed.
+pub(crate) struct Link {
+    pub(crate) stream: TcpStream,
+    pub(crate) input: Input,
+    pub(crate) session: Session,
+    pub(crate) clock: Clock,
+    /// The id of the next command.
+    pub(crate) next_id: u64,
+    /// Time for the last answers when the connection is closed.
+    pub(crate) answers: Duration,
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    link: Link,
+    requests: mpsc::Receiver<Request>,
+    waiting: HashMap<u64, Waiting>,
+    channels: Channels,
+    /// An event that finds no room; nothing is read until it does.
+    blocked: Option<(mpsc::Sender<Event>, Event)>,
+    stage: Stage,
+    /// What the socket said when it failed.
+    lost: Option<io::ErrorKind>,
+    /// What the server said before it closed.
+    farewell: Farewell,
+    attention: Arc<Attention>,
+    end: watch::Sender<Option<End>>,
+}
+
+/// How far we are on the way to our own end.
+///
+/// ```text
+///  Open ── close() or the last handle dropped ──► Draining ── all is said and answered, or `until` ──► Closing
+/// ```
+enum Stage {
+    Open,
+    /// No further requests; what was asked before is still said, and answers are awaited.
+    Draining {
+        until: Time,
+        drained: bool,
+    },
+    /// Our Close has been said.
+    Closing,
+}
+
+/// What the driver can be woken by.
+enum Wake {
+    Request(Option<Request>),
+    Readable,
+    Writable,
+    /// The event that found no room finds some now, or nobody wants it any more.
+    Room,
+    Attention,
+    Due,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        link: Link,
+        requests: mpsc::Receiver<Request>,
+        buffer: usize,
+        attention: Arc<Attention>,
+        end: watch::Sender<Option<End>>,
+    ) -> Driver {
+        Driver {
+            link,
+            requests,
+            waiting: HashMap::new(),
+            channels: Channels::new(buffer, attention.clone()),
+            blocked: None,
+            stage: Stage::Open,
+            lost: None,
+            farewell: Farewell::default(),
+            attention,
+            end,
+        }
+    }
+
+    /// Drives the connection to its end.
+    pub(crate) async fn run(mut self) {
+        // What came behind the welcome.
+        self.handle_input();
+        let end = loop {
+            self.close_when_drained();
+            self.write();
+            if let Some(end) = self.ended() {
+                break end;
+            }
+            match self.wake().await {
+                Wake::Request(Some(request)) => self.handle_requests(request),
+                Wake::Request(None) => self.handle_drained(),
+                Wake::Readable => self.read(),
+                Wake::Writable => {}
+                Wake::Room => self.handle_room(),
+                Wake::Attention => self.handle_attention(),
+                Wake::Due => self.handle_due(),
+            }
+        };
+        self.finish(end).await;
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let takes_requests = self.takes_requests();
+        let deadline = self.link.clock.instant(self.deadline());
+        let writes = !self.link.session.output().is_empty();
+        let (stream, blocked) = (&self.link.stream, &self.blocked);
+        let room = async {
+            match blocked {
+                // The permit is given back, and found again by `try_send`: nobody else sends here.
+                Some((events, _)) => drop(events.reserve().await),
+                None => std::future::pending().await,
+            }
+        };
+        // Errors of readiness show when the socket is used.
+        tokio::select! {
+            request = self.requests.recv(), if takes_requests => Wake::Request(request),
+            _ = stream.readable(), if blocked.is_none() => Wake::Readable,
+            _ = stream.writable(), if writes => Wake::Writable,
+            () = room => Wake::Room,
+            () = self.attention.notify.notified() => Wake::Attention,
+            () = tokio::time::sleep_until(deadline) => Wake::Due,
+        }
+    }
+
+    fn deadline(&self) -> Time {
+        let mut deadline = self.link.session.deadline();
+        if let Some(retry) = self.channels.deadline() {
+            deadline = deadline.min(retry);
+        }
+        if let Stage::Draining { until, .. } = self.stage {
+            deadline = deadline.min(until);
+        }
+        deadline
+    }
+
+    fn takes_requests(&mut self) -> bool {
+        let asked_all = matches!(self.stage, Stage::Draining { drained: true, .. } | Stage::Closing);
+        !asked_all && self.waiting.len() < WAITING_MAX && self.link.session.output().len() < OUTPUT_BYTES_MAX
+    }
+
+    /// One request, and those behind it: what is asked together leaves together.
+    fn handle_requests(&mut self, request: Request) {
+        self.handle_request(request);
+        while self.takes_requests()
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.handle_request(request);
+        }
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Subscribe { channel, reply } => {
+                let say = self.channels.subscribe(channel, reply);
+                self.say(say);
+            }
+            Request::Publish {
+                channel,
+                payload,
+                key,
+                reply,
+            } => {
+                let id = self.id();
+                let command = Command::Publish {
+                    id: Some(id),
+                    channel,
+                    payload,
+                    key,
+                };
+                match self.link.session.command(&command) {
+                    Err(Unsaid::TooComplex) => {
+                        let _gone = reply.send(Err(PublishError::BadPayload(BadPayload::TooComplex)));
+                    }
+                    said @ (Ok(()) | Err(Unsaid::NotOpen)) => {
+                        let sent = said.is_ok();
+                        self.waiting.insert(id, Waiting::Publish { reply, sent });
+                    }
+                }
+            }
+            Request::History {
+                channel,
+                since,
+                limit,
+                reply,
+            } => {
+                let id = self.id();
+                let command = Command::History {
+                    id: Some(id),
+                    channel,
+                    since,
+                    limit,
+                };
+                self.ask(id, &command, Waiting::History(reply));
+            }
+            Request::Ping { reply } => {
+                let id = self.id();
+                self.ask(id, &Command::Ping { id: Some(id) }, Waiting::Ping(reply));
+            }
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        let id = self.link.next_id;
+        self.link.next_id += 1;
+        id
+    }
+
+    fn ask(&mut self, id: u64, command: &Command, waiting: Waiting) {
+        // Unsaid, because the connection is ending, it is answered by its end.
+        let _said = self.link.session.command(command);
+        self.waiting.insert(id, waiting);
+    }
+
+    fn say(&mut self, says: impl IntoIterator<Item = Say>) {
+        for say in says {
+            let id = self.id();
+            let (command, waiting) = match say {
+                Say::Subscribe(channel) => {
+                    let command = Command::Subscribe {
+                        id: Some(id),
+                        channel: channel.clone(),
+                        since: None,
+                    };
+                    (command, Waiting::Subscribe(channel))
+                }
+                Say::Unsubscribe(channel) => {
+                    let command = Command::Unsubscribe {
+                        id: Some(id),
+                        channel: channel.clone(),
+                    };
+                    (command, Waiting::Unsubscribe(channel))
+                }
+            };
+            self.ask(id, &command, waiting);
+        }
+    }
+
+    fn read(&mut self) {
+        for _ in 0..READS_PER_TURN {
+            if self.blocked.is_some() || self.link.session.end().is_some() {
+                return;
+            }
+            match self.link.stream.try_read(self.link.input.room()) {
+                Ok(0) => return self.link.session.handle_eof(),
+                Ok(length) => {
+                    self.link.input.handle_filled(length);
+                    self.handle_input();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    self.lost.get_or_insert(error.kind());
+                    return self.link.session.handle_eof();
+                }
+            }
+        }
+    }
+
+    /// All that has been read, or as much as finds room.
+    fn handle_input(&mut self) {
+        while self.blocked.is_none() && !self.link.input.is_empty() {
+            let now = self.link.clock.now();
+            let session = &mut self.link.session;
+            let Some(notice) = self.link.input.take(|bytes| session.poll_notice(now, bytes)) else {
+                return;
+            };
+            self.handle_notice(now, notice);
+        }
+    }
+
+    fn handle_notice(&mut self, now: Time, notice: Notice) {
+        match notice {
+            Notice::Message { channel, message } => self.deliver(now, &channel, Event::Message(message)),
+            Notice::Gap {
+                channel,
+                from,
+                to,
+                position,
+            } => self.deliver(now, &channel, Event::Gap { from, to, position }),
+            Notice::Reset { channel, position } => self.deliver(now, &channel, Event::Reset { position }),
+            Notice::Published { id, position } => match self.answered(id) {
+                Some(Waiting::Publish { reply, .. }) => drop(reply.send(Ok(position))),
+                other => self.expect_nothing(other),
+            },
+            Notice::History { id, history } => match self.answered(id) {
+                Some(Waiting::History(reply)) => drop(reply.send(Ok(history))),
+                other => self.expect_nothing(other),
+            },
+            Notice::Pong { id } => match self.answered(id) {
+                Some(Waiting::Ping(reply)) => drop(reply.send(Ok(()))),
+                other => self.expect_nothing(other),
+            },
+            Notice::Subscribed {
+                id,
+                channel,
+                position,
+            } => match self.answered(id) {
+                Some(Waiting::Subscribe(asked)) if asked == channel => {
+                    let say = self.channels.handle_subscribed(&channel, position);
+                    self.say(say);
+                }
+                other => self.expect_nothing(other),
+            },
+            Notice::Unsubscribed { id, channel } => match self.answered(id) {
+                Some(Waiting::Unsubscribe(asked)) if asked != channel => {
+                    self.expect_nothing(Some(Waiting::Unsubscribe(asked)));
+                }
+                // Unasked, the server ends a subscription of itself.
+                None | Some(Waiting::Unsubscribe(_)) => {
+                    let say = self.channels.handle_unsubscribed(&channel);
+                    self.say(say);
+                }
+                other => self.expect_nothing(other),
+            },
+            Notice::Error {
+                id,
+                code,
+                message,
+                retry_after,
+            } => {
+                let refusal = Refusal {
+                    code,
+                    message,
+                    retry_after,
+                };
+                self.handle_refusal(now, id, refusal);
+            }
+            Notice::Goodbye { retry_after, .. } => self.farewell.retry_after = Some(retry_after),
+            Notice::Welcome { .. } | Notice::Unknown => {}
+        }
+    }
+
+    fn answered(&mut self, id: Option<u64>) -> Option<Waiting> {
+        self.waiting.remove(&id?)
+    }
+
+    /// An answer to nothing is left alone; an answer of another kind than the question is not.
+    fn expect_nothing(&mut self, waiting: Option<Waiting>) {
+        if let Some(waiting) = waiting {
+            // With all others it is told that the connection has ended. No command has this id.
+            self.waiting.insert(0, waiting);
+            self.link
+                .session
+                .handle_nonsense("an answer of another kind than the question");
+        }
+    }
+
+    fn handle_refusal(&mut self, now: Time, id: Option<u64>, refusal: Refusal) {
+        if id.is_none() || refusal.error_code().and_then(ErrorCode::close_code).is_some() {
+            self.farewell.error = Some(refusal.clone());
+        }
+        match self.answered(id) {
+            None => {}
+            Some(Waiting::Subscribe(channel)) => self.channels.handle_subscribe_refused(&channel, refusal),
+            Some(Waiting::Unsubscribe(channel)) => {
+                let say = self.channels.handle_unsubscribe_refused(now, &channel, &refusal);
+                self.say(say);
+            }
+            Some(Waiting::Publish { reply, .. }) => {
+                drop(reply.send(Err(PublishError::Refused(refusal))));
+            }
+            Some(Waiting::History(reply)) => drop(reply.send(Err(HistoryError::Refused(refusal)))),
+            Some(Waiting::Ping(reply)) => drop(reply.send(Err(PingError::Refused(refusal)))),
+        }
+    }
+
+    fn deliver(&mut self, now: Time, channel: &ChannelName, event: Event) {
+        if let Delivery::Full(events, event) = self.channels.deliver(channel, event)
+            // Whoever closes does not want to wait for whoever does not read.
+            && matches!(self.stage, Stage::Open)
+        {
+            self.blocked = Some((events, event));
+            self.link.session.handle_paused(now);
+        }
+    }
+
+    fn handle_room(&mut self) {
+        let Some((events, event)) = self.blocked.take() else {
+            return;
+        };
+        if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event) {
+            self.blocked = Some((events, event));
+            return;
+        }
+        self.handle_input();
+        if self.blocked.is_none() {
+            self.link.session.handle_resumed(self.link.clock.now());
+        }
+    }
+
+    fn handle_attention(&mut self) {
+        let now = self.link.clock.now();
+        if self.attention.closing.load(Ordering::Acquire) && matches!(self.stage, Stage::Open) {
+            self.requests.close();
+            self.stage = Stage::Draining {
+                until: now + self.link.answers,
+                drained: false,
+            };
+            if self.blocked.take().is_some() {
+                self.link.session.handle_resumed(now);
+                self.handle_input();
+            }
+        }
+        self.leave_dropped(now);
+    }
+
+    fn handle_drained(&mut self) {
+        if let Stage::Draining { drained, .. } = &mut self.stage {
+            *drained = true;
+        } else {
+            // Every handle is gone, as `Attention` will say: one of them is in each sender of requests.
+            self.attention.close();
+            self.handle_attention();
+        }
+    }
+
+    fn close_when_drained(&mut self) {
+        let now = self.link.clock.now();
+        if let Stage::Draining { until, drained } = self.stage
+            && (drained && self.waiting.is_empty() || now >= until)
+        {
+            self.link.session.close(now);
+            self.stage = Stage::Closing;
+        }
+    }
+
+    fn handle_due(&mut self) {
+        // A sign of life may be waiting in the socket, if this task was kept from running.
+        self.read();
+        let now = self.link.clock.now();
+        self.link.session.handle_timeout(now);
+        self.leave_dropped(now);
+    }
+
+    fn leave_dropped(&mut self, now: Time) {
+        let says = self.channels.leave_dropped(now);
+        self.say(says);
+    }
+
+    fn write(&mut self) {
+        while !self.link.session.output().is_empty() {
+            match self.link.stream.try_write(self.link.session.output()) {
+                Ok(written) => drop(self.link.session.output().drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    self.lost.get_or_insert(error.kind());
+                    return self.read_rest();
+                }
+            }
+        }
+    }
+
+    /// The socket takes nothing more; why may stand in what the server had sent before.
+    fn read_rest(&mut self) {
+        while self.blocked.is_none() && self.link.session.end().is_none() {
+            match self.link.stream.try_read(self.link.input.room()) {
+                Ok(length) if length > 0 => {
+                    self.link.input.handle_filled(length);
+                    self.handle_input();
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        self.link.session.handle_eof();
+        self.link.session.output().clear();
+    }
+
+    fn ended(&self) -> Option<End> {
+        let end = self.link.session.end()?;
+        Some(match (&self.stage, end) {
+            (Stage::Closing, SessionEnd::Closed { .. } | SessionEnd::Gone) => End::ClosedHere,
+            _ => End::of(end, &self.farewell, self.lost),
+        })
+    }
+
+    /// Tells everyone, then closes the socket.
+    async fn finish(mut self, end: End) {
+        // First: whoever finds a stream or an answer gone looks here why.
+        self.end.send_replace(Some(end.clone()));
+        for waiting in self.waiting.into_values() {
+            waiting.end(end.clone());
+        }
+        self.channels.end(&end);
+        self.blocked = None;
+        self.requests.close();
+        while let Some(request) = self.requests.recv().await {
+            request.end(end.clone());
+        }
+        let _slow_peers_go_without = tokio::time::timeout(LINGER, self.link.linger()).await;
+    }
+}
+
+impl Link {
+    /// RFC 6455 section 7.1.1: the client waits for the server to close TCP first, for what is still under way would turn
+    /// an early close into a reset.
+    async fn linger(mut self) -> io::Result<()> {
+        self.stream.write_all(self.session.output()).await?;
+        self.stream.shutdown().await?;
+        while self.stream.read(self.input.room()).await? > 0 {}
+        Ok(())
+    }
+}
+
+impl Waiting {
+    fn end(self, end: End) {
+        match self {
+            // Those who wait for it are told by `Channels::end`.
+            Waiting::Subscribe(_) | Waiting::Unsubscribe(_) => {}
+            Waiting::Publish { reply, sent: true } => drop(reply.send(Err(PublishError::Unanswered(end)))),
+            Waiting::Publish { reply, sent: false } => drop(reply.send(Err(PublishError::NotSent(end)))),
+            Waiting::History(reply) => drop(reply.send(Err(HistoryError::Ended(end)))),
+            Waiting::Ping(reply) => drop(reply.send(Err(PingError::Ended(end)))),
+        }
+    }
+}
+
+impl Request {
+    fn end(self, end: End) {
+        match self {
+            Request::Subscribe { reply, .. } => drop(reply.send(Err(SubscribeError::Ended(end)))),
+            Request::Publish { reply, .. } => drop(reply.send(Err(PublishError::NotSent(end)))),
+            Request::History { reply, .. } => drop(reply.send(Err(HistoryError::Ended(end)))),
+            Request::Ping { reply } => drop(reply.send(Err(PingError::Ended(end)))),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A subscription as the application holds it: a stream of what happens in one channel.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use switchboard_proto::channel::ChannelName;
+use switchboard_proto::dialect::notice::Message;
+use switchboard_proto::position::Position;
+
+use crate::channels::Joined;
+use crate::client::Handle;
+use crate::error::End;
+
+/// What happens in a channel, in order.
+///
+/// A message or a gap follows on what came before without a hole; nothing is missing, repeated or reordered unless a `Gap` or a
+/// `Reset` says so.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A message.
+    Message(Message),
+    /// Messages that did not come and will not.
+    Gap {
+        /// The first missing offset.
+        from: u64,
+        /// The last missing offset.
+        to: u64,
+        /// Where the subscriber is now.
+        position: Position,
+    },
+    /// Positions start anew: what came before cannot be compared with what comes now, and what is missing is not known.
+    Reset {
+        /// Where the new life of the log is.
+        position: Position,
+    },
+}
+
+impl Event {
+    /// Where a subscriber is who has seen this.
+    pub fn position(&self) -> Position {
+        match self {
+            Event::Message(message) => message.position,
+            Event::Gap { position, .. } | Event::Reset { position } => *position,
+        }
+    }
+}
+
+/// A subscription to one channel. Dropping it ends it.
+///
+/// It is a [`Stream`] of events. When the connection ends, the events that had come are followed by one `Err` with the reason, and
+/// then by nothing. Nothing without an `Err` before means that the server ended this subscription alone.
+///
+/// # A slow consumer
+///
+/// The events that have come and are not yet taken wait in a buffer of
+/// [`subscription_buffer`](crate::Builder::subscription_buffer) events. **While it is full, nothing more is read from the
+/// connection**, so that nothing is lost here: all other subscriptions of this client wait too, and so do the answers to its calls. The
+/// server then holds back what it can and says `Gap` for the rest, or disconnects, as the channel's settings want it; it
+/// gives up on a connection that takes nothing for too long (10 s by default).
+///
+/// So take events promptly, and **never wait for one thing of a client while another is full**: whoever awaits a publication, or the next event
+/// of another channel, in the loop that takes the events of this one, may wait for ever. Either another task goes on taking,
+/// or one task waits for all of them together ([`Subscription::poll_event`]). A subscription that is no longer wanted is dropped.
+pub struct Subscription {
+    channel: ChannelName,
+    position: Position,
+    joined: Joined,
+    ended: bool,
+    handle: Arc<Handle>,
+}
+
+impl Subscription {
+    pub(crate) fn new(channel: ChannelName, joined: Joined, handle: Arc<Handle>) -> Subscription {
+        Subscription {
+            channel,
+            position: joined.position,
+            joined,
+            ended: false,
+            handle,
+        }
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// Where the log was when the subscription began, then the position of the last event taken. What comes after it can be asked
+    /// for by [`Client::history`](crate::Client::history), on another connection too.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next event, or why there are no more. Cancel-safe: an event is taken only when this returns it.
+    pub async fn next(&mut self) -> Option<Result<Event, End>> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// As [`Subscription::next`], for who waits for several things in one task.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, End>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(event) = ready!(self.joined.events.poll_recv(cx)) {
+            self.position = event.position();
+            return Poll::Ready(Some(Ok(event)));
+        }
+        self.ended = true;
+        Poll::Ready(self.handle.ended().map(Err))
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Event, End>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Event, End>>> {
+        self.get_mut().poll_event(cx)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channel", &self.channel)
+            .field("position", &self.position)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,13 @@
+//! The client against the real server, and against one that misbehaves by script.
+
+// In a test a panic is the failure.
+#![allow(clippy::unwrap_used)]
+
+mod connecting;
+mod conversation;
+mod ending;
+mod fake;
+mod misbehaviour;
+mod real;
+mod slow;
+mod subscribing;
