@@ -48,7 +48,8 @@ struct Innocents {
     /// How many messages each of them has got.
     counts: Rc<Vec<Cell<usize>>>,
     listeners: Vec<JoinHandle<()>>,
-    publisher: JoinHandle<()>,
+    /// Gives how many messages it has published.
+    publisher: JoinHandle<usize>,
     stop: Rc<Cell<bool>>,
 }
 
@@ -94,15 +95,14 @@ impl Innocents {
     /// Everyone got everything, complete and in order.
     async fn leave(self) {
         self.stop.set(true);
-        self.publisher.await.unwrap();
-        let heard = self.heard.borrow();
+        let published = self.publisher.await.unwrap();
         eventually("all innocents have got everything", async || {
-            self.counts
-                .iter()
-                .all(|count| count.get() == heard.len())
-                .then_some(())
+            let complete = self.counts.iter().all(|count| count.get() == published);
+            complete.then_some(())
         })
         .await;
+        let heard = self.heard.borrow().clone();
+        assert_eq!(heard.len(), published);
         for (index, message) in heard.iter().enumerate() {
             let offset = index + 1;
             let pattern = format!(
@@ -114,6 +114,7 @@ impl Innocents {
                 "expected {pattern}\n   heard {message}"
             );
         }
+        drop(heard);
         for listener in &self.listeners {
             assert!(!listener.is_finished());
             listener.abort();
@@ -148,7 +149,7 @@ async fn listen(
     }
 }
 
-async fn publish(live: Live, stop: Rc<Cell<bool>>) {
+async fn publish(live: Live, stop: Rc<Cell<bool>>) -> usize {
     let mut beat = tokio::time::interval(BEAT);
     let mut number = 0;
     while !stop.get() {
@@ -159,6 +160,7 @@ async fn publish(live: Live, stop: Rc<Cell<bool>>) {
             .await
             .expect(200);
     }
+    number
 }
 
 /// Runs one misdeed and looks at what it cost.
@@ -179,8 +181,9 @@ async fn misdeed(live: &Live, innocents: &Innocents, name: &str, misbehave: impl
 #[test]
 fn hostile_peers_get_what_the_rules_name_and_innocents_miss_nothing() {
     run(&settings(), async |live| {
-        let files = open_files();
         let innocents = Innocents::beside(live).await;
+        // Both ends of each innocent are files of this process; the rest is there to stay.
+        let files = open_files() - 2 * INNOCENTS;
         let all = &innocents;
         misdeed(live, all, "one-byte fragments", one_byte_fragments).await;
         misdeed(live, all, "declared lengths", declared_lengths).await;
@@ -572,7 +575,10 @@ async fn upgrades_with_a_body(live: &Live) {
 
 async fn broken_handshakes(live: &Live) {
     const AT_ONCE: usize = 100;
-    let accepted = |live: &Live| live.count(|shard| &shard.connections_accepted);
+    // Some may find no place, if the machine is too busy to see that others have left.
+    let accepted = |live: &Live| {
+        live.count(|shard| &shard.connections_accepted) + live.count(|shard| &shard.connections_refused)
+    };
     let before = accepted(live);
     let head = peer::handshake("/ws");
     for round in 0..10_000 / AT_ONCE {
@@ -593,9 +599,12 @@ async fn broken_handshakes(live: &Live) {
         drop(peers);
     }
     eventually("they were all accepted", async || {
-        (accepted(live) >= before + 9_000).then_some(())
+        (accepted(live) >= before + 10_000).then_some(())
     })
     .await;
-    let (_, answer) = Peer::upgrade(live.public, "/ws", &[]).await;
-    answer.expect(101);
+    eventually("their places are free", async || {
+        let (_, answer) = Peer::upgrade(live.public, "/ws", &[]).await;
+        (answer.status == 101).then_some(())
+    })
+    .await;
 }

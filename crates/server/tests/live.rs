@@ -126,7 +126,7 @@ fn a_key_makes_a_repeated_publish_the_same_message() {
                 ))
                 .await;
             }
-            let mut heard = vec![
+            let mut heard = [
                 ana.frame().await.text().to_owned(),
                 ana.frame().await.text().to_owned(),
                 ana.frame().await.text().to_owned(),

@@ -14,8 +14,6 @@ use super::heartbeat::{Beat, Heartbeat};
 use crate::dialect::notice::{self, Notice};
 use crate::dialect::{Command, DialectId, Inbound, json, msgpack};
 
-use crate::limits::JSON_DEPTH_MAX;
-use crate::payload::{Payload, PayloadKind};
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
@@ -82,17 +80,10 @@ pub enum End {
     Nonsense(&'static str),
 }
 
-/// Why a command was not said.
+/// The command was not said: the connection is closing, or has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unsaid {
-    /// The connection is closing, or has ended.
-    #[error("the connection is closing")]
-    NotOpen,
-    /// The payload takes all the levels of nesting that a command may have, its own map included. The server would not read it far
-    /// enough to find the id, so its answer could not be told from others.
-    #[error("a payload is nested at most {} levels deep", JSON_DEPTH_MAX - 1)]
-    TooComplex,
-}
+#[error("the connection is closing")]
+pub struct Unsaid;
 
 /// See the module.
 pub struct Session {
@@ -150,13 +141,8 @@ impl Session {
         self.end.as_ref()
     }
 
-    /// Says `command` to the server. What it could not answer is not said.
+    /// Says `command` to the server.
     pub fn command(&mut self, command: &Command) -> Result<(), Unsaid> {
-        if let Command::Publish { payload, .. } = command
-            && is_too_deep(payload)
-        {
-            return Err(Unsaid::TooComplex);
-        }
         let mut message = Vec::new();
         let kind = match self.dialect {
             DialectId::Msgpack => {
@@ -173,7 +159,7 @@ impl Session {
             .send(kind, &message, &mut self.contexts, &mut self.output)
         {
             Sent::Appended => Ok(()),
-            Sent::NotOpen | Sent::TooLong => Err(Unsaid::NotOpen),
+            Sent::NotOpen | Sent::TooLong => Err(Unsaid),
         }
     }
 
@@ -307,16 +293,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Whether a payload leaves no level of nesting for the command around it.
-fn is_too_deep(payload: &Payload) -> bool {
-    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
-    let text = payload.as_bytes();
-    // Nearly every payload is settled by counting.
-    if payload.kind() != PayloadKind::Json || text.iter().filter(opens).count() < JSON_DEPTH_MAX {
-        return false;
-    }
-    let command = [b"[", text, b"]"].concat();
-    crate::json::check(&command).is_err()
 }
