@@ -716,6 +716,28 @@ fn a_client_that_does_not_read_lives_on() {
 }
 
 #[test]
+fn a_server_that_says_no_interval_does_not_keep_a_client_busy() {
+    let mut pair = Pair::new(DialectId::Json);
+    let event = Event::Welcome {
+        id: None,
+        session: "s",
+        user: &User::new("ana"),
+        heartbeat: Duration::ZERO,
+    };
+    assert_eq!(pair.say(&event).len(), 1);
+    let now = pair.server.now;
+    assert!(
+        pair.client.deadline() > now,
+        "what has just been heard need not be asked"
+    );
+
+    pair.client.handle_paused(now);
+    let first_sign = pair.client.deadline();
+    pair.client.handle_timeout(first_sign);
+    assert!(pair.client.deadline() > first_sign, "one sign of life at a time");
+}
+
+#[test]
 fn a_short_pause_costs_nothing() {
     let mut pair = Pair::new(DialectId::Json);
     for milliseconds in 0..1_000 {

@@ -24,6 +24,10 @@ use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received, Sent};
 /// about to ask for one, and not once for every short pause.
 const FIRST_SIGN: Duration = Duration::from_secs(1);
 
+/// A server that says a shorter interval than this is taken to have said this one, so that it cannot keep a client busy with
+/// signs of life.
+const SERVER_PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
 /// Bounds of a client.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -199,8 +203,9 @@ impl Session {
                     user,
                     heartbeat,
                 }) => {
-                    self.server_ping_interval = heartbeat;
-                    self.heartbeat = Heartbeat::new(now, heartbeat + heartbeat / 2, self.jitter);
+                    let interval = heartbeat.max(SERVER_PING_INTERVAL_MIN);
+                    self.server_ping_interval = interval;
+                    self.heartbeat = Heartbeat::new(now, interval + interval / 2, self.jitter);
                     return Some(Notice::Welcome {
                         id,
                         session,
