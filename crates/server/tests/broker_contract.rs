@@ -116,7 +116,7 @@ impl Subject {
 
     /// Waits until everything is answered and nothing more comes.
     fn settle(&mut self) {
-        const QUIET: Duration = Duration::from_millis(50);
+        const QUIET: Duration = Duration::from_millis(20);
         const SOON: Duration = Duration::from_secs(20);
         if let Some(later) = &self.later {
             let answered = |said: &[Completion]| said.iter().filter_map(answers).count();

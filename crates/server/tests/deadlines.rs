@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use support::client::Client;
 use support::peer::{self, CLOSE, Ended, FIN, PING, PONG, Peer, TEXT, frame};
-use support::{Live, eventually, http, run_on_shards};
+use support::{Live, eventually, http, run, run_on_shards};
 use switchboard_proto::payload::Payload;
 use switchboard_server::config::Config;
 use switchboard_server::stats::{Counter, ShardStats};
@@ -107,7 +107,8 @@ fn who_answers_no_ping_is_terminated() {
     let set = |config: &mut Config| {
         all_far(config);
         config.limits.session.ping_interval = SHORT;
-        config.limits.session.pong_timeout = SHORT;
+        // Whoever answers has time to do so on a busy machine.
+        config.limits.session.pong_timeout = 4 * SHORT;
     };
     run_on_shards(set, async |live| {
         let mut silent = Peer::open(live.public, "/ws").await;
@@ -130,9 +131,8 @@ fn who_answers_no_ping_is_terminated() {
         assert_eq!(ended, Ended::Eof);
         assert!(pings > 0);
         counted(live, "one silent session", |shard| &shard.sessions_silent).await;
-        answering
-            .ask(r#"{"type":"ping","id":1}"#, r#"{"type":"pong","id":1}"#)
-            .await;
+        answering.say(r#"{"type":"ping","id":1}"#).await;
+        while answering.frame().await.payload != br#"{"type":"pong","id":1}"# {}
         // Whatever a peer says is a sign of life.
         talking.say("the last").await;
         while talking.frame().await.payload != b"the last" {}
@@ -168,6 +168,48 @@ fn a_socket_that_takes_nothing_is_terminated() {
         .await;
         innocent.is_well().await;
         drop(reluctant);
+    });
+}
+
+#[test]
+fn a_slow_reader_is_not_taken_for_a_silent_one() {
+    let mut config = support::config(2);
+    all_far(&mut config);
+    config.limits.session.ping_interval = 2 * SHORT;
+    config.limits.session.pong_timeout = 2 * SHORT;
+    run(&config, async |live| {
+        let mut slow = Peer::open_small(live.public, "/ws").await;
+        slow.say(r#"{"type":"subscribe","id":1,"channel":"a"}"#).await;
+        // It may have been pinged before.
+        while !slow.frame().await.payload.starts_with(br#"{"type":"subscribed"#) {}
+        let words = "x".repeat(60_000);
+        let publish = async || {
+            let target = "/api/v1/publish?channel=a";
+            http::post(live.internal, target, "text/plain", &words)
+                .await
+                .expect(200);
+        };
+        eventually("every buffer on the way is full", async || {
+            slow.say(r#"{"type":"ping"}"#).await;
+            publish().await;
+            (live.count(|shard| &shard.deliveries_refused) > 0).then_some(())
+        })
+        .await;
+        // It reads a little, there is always more, and so the server does not read what it says for longer than a silent
+        // peer has.
+        for _ in 0..25 {
+            tokio::time::sleep(SHORT / 2).await;
+            slow.frame().await;
+            slow.say(r#"{"type":"ping"}"#).await;
+            publish().await;
+        }
+        slow.say(r#"{"type":"ping","id":2}"#).await;
+        while !slow
+            .frame()
+            .await
+            .payload
+            .starts_with(br#"{"type":"pong","id":2"#)
+        {}
     });
 }
 

@@ -695,6 +695,28 @@ fn a_handshake_that_is_none_is_answered_by_what_is_wrong_with_it() {
 }
 
 #[test]
+fn a_handshake_may_come_behind_other_requests_and_with_other_options() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            for connection in ["keep-alive, Upgrade", "upgrade", "Upgrade, close"] {
+                let head = peer::handshake("/ws")
+                    .replace("Connection: Upgrade", &format!("Connection: {connection}"));
+                let mut peer = Peer::connect(live.public).await;
+                let page = "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+                let ping = peer::text(r#"{"type":"ping","id":1}"#);
+                let mut bytes = format!("{page}{head}\r\n").into_bytes();
+                bytes.extend(ping);
+                peer.send(bytes).await;
+                peer.answer().await.expect(404);
+                peer.answer().await.expect(101);
+                peer.hear(r#"{"type":"pong","id":1}"#).await;
+            }
+        },
+    );
+}
+
+#[test]
 fn pages_of_other_origins_are_turned_away_before_the_handshake() {
     async fn check(live: &Live, origins: &[&str], status: u16) {
         let headers: Vec<String> = origins.iter().map(|origin| format!("Origin: {origin}")).collect();
@@ -895,6 +917,11 @@ fn a_full_server_refuses_politely_and_takes_the_next_one_when_someone_left() {
         }
         let refused = http::get(live.public, "/").await.expect(503);
         assert_eq!(refused.header("retry-after"), "5");
+        // Also who has a lot to say hears why nobody listens.
+        let body = vec![b'x'; 1024 * 1024];
+        http::request(live.public, "POST", "/", &[], &body)
+            .await
+            .expect(503);
         peers.pop();
         support::eventually("there is room again", async || {
             let (_peer, answer) = Peer::upgrade(live.public, "/ws", &[]).await;

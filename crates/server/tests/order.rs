@@ -4,7 +4,12 @@
 
 mod support;
 
+use support::broker::{Slow, Temper};
+use support::client::{self, Client, channel, publish};
 use support::order::{Workload, work};
+use switchboard_proto::dialect::Command;
+use switchboard_proto::dialect::notice::Notice;
+use switchboard_proto::payload::Payload;
 
 #[test]
 fn every_subscriber_of_a_channel_sees_the_same_order() {
@@ -34,4 +39,77 @@ fn every_subscriber_of_a_channel_sees_the_same_order() {
             assert_eq!(log_lengths, 8 * 150 + outcome.channels.len());
         },
     );
+}
+
+/// One after the other, sessions that ask for everything and leave at any moment.
+async fn come_and_go(live: support::Live, worker: u64, lives: u64) {
+    let own = format!("own:{worker}");
+    for life in 0..lives {
+        let mut client = Client::connect(&live).await;
+        // No two sessions use the same number, so an answer to another one is recognised.
+        let number = 1 + worker * 10_000 + life * 10;
+        let of_own = || channel(&own);
+        let commands = [
+            Command::Subscribe {
+                id: Some(number),
+                channel: of_own(),
+                since: None,
+            },
+            publish(Some(number + 1), &own, Payload::text(number.to_string())),
+            publish(None, "everyone", Payload::text("to nobody here")),
+            Command::History {
+                id: Some(number + 2),
+                channel: of_own(),
+                since: None,
+                limit: Some(1),
+            },
+        ];
+        client.say(&commands).await.unwrap();
+        let mut messages = 0;
+        for _ in 0..(worker + life) % 6 {
+            // There are three answers and, if the subscription comes first, a message.
+            if messages + 4 <= (worker + life) % 6 {
+                break;
+            }
+            match client.hear().await {
+                Notice::Message { channel, .. } => {
+                    assert_eq!(channel, of_own());
+                    messages += 1;
+                }
+                notice => {
+                    let id = client::id(&notice).expect("nothing but answers and messages");
+                    assert!(
+                        (number..number + 3).contains(&id),
+                        "{notice:?} in session {number}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_to_who_has_left_reach_nobody_else() {
+    for shards in support::SHARDS {
+        let config = support::config(shards);
+        support::run_with(&config, Slow::factory(Temper::SLOW), async |live| {
+            let workers: Vec<_> = (0..20)
+                .map(|worker| tokio::task::spawn_local(come_and_go(live.clone(), worker, 40)))
+                .collect();
+            for worker in workers {
+                worker.await.unwrap();
+            }
+            // Nothing of it is left that would be in the way of somebody new.
+            let mut client = Client::connect(live).await;
+            for worker in 0..20 {
+                let own = format!("own:{worker}");
+                client.subscribe(&own).await;
+                let position = client.publish(&own, Payload::text("new")).await;
+                let Notice::Message { message, .. } = client.hear().await else {
+                    panic!("no message")
+                };
+                assert_eq!(message.position, position);
+            }
+        });
+    }
 }

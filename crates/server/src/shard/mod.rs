@@ -160,25 +160,24 @@ impl Shard {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Batch::default();
         std::future::poll_fn(|cx| {
-            loop {
-                let ticked = tick.poll_tick(cx).is_ready();
-                let received = mailbox.mail.poll_recv_many(cx, &mut batch.mail, MAILS_PER_TURN);
-                if matches!(received, Poll::Ready(0)) {
-                    return Poll::Ready(());
-                }
-                let completed =
-                    mailbox
-                        .completions
-                        .poll_recv_many(cx, &mut batch.completions, MAILS_PER_TURN);
-                // A panic here would otherwise end the routing of the whole shard.
-                let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
-                if std::panic::catch_unwind(turn).is_err() {
-                    tracing::error!("a turn of mail ended in a panic");
-                }
-                if received.is_pending() && completed.is_pending() && !ticked {
-                    return Poll::Pending;
-                }
+            let ticked = tick.poll_tick(cx).is_ready();
+            let received = mailbox.mail.poll_recv_many(cx, &mut batch.mail, MAILS_PER_TURN);
+            if matches!(received, Poll::Ready(0)) {
+                return Poll::Ready(());
             }
+            let completed = mailbox
+                .completions
+                .poll_recv_many(cx, &mut batch.completions, MAILS_PER_TURN);
+            // A panic here would otherwise end the routing of the whole shard.
+            let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
+            if std::panic::catch_unwind(turn).is_err() {
+                tracing::error!("a turn of mail ended in a panic");
+            }
+            if ticked || received.is_ready() || completed.is_ready() {
+                // There may be more, but the sockets first.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
         })
         .await;
     }
@@ -272,3 +271,6 @@ impl State {
         self.stats.sessions.set(self.links.len() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;
