@@ -738,6 +738,32 @@ fn a_server_that_says_no_interval_does_not_keep_a_client_busy() {
 }
 
 #[test]
+fn of_the_pings_of_a_server_that_does_not_listen_the_newest_is_answered() {
+    let mut pair = Pair::new(DialectId::Json);
+    let mut frames = Vec::new();
+    let mut asked = 0;
+    let mut ping = |pair: &mut Pair| {
+        frames.clear();
+        asked += 1;
+        let payload = format!("{asked:0>125}");
+        frame::encode(frame::Opcode::Ping, false, payload.as_bytes(), None, &mut frames);
+        let mut input = frames.as_mut_slice();
+        assert_eq!(pair.client.poll_notice(Time::ZERO, &mut input), None);
+    };
+    for _ in 0..10_000 {
+        ping(&mut pair);
+    }
+    let unsent = pair.client.output().len();
+    assert!(unsent < 70_000, "{unsent}");
+    pair.client.output().clear();
+    pair.client.handle_timeout(Time::ZERO);
+    let pong = std::mem::take(pair.client.output());
+    assert_eq!(pong.len(), 2 + 4 + 125);
+    ping(&mut pair);
+    assert_eq!(pair.client.output().len(), pong.len(), "and from then on each");
+}
+
+#[test]
 fn a_short_pause_costs_nothing() {
     let mut pair = Pair::new(DialectId::Json);
     for milliseconds in 0..1_000 {

@@ -28,6 +28,10 @@ const FIRST_SIGN: Duration = Duration::from_secs(1);
 /// signs of life.
 const SERVER_PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// While more than this waits for the socket, only the newest ping will be answered, so that a server which asks and does not
+/// listen costs no more.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
 /// Bounds of a client.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -96,6 +100,8 @@ pub struct Session {
     server_ping_interval: Duration,
     /// The shell does not read; the next sign of life is due then.
     paused: Option<Time>,
+    /// The newest ping that waits for the socket (RFC 6455 section 5.5.3).
+    pong_owed: Option<Box<[u8]>>,
     closing_until: Option<Time>,
     end: Option<End>,
     output: Vec<u8>,
@@ -125,6 +131,7 @@ impl Session {
             settings,
             jitter,
             paused: None,
+            pong_owed: None,
             closing_until: None,
             end: None,
             output: Vec::new(),
@@ -166,14 +173,15 @@ impl Session {
     /// The next thing that the server said, taken off the front of `input`.
     pub fn poll_notice(&mut self, now: Time, input: &mut &mut [u8]) -> Option<Notice> {
         self.heartbeat.handle_heard(now);
+        self.send_owed_pong();
         while self.end.is_none() {
             let message = match self.connection.receive(input, &mut self.contexts) {
                 Ok(None) => return None,
                 Ok(Some(Received::Text(text))) => Inbound::Text(text),
                 Ok(Some(Received::Binary(bytes))) => Inbound::Binary(bytes),
                 Ok(Some(Received::Ping(payload))) => {
-                    let payload = payload.to_vec();
-                    let _open = self.connection.pong(&payload, &mut self.output);
+                    self.pong_owed = Some(payload.into());
+                    self.send_owed_pong();
                     continue;
                 }
                 Ok(Some(Received::Pong(_))) => continue,
@@ -226,6 +234,14 @@ impl Session {
         None
     }
 
+    fn send_owed_pong(&mut self) {
+        if self.output.len() < UNSENT_BYTES_MAX
+            && let Some(payload) = self.pong_owed.take()
+        {
+            let _open = self.connection.pong(&payload, &mut self.output);
+        }
+    }
+
     /// The server said something that its dialect allows and the conversation does not, such as an answer of another kind
     /// than the question.
     pub fn handle_nonsense(&mut self, why: &'static str) {
@@ -274,6 +290,7 @@ impl Session {
         if self.closing_until.is_some_and(|until| now >= until) {
             self.end.get_or_insert(End::Gone);
         }
+        self.send_owed_pong();
         if let Some(sign_at) = self.paused {
             if now >= sign_at {
                 // RFC 6455 section 5.5.3: "A Pong frame MAY be sent unsolicited. This serves as a unidirectional heartbeat."

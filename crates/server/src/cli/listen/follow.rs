@@ -173,15 +173,14 @@ impl Follower {
                     Broken::Lost { why, wait } => (why, wait.unwrap_or_default()),
                 };
                 self.client = None;
-                note(&format!("{why}; connecting again"));
-                let random = connection::random_u32();
-                tokio::time::sleep(backoff.next_wait(random).max(wait)).await;
+                let wait = backoff.next_wait(connection::random_u32()).max(wait);
+                note(&format!("{why}; connecting again in {:.1} s", wait.as_secs_f32()));
+                tokio::time::sleep(wait).await;
                 match self.connect_again().await {
                     Ok(subscriptions) => break subscriptions,
                     Err(again) => broken = again,
                 }
             };
-            note("connected again");
         }
     }
 
@@ -208,6 +207,7 @@ impl Follower {
             let subscribed = client.subscribe(channel.as_str()).await;
             subscriptions.push(subscribed.map_err(|error| unsubscribable(channel, error))?);
         }
+        note("connected again");
         // The subscriptions fill while history is read, and then nothing more is read from their connection, which includes the
         // history. So it has a connection of its own.
         let mut reader = None;
