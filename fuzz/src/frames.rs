@@ -12,6 +12,10 @@ use crate::wire::{self, Event, Frame, Reader};
 const FRAMES_MAX: usize = 64;
 /// Longest generated message, in bytes before what is not UTF-8 is replaced by characters of three.
 const MESSAGE_BYTES_MAX: usize = 66_000;
+/// No frame is added to a generated stream that is this long, in bytes.
+const STREAM_BYTES_MAX: usize = 70_000;
+/// Longer streams are not fed byte by byte, because that takes its time.
+const BYTE_BY_BYTE_MAX: usize = 3_000;
 /// What an unfinished frame or message costs besides its payload: the state of it, and the payload of a control frame.
 const UNFINISHED_BYTES: usize = 512;
 /// More is never inflated at once.
@@ -43,7 +47,12 @@ pub fn frames(data: &[u8]) {
     };
 
     let whole = setup.feed(&stream, &[0]);
-    assert_eq!(setup.feed(&stream, &[1]), whole, "byte by byte");
+    let small: &[u8] = if stream.len() <= BYTE_BY_BYTE_MAX {
+        &[1]
+    } else {
+        &[1, 2, 255]
+    };
+    assert_eq!(setup.feed(&stream, small), whole, "byte by byte");
     assert_eq!(setup.feed(&stream, &pieces), whole, "in pieces");
     if let Some(expected) = expected {
         assert_eq!(whole.events, expected);
@@ -300,7 +309,7 @@ impl Sender<'_> {
 
     fn send(mut self, script: &mut Script<'_>) -> (Vec<u8>, Vec<Event>) {
         for _ in 0..FRAMES_MAX {
-            if script.is_over() {
+            if script.is_over() || self.sent.len() > STREAM_BYTES_MAX {
                 break;
             }
             match script.choose(8) {
@@ -344,7 +353,7 @@ impl Sender<'_> {
 
     fn begin_message(&mut self, script: &mut Script<'_>) {
         let is_text = script.one_in(2);
-        let repeats = script.pick(&[1, 1, 3, 40, 4_000]);
+        let repeats = script.pick(&[1, 1, 1, 1, 1, 3, 20, 400]);
         let mut payload = script.some().repeat(repeats);
         payload.truncate(MESSAGE_BYTES_MAX);
         if is_text {

@@ -81,7 +81,7 @@ impl World {
             }
             3 => self.input(script.some()),
             4 => {
-                self.session.command(&vocabulary::command(script));
+                let _refused_when_it_cannot_be_answered = self.session.command(&vocabulary::command(script));
                 self.send();
             }
             5 => {

@@ -532,7 +532,7 @@ impl World {
         assert!(self.shared.replies.is_empty());
         assert!(self.session.link() == Link::Open || self.session.end().is_some());
         assert!(!self.session.is_open() || !self.close_said);
-        if self.room > 0 && self.session.link() == Link::Lingering {
+        if self.waiting.is_empty() && self.session.link() == Link::Lingering {
             assert!(self.reader.is_closed(), "the Close has been written");
         }
     }

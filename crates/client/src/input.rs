@@ -1,6 +1,7 @@
 //! What has been read and not yet been understood.
 
-const INPUT_BYTES: usize = 64 * 1024;
+/// Held by every connection, also while it is idle.
+const INPUT_BYTES: usize = 16 * 1024;
 
 /// A buffer that is filled when it is empty.
 pub(crate) struct Input {

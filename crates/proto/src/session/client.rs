@@ -14,8 +14,6 @@ use super::heartbeat::{Beat, Heartbeat};
 use crate::dialect::notice::{self, Notice};
 use crate::dialect::{Command, DialectId, Inbound, json, msgpack};
 
-use crate::limits::JSON_DEPTH_MAX;
-use crate::payload::{Payload, PayloadKind};
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
@@ -25,6 +23,14 @@ use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received, Sent};
 /// A client that does not read gives its first sign of life after this time: soon enough for a server that had just been
 /// about to ask for one, and not once for every short pause.
 const FIRST_SIGN: Duration = Duration::from_secs(1);
+
+/// A server that says a shorter interval than this is taken to have said this one, so that it cannot keep a client busy with
+/// signs of life.
+const SERVER_PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// While more than this waits for the socket, only the newest ping will be answered, so that a server which asks and does not
+/// listen costs no more.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Bounds of a client.
 #[derive(Clone, Debug)]
@@ -78,17 +84,10 @@ pub enum End {
     Nonsense(&'static str),
 }
 
-/// Why a command was not said.
+/// The command was not said: the connection is closing, or has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unsaid {
-    /// The connection is closing, or has ended.
-    #[error("the connection is closing")]
-    NotOpen,
-    /// The payload takes all the levels of nesting that a command may have, its own map included. The server would not read it far
-    /// enough to find the id, so its answer could not be told from others.
-    #[error("a payload is nested at most {} levels deep", JSON_DEPTH_MAX - 1)]
-    TooComplex,
-}
+#[error("the connection is closing")]
+pub struct Unsaid;
 
 /// See the module.
 pub struct Session {
@@ -101,6 +100,8 @@ pub struct Session {
     server_ping_interval: Duration,
     /// The shell does not read; the next sign of life is due then.
     paused: Option<Time>,
+    /// The newest ping that waits for the socket (RFC 6455 section 5.5.3).
+    pong_owed: Option<Box<[u8]>>,
     closing_until: Option<Time>,
     end: Option<End>,
     output: Vec<u8>,
@@ -130,6 +131,7 @@ impl Session {
             settings,
             jitter,
             paused: None,
+            pong_owed: None,
             closing_until: None,
             end: None,
             output: Vec::new(),
@@ -146,13 +148,8 @@ impl Session {
         self.end.as_ref()
     }
 
-    /// Says `command` to the server. What it could not answer is not said.
+    /// Says `command` to the server.
     pub fn command(&mut self, command: &Command) -> Result<(), Unsaid> {
-        if let Command::Publish { payload, .. } = command
-            && is_too_deep(payload)
-        {
-            return Err(Unsaid::TooComplex);
-        }
         let mut message = Vec::new();
         let kind = match self.dialect {
             DialectId::Msgpack => {
@@ -169,21 +166,22 @@ impl Session {
             .send(kind, &message, &mut self.contexts, &mut self.output)
         {
             Sent::Appended => Ok(()),
-            Sent::NotOpen | Sent::TooLong => Err(Unsaid::NotOpen),
+            Sent::NotOpen | Sent::TooLong => Err(Unsaid),
         }
     }
 
     /// The next thing that the server said, taken off the front of `input`.
     pub fn poll_notice(&mut self, now: Time, input: &mut &mut [u8]) -> Option<Notice> {
         self.heartbeat.handle_heard(now);
+        self.send_owed_pong();
         while self.end.is_none() {
             let message = match self.connection.receive(input, &mut self.contexts) {
                 Ok(None) => return None,
                 Ok(Some(Received::Text(text))) => Inbound::Text(text),
                 Ok(Some(Received::Binary(bytes))) => Inbound::Binary(bytes),
                 Ok(Some(Received::Ping(payload))) => {
-                    let payload = payload.to_vec();
-                    let _open = self.connection.pong(&payload, &mut self.output);
+                    self.pong_owed = Some(payload.into());
+                    self.send_owed_pong();
                     continue;
                 }
                 Ok(Some(Received::Pong(_))) => continue,
@@ -213,8 +211,9 @@ impl Session {
                     user,
                     heartbeat,
                 }) => {
-                    self.server_ping_interval = heartbeat;
-                    self.heartbeat = Heartbeat::new(now, heartbeat + heartbeat / 2, self.jitter);
+                    let interval = heartbeat.max(SERVER_PING_INTERVAL_MIN);
+                    self.server_ping_interval = interval;
+                    self.heartbeat = Heartbeat::new(now, interval + interval / 2, self.jitter);
                     return Some(Notice::Welcome {
                         id,
                         session,
@@ -233,6 +232,14 @@ impl Session {
         }
         *input = &mut [];
         None
+    }
+
+    fn send_owed_pong(&mut self) {
+        if self.output.len() < UNSENT_BYTES_MAX
+            && let Some(payload) = self.pong_owed.take()
+        {
+            let _open = self.connection.pong(&payload, &mut self.output);
+        }
     }
 
     /// The server said something that its dialect allows and the conversation does not, such as an answer of another kind
@@ -283,6 +290,7 @@ impl Session {
         if self.closing_until.is_some_and(|until| now >= until) {
             self.end.get_or_insert(End::Gone);
         }
+        self.send_owed_pong();
         if let Some(sign_at) = self.paused {
             if now >= sign_at {
                 // RFC 6455 section 5.5.3: "A Pong frame MAY be sent unsolicited. This serves as a unidirectional heartbeat."
@@ -302,16 +310,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Whether a payload leaves no level of nesting for the command around it.
-fn is_too_deep(payload: &Payload) -> bool {
-    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
-    let text = payload.as_bytes();
-    // Nearly every payload is settled by counting.
-    if payload.kind() != PayloadKind::Json || text.iter().filter(opens).count() < JSON_DEPTH_MAX {
-        return false;
-    }
-    let command = [b"[", text, b"]"].concat();
-    crate::json::check(&command).is_err()
 }

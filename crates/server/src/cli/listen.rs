@@ -1,4 +1,12 @@
 //! `switchboard listen`: the messages of channels, as they come.
+//!
+//! ```text
+//!  thread of the connection: follow ── events (bounded) ──► this thread: Printer ──► standard output
+//! ```
+//!
+//! Whoever reads the output may take his time: the connection lives on meanwhile.
+
+mod follow;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::num::NonZeroU64;
@@ -23,7 +31,8 @@ Examples:
 
 A pipe gets what the protocol says: {\"type\":\"message\",\"channel\":…,\"offset\":…,\"position\":…,\"at\":…,\"from\":…,\"data\":…},
 \"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing.
-Exit codes: 0 --count messages came, or the reader has gone; 1 failed; 2 wrong usage.";
+When the connection is lost, it is made again, and what was missed meanwhile is read from the log.
+Exit codes: 0 --count messages came, Ctrl-C was pressed, or the reader has gone; 1 failed; 2 wrong usage.";
 
 /// What `listen` may be told.
 #[derive(Args, Debug)]
@@ -317,19 +326,8 @@ pub(super) fn run(args: &ListenArgs) -> Result<u8, Failure> {
         left: args.count.map(NonZeroU64::get),
     };
     let mut notes = anstream::stderr();
-    receive(args, |event| printer.print(event, &mut notes))?;
+    follow::follow(args, |event| printer.print(event, &mut notes))?;
     Ok(exit::DONE)
-}
-
-/// The one place where `listen` meets the client: connects, subscribes, and hands over what comes until `each` says
-/// that it is enough.
-fn receive(args: &ListenArgs, each: impl FnMut(&Event) -> io::Result<bool>) -> Result<(), Failure> {
-    // SEAM: connect to `args.url` with `switchboard-client`, subscribe to `args.channels`, `each(&event)?` in a loop.
-    let _ = each;
-    Err(Failure::Failed(format!(
-        "cannot connect to {}: this build has no client yet",
-        args.url
-    )))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod banner;
 mod config;
+mod connection;
 pub mod doctor;
 pub mod listen;
 mod log;

@@ -1,15 +1,21 @@
 //! `switchboard publish`: one message, or each line of standard input.
 
+mod pipeline;
+
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Serialize;
+use switchboard_client::Position;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::limits::KEY_BYTES_MAX;
 use switchboard_proto::payload::{BadPayload, Payload, PayloadKind};
+use tokio::sync::mpsc;
 
+use self::pipeline::Pipeline;
+use super::connection::{self, CLOSE_PATIENCE};
 use super::listen::channel;
 use super::terminal::plural;
 use super::{Failure, URL, exit};
@@ -22,6 +28,8 @@ Examples:
   tail -f app.log | switchboard publish logs -          each line a message
   switchboard publish jobs --key job-17 '{\"id\":17}'     the same key again publishes nothing
 
+Each message that the server has taken is a line of output: channel, offset, position. The order of lines is kept; a server that wants
+them slower gets them slower.
 Exit codes: 0 every message was acknowledged; 1 one was not; 2 wrong usage.";
 
 /// Longest line of standard input, in bytes. A server takes far less unless it is told otherwise.
@@ -127,6 +135,16 @@ impl Published {
     }
 }
 
+impl Published {
+    fn new(channel: &ChannelName, position: &Position) -> Published {
+        Published {
+            channel: channel.to_string(),
+            offset: position.offset,
+            position: position.to_string(),
+        }
+    }
+}
+
 /// One message to publish.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Publication {
@@ -137,13 +155,13 @@ struct Publication {
 pub(super) fn run(args: &PublishArgs) -> Result<u8, Failure> {
     let kind = Kind::of(args.kind);
     check_key(args)?;
-    let terminal = io::stdout().is_terminal();
-    let mut out = io::stdout();
-    let mut done = |published: &Published| -> io::Result<()> {
-        writeln!(out, "{}", published.line(terminal))?;
-        out.flush()
-    };
-    if args.data != "-" {
+    let lines = args.data == "-";
+    let (sender, publications) = mpsc::channel(1);
+    if lines {
+        let key = args.key.clone();
+        // It may be in the middle of a line that never ends when the command is done, so nobody waits for it.
+        std::thread::spawn(move || read_input(&sender, kind, key.as_deref()));
+    } else {
         let payload = kind
             .payload(&args.data)
             .map_err(|error| Failure::Usage(format!("DATA: {error}")))?;
@@ -153,22 +171,48 @@ pub(super) fn run(args: &PublishArgs) -> Result<u8, Failure> {
                 "note: DATA begins like JSON but is not, and goes out as text"
             );
         }
-        let mut connection = Connection::open(args)?;
         let key = args.key.clone();
-        done(&connection.publish(Publication { payload, key })?)?;
-        return Ok(exit::DONE);
+        // It has room for one.
+        let _taken = sender.try_send(Ok(Publication { payload, key }));
+        drop(sender);
     }
-    let mut connection = Connection::open(args)?;
-    let published = publish_lines(
-        &mut io::stdin().lock(),
-        kind,
-        args.key.as_deref(),
-        |publication| Ok(done(&connection.publish(publication)?)?),
-    )?;
-    if terminal {
+    let terminal = io::stdout().is_terminal();
+    let published = connection::runtime()?.block_on(publish(args, lines, publications, terminal))?;
+    if lines && terminal {
         let _ = writeln!(io::stderr(), "{} published", plural(published, "message"));
     }
     Ok(exit::DONE)
+}
+
+/// Publishes what comes and writes a line about each.
+async fn publish(
+    args: &PublishArgs,
+    lines: bool,
+    publications: mpsc::Receiver<Result<Publication, Failure>>,
+    terminal: bool,
+) -> Result<u64, Failure> {
+    let client = connection::connect(&args.url).await?;
+    let mut out = io::stdout();
+    let done = |position: &Position| {
+        let published = Published::new(&args.channel, position);
+        writeln!(out, "{}", published.line(terminal))?;
+        out.flush()
+    };
+    let pipeline = Pipeline::new(client.clone(), args.channel.clone(), lines, done);
+    let published = pipeline.run(publications).await;
+    let _slow_servers_go_without = tokio::time::timeout(CLOSE_PATIENCE, client.close()).await;
+    published
+}
+
+/// Hands over the lines of standard input, and at last why there are no more, unless it ended.
+fn read_input(publications: &mpsc::Sender<Result<Publication, Failure>>, kind: Kind, key: Option<&str>) {
+    let read = each_line(&mut io::stdin().lock(), kind, key, |publication| {
+        let gone = |_| Failure::Failed("publishing has ended".to_owned());
+        publications.blocking_send(Ok(publication)).map_err(gone)
+    });
+    if let Err(failure) = read {
+        let _gone = publications.blocking_send(Err(failure));
+    }
 }
 
 fn check_key(args: &PublishArgs) -> Result<(), Failure> {
@@ -190,8 +234,8 @@ fn check_key(args: &PublishArgs) -> Result<(), Failure> {
     }
 }
 
-/// Publishes each line, without its line break, and returns how many there were. Stops at the first that fails.
-fn publish_lines(
+/// Hands over each line, without its line break, and returns how many there were. Stops at the first that fails.
+fn each_line(
     input: &mut impl BufRead,
     kind: Kind,
     key: Option<&str>,
@@ -227,30 +271,6 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<Result<String, &'sta
         return Ok(Some(Err("longer than 64 MiB")));
     }
     Ok(Some(String::from_utf8(line).map_err(|_| "not UTF-8")))
-}
-
-/// The one place where `publish` meets the client.
-struct Connection {}
-
-impl Connection {
-    /// Connects to the server.
-    fn open(args: &PublishArgs) -> Result<Connection, Failure> {
-        // SEAM: connect to `args.url` with `switchboard-client`; `publish` goes to `args.channel`.
-        Err(Failure::Failed(format!(
-            "cannot connect to {}: this build has no client yet",
-            args.url
-        )))
-    }
-
-    /// Publishes, and waits for the acknowledgement.
-    fn publish(&mut self, publication: Publication) -> Result<Published, Failure> {
-        // SEAM: send, await the acknowledgement, map its channel, offset and position.
-        let Publication { payload, key } = publication;
-        Err(Failure::Failed(format!(
-            "{} bytes, key {key:?}: not sent",
-            payload.len()
-        )))
-    }
 }
 
 #[cfg(test)]
@@ -300,7 +320,7 @@ mod tests {
 
     fn lines(input: &[u8], kind: Kind, key: Option<&str>) -> (Vec<Publication>, Result<u64, String>) {
         let mut sent = Vec::new();
-        let result = publish_lines(&mut &input[..], kind, key, |publication| {
+        let result = each_line(&mut &input[..], kind, key, |publication| {
             sent.push(publication);
             Ok(())
         });

@@ -114,17 +114,30 @@ impl State {
     }
 
     /// Carries out what the home decided, and hands it what its broker completed at once.
+    ///
+    /// A message is on its way to its subscribers before its publisher hears that it is published: whoever has the
+    /// acknowledgement and then stops the server, or asks anything else of anyone, comes after the message.
     fn drain_home(&mut self, clock: &Clock) {
+        let mut published = Vec::new();
         loop {
             while let Some(output) = self.home.poll_output() {
-                self.handle_output(output, clock);
+                match output {
+                    Output::Reply {
+                        answer: Answer::Published(_),
+                        ..
+                    } => published.push(output),
+                    output => self.handle_output(output, clock),
+                }
             }
             if self.completions.is_empty() {
-                return;
+                break;
             }
             while let Some(completion) = self.completions.pop_front() {
                 self.home.handle_completion(completion);
             }
+        }
+        for output in published {
+            self.handle_output(output, clock);
         }
     }
 
@@ -212,7 +225,11 @@ impl State {
 
     fn handle_arrivals(&mut self) {
         // Alone, a delivery is written straight through; among others it waits for the flush at the end of the turn.
-        let alone = self.arrivals.len() == 1 && self.touched.is_empty();
+        let deliveries = self
+            .arrivals
+            .iter()
+            .filter(|arrival| matches!(arrival, Arrival::Deliver { .. }));
+        let alone = deliveries.take(2).count() < 2 && self.touched.is_empty();
         while let Some(arrival) = self.arrivals.pop_front() {
             match arrival {
                 Arrival::Deliver {
