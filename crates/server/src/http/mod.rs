@@ -55,7 +55,7 @@ pub struct Slot {
 
 impl Slot {
     /// A place among at most `max`.
-    fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Slot> {
+    pub fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Slot> {
         let slot = Slot { open: open.clone() };
         (open.fetch_add(1, Ordering::Relaxed) < max).then_some(slot)
     }

@@ -133,15 +133,18 @@ impl Shard {
 }
 
 /// Removes the link when its task ends, however it ends.
-struct LinkGuard {
-    shard: Rc<Shard>,
-    link: LinkRef,
+pub(super) struct LinkGuard {
+    pub(super) shard: Rc<Shard>,
+    pub(super) link: LinkRef,
 }
 
 impl Drop for LinkGuard {
     fn drop(&mut self) {
         // Tasks are dropped while nothing else of the shard runs; were that ever untrue, the link would only live longer.
         if let Ok(mut state) = self.shard.state.try_borrow_mut() {
+            if std::thread::panicking() {
+                state.handle_panic();
+            }
             state.close(self.link);
         }
     }

@@ -177,6 +177,7 @@ impl Shard {
             let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
             if std::panic::catch_unwind(turn).is_err() {
                 tracing::error!("a turn of mail ended in a panic");
+                self.state.borrow_mut().handle_panic();
             }
             if ticked || received.is_ready() || completed.is_ready() {
                 // There may be more, but the sockets first.
@@ -263,6 +264,24 @@ impl State {
             waker.wake_by_ref();
         }
         Ok(())
+    }
+
+    /// Something ended in the middle. What all links share is made whole: the others go on, and hear nothing that was
+    /// meant for somebody else.
+    fn handle_panic(&mut self) {
+        self.shared.replies.clear();
+        self.read_buffer.resize(READ_BUFFER_BYTES, 0);
+        self.touched.clear();
+        for (key, link) in &mut self.links {
+            link.touched = true;
+            self.touched.push(LinkRef {
+                key: key as u32,
+                generation: link.generation,
+            });
+        }
+        if let Some(waker) = &self.turn_waker {
+            waker.wake_by_ref();
+        }
     }
 
     fn handle_tick(&mut self) {

@@ -1,10 +1,15 @@
 use switchboard_hub::log::Draft;
 use switchboard_proto::limits::SessionLimits;
 use switchboard_proto::payload::Payload;
+use switchboard_proto::session::server::{Mode, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::link::LinkGuard;
 use super::*;
 use crate::broker::memory::Memory;
+use crate::http::Slot;
 
 /// The only shard of a process.
 fn parts(messages_max: usize) -> Parts {
@@ -65,5 +70,52 @@ fn sockets_get_their_turn_between_two_turns_of_mail() {
         let (answered, last) = socket.await.unwrap();
         assert!(answered <= MAILS_PER_TURN, "{answered} mails in one turn");
         assert!(last.unwrap().await.is_ok(), "the others have theirs");
+    });
+}
+
+/// A session in the echo mode, as its client sees it.
+async fn echo(shard: &Rc<Shard>) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let (identity, jitter) = shard.anonymous();
+    let now = shard.clock.now();
+    let session = Session::new(now, Mode::Echo, identity, None, jitter, &shard.settings());
+    let slot = Slot::take(&Arc::default(), 1).unwrap();
+    shard.open(server, &[], session, slot);
+    client
+}
+
+#[test]
+fn a_panic_in_one_session_leaves_nothing_to_the_others() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (shard, mail) = Shard::new(parts(64));
+        tokio::task::spawn_local(mail);
+        let mut other = echo(&shard).await;
+        // Reading for one session, with something said and not sent, and then no further.
+        let panicking = shard.clone();
+        let guard = LinkGuard {
+            shard: shard.clone(),
+            link: LinkRef {
+                key: u32::MAX,
+                generation: 0,
+            },
+        };
+        let panicked = tokio::task::spawn_local(async move {
+            let _guard = guard;
+            let mut state = panicking.state.borrow_mut();
+            state.read_buffer = Vec::new();
+            state.shared.replies.extend_from_slice(b"a secret");
+            panic!("as if a rule were wrong");
+        });
+        assert!(panicked.await.unwrap_err().is_panic());
+        other.write_all(b"\x81\x82\0\0\0\0hi").await.unwrap();
+        let mut heard = [0; 4];
+        other.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"\x81\x02hi");
     });
 }
