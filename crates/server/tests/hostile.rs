@@ -196,6 +196,7 @@ fn hostile_peers_get_what_the_rules_name_and_innocents_miss_nothing() {
         misdeed(live, all, "100,000 pings", ping_flood).await;
         misdeed(live, all, "heads that are too large", large_heads).await;
         misdeed(live, all, "upgrades with a body", upgrades_with_a_body).await;
+        misdeed(live, all, "garbage", garbage).await;
         misdeed(live, all, "10,000 broken handshakes", broken_handshakes).await;
         innocents.leave().await;
         eventually("all files are closed", async || {
@@ -256,6 +257,11 @@ async fn one_byte_fragments(live: &Live) {
         peer.send(fragment).await;
     }
     assert_eq!(peer.frame().await.text(), "x".repeat(10_000));
+    // Fragments without content cost nothing but their own bytes.
+    let empty = frame(CONTINUATION, "").repeat(131_000);
+    peer.send([frame(TEXT, "x"), empty, frame(FIN | CONTINUATION, "y")].concat())
+        .await;
+    assert_eq!(peer.frame().await.text(), "xy");
     is_closed_with(live, "/echo", &fragments(LIMIT + 1), 1009).await;
     is_closed_with(live, "/ws", &fragments(131_000), 1009).await;
 }
@@ -570,6 +576,47 @@ async fn upgrades_with_a_body(live: &Live) {
     )
     .await;
     is_answered_with(live, "not HTTP at all\r\n\r\n", 400).await;
+}
+
+/// Bytes that somebody rolled dice for: whatever they are, there is an end, and it is nobody's but their own.
+async fn garbage(live: &Live) {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut roll = |sides: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 8) as usize % sides
+    };
+    let valid = [
+        peer::handshake("/ws").into_bytes(),
+        peer::text(r#"{"type":"subscribe","id":1,"channel":"garbage"}"#),
+        peer::text(r#"{"type":"publish","id":2,"channel":"garbage","data":{"a":[1,"x",null]}}"#),
+        peer::text(r#"{"type":"history","id":3,"channel":"garbage","limit":2}"#),
+        frame(FIN | PING, "hi"),
+        frame(TEXT, r#"{"type":"#),
+        frame(FIN | CONTINUATION, r#""ping"}"#),
+        peer::close(1000),
+    ];
+    for round in 0..300 {
+        let mut bytes = Vec::new();
+        for _ in 0..20 {
+            match roll(3) {
+                0 => bytes.extend((0..roll(40)).map(|_| roll(256) as u8)),
+                _ => bytes.extend(&valid[roll(valid.len())]),
+            }
+        }
+        for _ in 0..roll(6) {
+            let at = roll(bytes.len());
+            bytes[at] ^= 1 << roll(8);
+        }
+        let mut peer = match round % 3 {
+            0 => Peer::connect(live.public).await,
+            1 => Peer::open(live.public, "/ws").await,
+            _ => Peer::open(live.public, "/ws?channel=garbage").await,
+        };
+        // The server may have had enough before it is all said.
+        let _gone = peer.try_send(&bytes).await;
+    }
 }
 
 async fn broken_handshakes(live: &Live) {
