@@ -21,9 +21,9 @@ use switchboard_proto::dialect::Command;
 use switchboard_proto::dialect::notice::{History, Notice};
 use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
-use switchboard_proto::payload::{BadPayload, Payload};
+use switchboard_proto::payload::Payload;
 use switchboard_proto::position::Position;
-use switchboard_proto::session::client::{End as SessionEnd, Session, Unsaid};
+use switchboard_proto::session::client::{End as SessionEnd, Session};
 use switchboard_proto::time::Time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -295,15 +295,8 @@ impl Driver {
                     payload,
                     key,
                 };
-                match self.link.session.command(&command) {
-                    Err(Unsaid::TooComplex) => {
-                        let _gone = reply.send(Err(PublishError::BadPayload(BadPayload::TooComplex)));
-                    }
-                    said @ (Ok(()) | Err(Unsaid::NotOpen)) => {
-                        let sent = said.is_ok();
-                        self.waiting.insert(id, Waiting::Publish { reply, sent });
-                    }
-                }
+                let sent = self.link.session.command(&command).is_ok();
+                self.waiting.insert(id, Waiting::Publish { reply, sent });
             }
             Request::History {
                 channel,

@@ -5,9 +5,20 @@
 use crate::limits::{JSON_DEPTH_MAX, JSON_KEYS_MAX};
 use crate::payload::BadPayload;
 
-/// Checks that `text` is exactly one JSON value within the limits. `text` must be UTF-8; only its structure is looked at.
+/// Checks that `text` is exactly one JSON value within the limits of a whole command. `text` must be UTF-8; only its structure
+/// is looked at.
 pub fn check(text: &[u8]) -> Result<(), BadPayload> {
+    scan(text, JSON_DEPTH_MAX)
+}
+
+/// The same for a payload by itself, which is one level less deep: inside a command it stands in an object.
+pub fn check_payload(text: &[u8]) -> Result<(), BadPayload> {
+    scan(text, JSON_DEPTH_MAX - 1)
+}
+
+fn scan(text: &[u8], depth_max: usize) -> Result<(), BadPayload> {
     let mut scan = Scan {
+        depth_max,
         text,
         at: 0,
         open: [Open::Array; JSON_DEPTH_MAX],
@@ -38,6 +49,7 @@ struct Scan<'a> {
     at: usize,
     open: [Open; JSON_DEPTH_MAX],
     depth: usize,
+    depth_max: usize,
 }
 
 impl Scan<'_> {
@@ -80,7 +92,7 @@ impl Scan<'_> {
     }
 
     fn open(&mut self, kind: Open) -> Result<bool, BadPayload> {
-        if self.depth == JSON_DEPTH_MAX {
+        if self.depth == self.depth_max {
             return Err(BadPayload::TooComplex);
         }
         self.at += 1;

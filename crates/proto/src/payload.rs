@@ -38,7 +38,7 @@ impl Payload {
     /// `text` must be one JSON value within the depth and key limits. Costs one pass; a copy if it is no string.
     pub fn json(text: &str) -> Result<Payload, BadPayload> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
-        json::check(text.as_bytes())?;
+        json::check_payload(text.as_bytes())?;
         if text.starts_with('"') {
             let characters: String = serde_json::from_str(text).map_err(|_| BadPayload::Json)?;
             return Ok(Payload::text(characters));
@@ -189,6 +189,14 @@ mod tests {
         check("", PayloadKind::Text, "");
         let deep = "[".repeat(10_000) + &"]".repeat(10_000);
         check(&deep, PayloadKind::Text, &deep);
+    }
+
+    #[test]
+    fn a_payload_is_as_deep_as_fits_into_a_command_however_it_came() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Payload::json(&nested(31)).is_ok());
+        assert_eq!(Payload::json(&nested(32)), Err(BadPayload::TooComplex));
+        check(&nested(32), PayloadKind::Text, &nested(32));
     }
 
     #[test]

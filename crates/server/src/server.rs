@@ -83,6 +83,8 @@ impl Server {
                 head_bytes_max: config.limits.http_head_bytes_max,
                 headers_max: config.limits.http_headers_max,
                 head_deadline: config.limits.http_head_deadline,
+                write_stall: config.limits.session.write_stall,
+                linger: config.limits.session.linger,
                 connections_max: config.connections_max(open_files),
             },
             config: config.clone(),

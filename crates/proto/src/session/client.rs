@@ -14,8 +14,6 @@ use super::heartbeat::{Beat, Heartbeat};
 use crate::dialect::notice::{self, Notice};
 use crate::dialect::{Command, DialectId, Inbound, json, msgpack};
 
-use crate::limits::JSON_DEPTH_MAX;
-use crate::payload::{Payload, PayloadKind};
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
@@ -25,6 +23,10 @@ use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received, Sent};
 /// A client that does not read gives its first sign of life after this time: soon enough for a server that had just been
 /// about to ask for one, and not once for every short pause.
 const FIRST_SIGN: Duration = Duration::from_secs(1);
+
+/// A server that says a shorter interval than this is taken to have said this one, so that it cannot keep a client busy with
+/// signs of life.
+const SERVER_PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// While more than this waits for the socket, only the newest ping will be answered, so that a server which asks and does not
 /// listen costs no more.
@@ -82,17 +84,10 @@ pub enum End {
     Nonsense(&'static str),
 }
 
-/// Why a command was not said.
+/// The command was not said: the connection is closing, or has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unsaid {
-    /// The connection is closing, or has ended.
-    #[error("the connection is closing")]
-    NotOpen,
-    /// The payload takes all the levels of nesting that a command may have, its own map included. The server would not read it far
-    /// enough to find the id, so its answer could not be told from others.
-    #[error("a payload is nested at most {} levels deep", JSON_DEPTH_MAX - 1)]
-    TooComplex,
-}
+#[error("the connection is closing")]
+pub struct Unsaid;
 
 /// See the module.
 pub struct Session {
@@ -153,13 +148,8 @@ impl Session {
         self.end.as_ref()
     }
 
-    /// Says `command` to the server. What it could not answer is not said.
+    /// Says `command` to the server.
     pub fn command(&mut self, command: &Command) -> Result<(), Unsaid> {
-        if let Command::Publish { payload, .. } = command
-            && is_too_deep(payload)
-        {
-            return Err(Unsaid::TooComplex);
-        }
         let mut message = Vec::new();
         let kind = match self.dialect {
             DialectId::Msgpack => {
@@ -176,7 +166,7 @@ impl Session {
             .send(kind, &message, &mut self.contexts, &mut self.output)
         {
             Sent::Appended => Ok(()),
-            Sent::NotOpen | Sent::TooLong => Err(Unsaid::NotOpen),
+            Sent::NotOpen | Sent::TooLong => Err(Unsaid),
         }
     }
 
@@ -221,8 +211,9 @@ impl Session {
                     user,
                     heartbeat,
                 }) => {
-                    self.server_ping_interval = heartbeat;
-                    self.heartbeat = Heartbeat::new(now, heartbeat + heartbeat / 2, self.jitter);
+                    let interval = heartbeat.max(SERVER_PING_INTERVAL_MIN);
+                    self.server_ping_interval = interval;
+                    self.heartbeat = Heartbeat::new(now, interval + interval / 2, self.jitter);
                     return Some(Notice::Welcome {
                         id,
                         session,
@@ -312,23 +303,11 @@ impl Session {
             Beat::Wait(_) => {}
             Beat::Ping => {
                 let _open = self.connection.ping(&[], &mut self.output);
-                self.heartbeat.handle_pinged();
+                self.heartbeat.handle_pinged(now);
             }
             Beat::Dead => {
                 self.end.get_or_insert(End::Silent);
             }
         }
     }
-}
-
-/// Whether a payload leaves no level of nesting for the command around it.
-fn is_too_deep(payload: &Payload) -> bool {
-    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
-    let text = payload.as_bytes();
-    // Nearly every payload is settled by counting.
-    if payload.kind() != PayloadKind::Json || text.iter().filter(opens).count() < JSON_DEPTH_MAX {
-        return false;
-    }
-    let command = [b"[", text, b"]"].concat();
-    crate::json::check(&command).is_err()
 }

@@ -17,7 +17,8 @@ use crate::time::Time;
 /// The liveness of one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
-    heard_at: Time,
+    /// When the peer was heard last, or was asked.
+    since: Time,
     /// In milliseconds: 49 days are enough.
     interval_ms: u32,
     asked: bool,
@@ -44,7 +45,7 @@ impl Heartbeat {
             .saturating_mul(thousandths)
             / 1_000;
         Heartbeat {
-            heard_at: now,
+            since: now,
             interval_ms: u32::try_from(interval_ms).unwrap_or(u32::MAX),
             asked: false,
         }
@@ -52,19 +53,24 @@ impl Heartbeat {
 
     /// Something arrived.
     pub fn handle_heard(&mut self, now: Time) {
-        self.heard_at = now;
+        self.since = now;
         self.asked = false;
     }
 
-    /// A ping that [`Heartbeat::poll`] asked for is on its way.
-    pub fn handle_pinged(&mut self) {
+    /// A ping that [`Heartbeat::poll`] asked for is on its way. From now on, however late that is, the peer has the whole
+    /// pong timeout.
+    pub fn handle_pinged(&mut self, now: Time) {
+        self.since = now;
         self.asked = true;
     }
 
     /// When [`Heartbeat::poll`] will want something.
     pub fn deadline(&self, pong_timeout: Duration) -> Time {
-        let silent = self.heard_at + Duration::from_millis(u64::from(self.interval_ms));
-        if self.asked { silent + pong_timeout } else { silent }
+        let wait = match self.asked {
+            true => pong_timeout,
+            false => Duration::from_millis(u64::from(self.interval_ms)),
+        };
+        self.since + wait
     }
 
     /// What is to be done at `now`.
@@ -95,9 +101,19 @@ mod tests {
         assert!(at(24) < ping_at && ping_at < at(26));
         assert_eq!(heartbeat.poll(at(24), PONG), Beat::Wait(ping_at));
         assert_eq!(heartbeat.poll(at(26), PONG), Beat::Ping);
-        heartbeat.handle_pinged();
-        assert_eq!(heartbeat.poll(at(26), PONG), Beat::Wait(ping_at + PONG));
+        heartbeat.handle_pinged(at(26));
+        assert_eq!(heartbeat.poll(at(26), PONG), Beat::Wait(at(36)));
         assert_eq!(heartbeat.poll(at(36), PONG), Beat::Dead);
+    }
+
+    #[test]
+    fn a_ping_that_went_late_leaves_the_whole_time_for_its_answer() {
+        let mut heartbeat = Heartbeat::new(at(0), Duration::from_secs(25), 127);
+        // The process was stopped for an hour.
+        assert_eq!(heartbeat.poll(at(3_600), PONG), Beat::Ping);
+        heartbeat.handle_pinged(at(3_600));
+        assert_eq!(heartbeat.poll(at(3_600), PONG), Beat::Wait(at(3_610)));
+        assert_eq!(heartbeat.poll(at(3_610), PONG), Beat::Dead);
     }
 
     #[test]
@@ -106,7 +122,7 @@ mod tests {
         heartbeat.handle_heard(at(20));
         assert!(matches!(heartbeat.poll(at(40), PONG), Beat::Wait(_)));
         assert_eq!(heartbeat.poll(at(46), PONG), Beat::Ping);
-        heartbeat.handle_pinged();
+        heartbeat.handle_pinged(at(46));
         heartbeat.handle_heard(at(50));
         assert!(matches!(heartbeat.poll(at(60), PONG), Beat::Wait(_)));
     }

@@ -22,13 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::broadcast::Form;
 use super::heartbeat::{Beat, Heartbeat};
 use super::outbox::Outbox;
 use super::rate::Meter;
 use crate::channel::ChannelName;
-use crate::dialect::{Command, DialectId, Event, Inbound};
+use crate::dialect::{Command, DialectId, Event, Inbound, Rejected};
 use crate::entry::{Key, User};
 use crate::error_code::ErrorCode;
 use crate::limits::{Rate, SessionLimits};
@@ -41,6 +42,8 @@ use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
 
 /// `history` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
 const HISTORIES_UNANSWERED_MAX: u8 = 4;
+/// What a client with too many of them is told to wait.
+const HISTORY_RETRY: Duration = Duration::from_millis(100);
 /// Commands over the rate, in a row, before the session is closed with 4029.
 const STRIKES_MAX: u16 = 100;
 /// Above this amount of unsent bytes nothing more is read from the peer, so that what it asks for stays bounded.
@@ -196,6 +199,19 @@ enum Phase {
     Ended,
 }
 
+/// What a peer has said, owned.
+enum Said {
+    Command {
+        bytes: usize,
+        command: Result<Command, Rejected>,
+    },
+    /// The content is in the scratch buffer.
+    Echo(MessageKind),
+    /// A Ping, which is answered, or a Pong.
+    Control,
+    Close,
+}
+
 /// See the module.
 pub struct Session {
     connection: Connection,
@@ -324,8 +340,8 @@ impl Session {
                 *input = &mut [];
                 return None;
             }
-            let received = match self.connection.receive(input, &mut shared.contexts) {
-                Ok(Some(received)) => received,
+            let said = match self.receive(input, shared) {
+                Ok(Some(said)) => said,
                 Ok(None) => {
                     self.note_unfinished(now);
                     return None;
@@ -335,64 +351,79 @@ impl Session {
                     continue;
                 }
             };
-            let inbound = match received {
-                Received::Text(text) => Inbound::Text(text),
-                Received::Binary(bytes) => Inbound::Binary(bytes),
-                Received::Ping(payload) => {
-                    if !self.outbox.is_empty() {
-                        self.pong_owed = Some(payload.into());
-                    } else {
-                        let mut echo = [0; 125];
-                        let length = payload.len().min(125);
-                        echo[..length].copy_from_slice(&payload[..length]);
-                        let _closing_needs_no_pong =
-                            self.connection.pong(&echo[..length], &mut shared.replies);
+            match said {
+                Said::Command { bytes, command } => {
+                    self.unfinished_since = None;
+                    let request = self.handle_command(now, bytes, command, shared);
+                    if request.is_some() {
+                        return request;
                     }
-                    self.count_control_frame(now, shared);
-                    continue;
                 }
-                Received::Pong(_) => {
-                    self.count_control_frame(now, shared);
-                    continue;
+                Said::Echo(kind) => {
+                    self.unfinished_since = None;
+                    let contexts = &mut shared.contexts;
+                    let _open = self
+                        .connection
+                        .send(kind, &shared.scratch, contexts, &mut shared.replies);
                 }
-                Received::Close(_) => {
-                    self.handle_close(now, shared);
-                    continue;
-                }
-            };
-            self.unfinished_since = None;
-            if self.phase != Phase::Open {
-                continue;
-            }
-            if self.mode == Mode::Echo {
-                let kind = match inbound {
-                    Inbound::Text(_) => MessageKind::Text,
-                    Inbound::Binary(_) => MessageKind::Binary,
-                };
-                shared.scratch.clear();
-                shared.scratch.extend_from_slice(inbound.bytes());
-                let _open =
-                    self.connection
-                        .send(kind, &shared.scratch, &mut shared.contexts, &mut shared.replies);
-                continue;
-            }
-            let bytes = inbound.bytes().len();
-            let bound = match &self.mode {
-                Mode::Raw(channel) => Some(channel),
-                Mode::Native(_) | Mode::Echo => None,
-            };
-            let command = self.form.dialect.dialect().decode(inbound, bound);
-            if let Some(request) = self.handle_command(now, bytes, command, shared) {
-                return Some(request);
+                Said::Control => self.count_control_frame(now, shared),
+                Said::Close => self.handle_close(now, shared),
             }
         }
     }
 
+    /// One message or control frame, as far as it can be understood without the rest of the session. A Ping is answered
+    /// here, and the content of an echo goes to the scratch buffer, because both are borrowed from the connection.
+    fn receive(
+        &mut self,
+        input: &mut &mut [u8],
+        shared: &mut Shared,
+    ) -> Result<Option<Said>, PeerMisbehaved> {
+        let Some(received) = self.connection.receive(input, &mut shared.contexts)? else {
+            return Ok(None);
+        };
+        let message = match received {
+            Received::Text(text) => Inbound::Text(text),
+            Received::Binary(bytes) => Inbound::Binary(bytes),
+            Received::Ping(payload) => {
+                let payload: SmallVec<[u8; 128]> = payload.into();
+                self.answer_ping(&payload, shared);
+                return Ok(Some(Said::Control));
+            }
+            Received::Pong(_) => return Ok(Some(Said::Control)),
+            Received::Close(_) => return Ok(Some(Said::Close)),
+        };
+        let bound = match &self.mode {
+            Mode::Native(_) => None,
+            Mode::Raw(channel) => Some(channel),
+            Mode::Echo => {
+                shared.scratch.clear();
+                shared.scratch.extend_from_slice(message.bytes());
+                return Ok(Some(Said::Echo(message.kind())));
+            }
+        };
+        let command = self.form.dialect.dialect().decode(message, bound);
+        Ok(Some(Said::Command {
+            bytes: message.bytes().len(),
+            command,
+        }))
+    }
+
+    /// Answers every ping while the socket takes the answers, and only the newest one otherwise.
+    fn answer_ping(&mut self, payload: &[u8], shared: &mut Shared) {
+        if self.outbox.is_empty() {
+            let _closing_needs_no_pong = self.connection.pong(payload, &mut shared.replies);
+        } else {
+            self.pong_owed = Some(payload.into());
+        }
+    }
+
+    /// Lets a command through if the peer may give it now; refuses it otherwise.
     fn handle_command(
         &mut self,
         now: Time,
         bytes: usize,
-        command: Result<Command, crate::dialect::Rejected>,
+        command: Result<Command, Rejected>,
         shared: &mut Shared,
     ) -> Option<Request> {
         let id = match &command {
@@ -410,42 +441,26 @@ impl Session {
             return None;
         }
         self.strikes = 0;
-        let command = match command {
-            Ok(command) => command,
-            Err(rejected) => {
-                self.refuse(
-                    now,
-                    rejected.id,
-                    rejected.code,
-                    rejected.detail.as_deref(),
-                    None,
-                    shared,
-                );
-                return None;
+        match command {
+            Ok(_) if !shared.settings.anonymous => {
+                self.refuse(now, id, ErrorCode::Unauthorized, None, None, shared);
+                None
             }
-        };
-        if !shared.settings.anonymous {
-            self.refuse(now, id, ErrorCode::Unauthorized, None, None, shared);
-            return None;
+            Ok(command) => self.carry_out(now, command, shared),
+            Err(Rejected { id, code, detail }) => {
+                self.refuse(now, id, code, detail.as_deref(), None, shared);
+                None
+            }
         }
+    }
+
+    /// Answers a command, or makes it a request.
+    fn carry_out(&mut self, now: Time, command: Command, shared: &mut Shared) -> Option<Request> {
         let first = !std::mem::replace(&mut self.connected, true);
         match command {
-            Command::Connect { id, token: _ } if first => {
-                let session = self.identity.session.to_string();
-                let user = self.identity.user.clone();
-                let heartbeat = shared.settings.limits.ping_interval;
-                self.say(
-                    &Event::Welcome {
-                        id,
-                        session: &session,
-                        user: &user,
-                        heartbeat,
-                    },
-                    shared,
-                );
-            }
+            Command::Connect { id, token: _ } if first => self.welcome(id, shared),
             Command::Connect { id, .. } => {
-                self.refuse(now, id, ErrorCode::AlreadyConnected, None, None, shared)
+                self.refuse(now, id, ErrorCode::AlreadyConnected, None, None, shared);
             }
             Command::Subscribe {
                 id, since: Some(_), ..
@@ -496,17 +511,29 @@ impl Session {
                     id,
                     ErrorCode::Overloaded,
                     detail,
-                    Some(Duration::from_millis(100)),
+                    Some(HISTORY_RETRY),
                     shared,
                 );
             }
-            Command::Ping { id } => {
-                if id.is_some() {
-                    self.say(&Event::Pong { id }, shared);
-                }
-            }
+            Command::Ping { id: Some(id) } => self.say(&Event::Pong { id: Some(id) }, shared),
+            Command::Ping { id: None } => {}
         }
         None
+    }
+
+    fn welcome(&mut self, id: Option<u64>, shared: &mut Shared) {
+        let session = self.identity.session.to_string();
+        let user = self.identity.user.clone();
+        let heartbeat = shared.settings.limits.ping_interval;
+        self.say(
+            &Event::Welcome {
+                id,
+                session: &session,
+                user: &user,
+                heartbeat,
+            },
+            shared,
+        );
     }
 
     /// A `history` request has been answered.
@@ -703,8 +730,10 @@ impl Session {
             Phase::Ended => Time::ZERO,
         };
         let stalled = self.stalled_since.map(|since| since + limits.write_stall);
+        // Once we are closing it no longer matters.
         let unfinished = self
             .unfinished_since
+            .filter(|_| self.phase == Phase::Open)
             .map(|since| since + limits.unfinished_message);
         [stalled, unfinished].into_iter().flatten().fold(phase, Time::min)
     }
@@ -732,11 +761,13 @@ impl Session {
                     shared,
                 );
             }
+            // What is not read cannot show that the peer lives; the write stall deadline does, as long as much waits.
+            Phase::Open if !self.wants_input() => self.heartbeat.handle_heard(now),
             Phase::Open => match self.heartbeat.poll(now, limits.pong_timeout) {
                 Beat::Wait(_) => {}
                 Beat::Ping => {
                     let _open = self.connection.ping(&[], &mut shared.replies);
-                    self.heartbeat.handle_pinged();
+                    self.heartbeat.handle_pinged(now);
                 }
                 Beat::Dead => {
                     self.end.get_or_insert(End::Silent);

@@ -231,6 +231,8 @@ impl Connection {
             Ok(Some(complete)) => complete,
             Ok(None) => {
                 *input = &mut [];
+                // What was read past after our Close may have ended, too.
+                self.forget_finished();
                 return Ok(None);
             }
             Err(misdeed) => {

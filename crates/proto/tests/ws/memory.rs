@@ -145,6 +145,23 @@ fn after_our_close_data_takes_no_memory() {
 }
 
 #[test]
+fn what_is_read_past_after_our_close_leaves_nothing_behind() {
+    for frames in [
+        vec![frame(PING, "are you there?")],
+        vec![frame(TEXT, "a").not_fin(), frame(CONTINUATION, "b")],
+    ] {
+        let mut connection = server();
+        let _sent = connection.close(code(1000), "", &mut Vec::new());
+        let bytes = masked(&frames);
+        for piece_bytes in [1, 3] {
+            assert_eq!(feed(&mut connection, bytes.chunks(piece_bytes)), []);
+            assert!(!connection.message_is_unfinished());
+            assert_eq!(connection.unfinished_bytes(), 0, "in pieces of {piece_bytes}");
+        }
+    }
+}
+
+#[test]
 fn a_ping_between_fragments_leaves_nothing_behind() {
     let mut connection = server();
     feed(

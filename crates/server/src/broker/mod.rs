@@ -14,7 +14,7 @@ use switchboard_hub::home::ShardId;
 use switchboard_hub::settings::Namespaces;
 use switchboard_proto::time::Time;
 
-use crate::shard::mail::{Mail, Post};
+use crate::shard::mail::Post;
 
 /// The broker of one home. Lives on its shard's thread and must not block it: whatever takes time happens elsewhere and
 /// comes back through [`Seat::complete`].
@@ -47,11 +47,9 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Hands in a completion from another thread or task; waits while the home's mailbox is full.
+    /// Hands in a completion from another thread or task; waits while many are under way.
     pub async fn complete(&self, completion: Completion) {
-        self.post
-            .send_waiting(self.shard, Mail::Completion(completion))
-            .await;
+        self.post.complete(self.shard, completion).await;
     }
 }
 

@@ -126,7 +126,7 @@ pub struct LimitSettings {
     pub session: SessionLimits,
     /// Messages that wait for a shard. Beyond: the publisher gets `overloaded`, a subscriber falls behind.
     pub mailbox_messages_max: usize,
-    /// Channels of this process at once, or [`UNLIMITED`]. Beyond: `overloaded`.
+    /// Channels of this process at once, or [`UNLIMITED`]. Beyond: `too_many_channels`.
     pub channels_max: usize,
 }
 

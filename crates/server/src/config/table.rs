@@ -428,7 +428,7 @@ pub static SETTINGS: &[Setting<Config>] = &[
             |c| &mut c.limits.channels_max,
             Bounds::new(1, 100_000_000).or_unlimited(),
         ),
-        "Channels of this process at once. Beyond: the error overloaded.",
+        "Channels of this process at once. Beyond: the error too_many_channels.",
     ),
     setting(
         "compression",
@@ -448,7 +448,8 @@ pub static SETTINGS: &[Setting<Config>] = &[
         "compression",
         "bytes_min",
         "256B",
-        Field::Bytes(|c| &mut c.compression.bytes_min, Bounds::new(1, 64 * MIB)),
+        // Below, compressing makes most messages larger; see proto's `ws::encode_shared`.
+        Field::Bytes(|c| &mut c.compression.bytes_min, Bounds::new(256, 64 * MIB)),
         "Smaller messages are sent as they are.",
     ),
     setting(

@@ -9,9 +9,11 @@
 mod assets;
 pub mod internal;
 pub mod site;
+mod stall;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,9 +23,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchboard_proto::session::server::Session;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::site::{Site, Upgrade};
+use self::stall::Stalling;
 use crate::clock::Clock;
 use crate::shard::Shard;
 
@@ -36,6 +40,10 @@ pub struct Limits {
     pub headers_max: usize,
     /// Time for a whole head.
     pub head_deadline: Duration,
+    /// Time for which a peer may take nothing of an answer.
+    pub write_stall: Duration,
+    /// Time to read what a peer had still sent after the last answer.
+    pub linger: Duration,
     /// Connections of the process.
     pub connections_max: usize,
 }
@@ -101,19 +109,26 @@ pub async fn accept(
 }
 
 /// The process has as many connections as it may have.
-async fn refuse(stream: TcpStream) {
+async fn refuse(mut stream: TcpStream) {
     const ANSWER: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    /// The peer's request has to be read before the close, or the close destroys the answer.
+    /// Short: these connections are beyond what the process may have.
     const LINGER: Duration = Duration::from_millis(500);
     let _slow_peers_go_without = tokio::time::timeout(LINGER, async {
-        let mut request = [0; 1024];
         stream.readable().await?;
-        let _read = stream.try_read(&mut request);
         stream.writable().await?;
-        stream.try_write(ANSWER)
+        let _written = stream.try_write(ANSWER)?;
+        drain(&mut stream).await
     })
     .await;
+}
+
+/// Says that nothing more comes, and reads what the peer had still sent until it has seen that: closing with something
+/// unread is a reset, which destroys the answer on its way (RFC 9112 section 9.6).
+async fn drain(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(stream, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Serves requests of one connection until it ends or becomes a WebSocket.
@@ -147,17 +162,19 @@ async fn serve(
         .max_header_size(limits.head_bytes_max)
         // hyper panics below 8 KiB.
         .max_buf_size(limits.head_bytes_max.max(8 * 1024))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream, limits.write_stall)), service);
     let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner();
+    let stalling = parts.io.into_inner();
+    let stalled = stalling.is_stalled();
+    let mut stream = stalling.into_inner();
     match (served, upgrade.take()) {
         (Ok(()), Some(Upgrade { mode, compression })) => {
             let settings = shard.settings();
             let (identity, jitter) = shard.anonymous();
             tracing::debug!(session = %identity.session, ?mode, "session opened");
             let session = Session::new(clock.now(), mode, identity, compression, jitter, &settings);
-            shard.open(stream, &parts.read_buf, session, slot);
+            return shard.open(stream, &parts.read_buf, session, slot);
         }
         (Err(error), _) if error.is_timeout() && !answered.get() => {
             // RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
@@ -166,5 +183,8 @@ async fn serve(
         }
         (Err(error), _) => tracing::debug!(%error, "connection ended"),
         (Ok(()), None) => {}
+    }
+    if !stalled {
+        let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
     }
 }

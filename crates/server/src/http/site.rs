@@ -92,6 +92,10 @@ impl Site {
             let words = "?channel= is for raw connections, which have no subprotocol. Leave out one of both.";
             return (text(StatusCode::BAD_REQUEST, words), None);
         }
+        if !self.config.anonymous_allowed() {
+            let words = "This server wants to know who connects; a raw connection cannot say it.";
+            return (text(StatusCode::UNAUTHORIZED, words), None);
+        }
         match ChannelName::parse(&channel) {
             Ok(channel) => self.upgrade(request, &self.bare, Some(Mode::Raw(channel))),
             Err(bad) => (text(StatusCode::BAD_REQUEST, &format!("?channel=: {bad}.")), None),

@@ -21,7 +21,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::mail::{Asked, Mail, Origin};
-use super::wheel::LinkRef;
+use super::wheel::{Armed, LinkRef};
 use super::{Shard, State, UNANSWERED_MAX};
 use crate::http::Slot;
 
@@ -41,8 +41,8 @@ pub(super) struct Link {
     stream: TcpStream,
     /// Wakes the task of this link.
     waker: Option<Waker>,
-    /// The earliest deadline that the wheel knows.
-    armed: Time,
+    /// What the wheel knows of it.
+    armed: Armed,
     /// Its task is running: it looks at everything anyway.
     polled: bool,
     /// In the list of those to flush at the end of the turn.
@@ -156,7 +156,7 @@ impl State {
             generation,
             stream,
             waker: None,
-            armed: Time::from_nanoseconds(u64::MAX),
+            armed: Armed::NOT,
             polled: false,
             touched: false,
             shut: false,
@@ -507,19 +507,15 @@ impl State {
             return;
         };
         let deadline = link.session.deadline(&self.shared.settings);
-        if deadline < link.armed {
-            link.armed = deadline;
-            self.wheel.arm(at, deadline);
-        }
+        self.wheel.arm(at, &mut link.armed, deadline);
     }
 
     pub(super) fn handle_link_due(&mut self, at: LinkRef) {
         let now = self.now;
-        if self.link(at).is_none() {
+        if !self.link(at).is_some_and(|link| link.armed.fires(now)) {
             return;
         }
         let link = &mut self.links[at.key as usize];
-        link.armed = Time::from_nanoseconds(u64::MAX);
         if now >= link.session.deadline(&self.shared.settings) {
             link.session.handle_timeout(now, &mut self.shared);
         }

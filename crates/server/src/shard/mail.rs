@@ -7,6 +7,8 @@
 //!   makes the shard fall behind on that channel, which the offsets tell it.
 //! - a reserve for answers. A shard has at most [`UNANSWERED_MAX`] requests unanswered, so there is always room for their
 //!   answers: every request has one.
+//!
+//! What a broker completes has a queue of its own: a broker waits for room, and would take the reserve while it waits.
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use super::wheel::LinkRef;
 
 /// Requests of one shard that may be unanswered at once. Beyond: `overloaded`.
 pub const UNANSWERED_MAX: usize = 16_384;
+/// Completions that wait for one home. Beyond, its broker waits.
+const COMPLETIONS_MAX: usize = 1_024;
 
 /// One message to a shard.
 #[derive(Debug)]
@@ -56,8 +60,6 @@ pub enum Mail {
     },
     /// From the home: how a request ended.
     Reply { origin: Origin, answer: Answer },
-    /// From a broker, to the home that asked.
-    Completion(Completion),
     /// From the process: say goodbye to everyone.
     Stop,
 }
@@ -93,10 +95,20 @@ pub enum Asked {
     History,
 }
 
+/// The receiving ends of one shard.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// From shards and from the process.
+    pub mail: mpsc::Receiver<Mail>,
+    /// From its broker.
+    pub completions: mpsc::Receiver<Completion>,
+}
+
 /// The sending ends of all mailboxes.
 #[derive(Clone)]
 pub struct Post {
     boxes: Arc<[mpsc::Sender<Mail>]>,
+    completions: Arc<[mpsc::Sender<Completion>]>,
     reserve: usize,
     hasher: foldhash::fast::FixedState,
 }
@@ -107,19 +119,26 @@ pub struct Full;
 
 impl Post {
     /// Mailboxes for `shards` shards, and their receiving ends. `seed` decides which shard is a channel's home.
-    pub fn new(shards: usize, messages_max: usize, seed: u64) -> (Post, Vec<mpsc::Receiver<Mail>>) {
+    pub fn new(shards: usize, messages_max: usize, seed: u64) -> (Post, Vec<Mailbox>) {
         let reserve = UNANSWERED_MAX + shards;
-        let (boxes, receivers): (Vec<_>, Vec<_>) =
-            (0..shards).map(|_| mpsc::channel(messages_max + reserve)).unzip();
-        let hasher = foldhash::fast::FixedState::with_seed(seed);
-        (
-            Post {
-                boxes: boxes.into(),
-                reserve,
-                hasher,
-            },
-            receivers,
-        )
+        let (mut boxes, mut completions, mut mailboxes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..shards {
+            let (mail_sender, mail) = mpsc::channel(messages_max + reserve);
+            let (completion_sender, completed) = mpsc::channel(COMPLETIONS_MAX);
+            boxes.push(mail_sender);
+            completions.push(completion_sender);
+            mailboxes.push(Mailbox {
+                mail,
+                completions: completed,
+            });
+        }
+        let post = Post {
+            boxes: boxes.into(),
+            completions: completions.into(),
+            reserve,
+            hasher: foldhash::fast::FixedState::with_seed(seed),
+        };
+        (post, mailboxes)
     }
 
     /// Requests and deliveries that fit into one mailbox.
@@ -155,7 +174,13 @@ impl Post {
         self.boxes[usize::from(to.0)].try_send(mail).map_err(|_| Full)
     }
 
-    /// Waits for room. Only for tasks outside the shards: brokers, and the process when it stops.
+    /// Hands a completion to a home, waiting for room. Only for tasks outside the shards.
+    pub async fn complete(&self, to: ShardId, completion: Completion) {
+        // A closed mailbox is a shard that has stopped: nobody is left to tell.
+        let _stopped = self.completions[usize::from(to.0)].send(completion).await;
+    }
+
+    /// Waits for room. Only for the process when it stops.
     pub async fn send_waiting(&self, to: ShardId, mail: Mail) {
         // A closed mailbox is a shard that has stopped: nobody is left to tell.
         let _stopped = self.boxes[usize::from(to.0)].send(mail).await;

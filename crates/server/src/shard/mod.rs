@@ -32,10 +32,9 @@ use switchboard_hub::settings::Namespaces;
 use switchboard_proto::entry::User;
 use switchboard_proto::session::server::{Identity, SessionId, Settings, Shared};
 use switchboard_proto::time::Time;
-use tokio::sync::mpsc;
 
 use self::link::Link;
-use self::mail::{Mail, Origin, Post, UNANSWERED_MAX};
+use self::mail::{Mail, Mailbox, Origin, Post, UNANSWERED_MAX};
 use self::turn::Arrival;
 use self::wheel::{LinkRef, TICK, Wheel};
 use crate::broker::{Broker, Factory, Seat};
@@ -54,7 +53,7 @@ pub struct Parts {
     /// The process's clock.
     pub clock: Clock,
     /// Its mailbox.
-    pub mailbox: mpsc::Receiver<Mail>,
+    pub mailbox: Mailbox,
     /// Everyone's mailboxes.
     pub post: Post,
     /// Settings of sessions.
@@ -69,6 +68,13 @@ pub struct Parts {
     pub stats: Arc<ShardStats>,
     /// Random.
     pub seed: [u8; 32],
+}
+
+/// What came for one turn.
+#[derive(Default)]
+struct Batch {
+    mail: Vec<Mail>,
+    completions: Vec<Completion>,
 }
 
 /// One shard, shared by the tasks of its thread.
@@ -149,31 +155,34 @@ impl Shard {
     }
 
     /// Handles mail and time, for ever.
-    async fn handle_mail(self: Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
+    async fn handle_mail(self: Rc<Self>, mut mailbox: Mailbox) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         std::future::poll_fn(|cx| {
-            loop {
-                let ticked = tick.poll_tick(cx).is_ready();
-                let received = mailbox.poll_recv_many(cx, &mut batch, MAILS_PER_TURN);
-                if matches!(received, Poll::Ready(0)) {
-                    return Poll::Ready(());
-                }
-                // A panic here would otherwise end the routing of the whole shard.
-                let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
-                if std::panic::catch_unwind(turn).is_err() {
-                    tracing::error!("a turn of mail ended in a panic");
-                }
-                if received.is_pending() && !ticked {
-                    return Poll::Pending;
-                }
+            let ticked = tick.poll_tick(cx).is_ready();
+            let received = mailbox.mail.poll_recv_many(cx, &mut batch.mail, MAILS_PER_TURN);
+            if matches!(received, Poll::Ready(0)) {
+                return Poll::Ready(());
             }
+            let completed = mailbox
+                .completions
+                .poll_recv_many(cx, &mut batch.completions, MAILS_PER_TURN);
+            // A panic here would otherwise end the routing of the whole shard.
+            let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
+            if std::panic::catch_unwind(turn).is_err() {
+                tracing::error!("a turn of mail ended in a panic");
+            }
+            if ticked || received.is_ready() || completed.is_ready() {
+                // There may be more, but the sockets first.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
         })
         .await;
     }
 
-    fn turn(&self, waker: &Waker, ticked: bool, batch: &mut Vec<Mail>) {
+    fn turn(&self, waker: &Waker, ticked: bool, batch: &mut Batch) {
         let mut state = self.state.borrow_mut();
         state.now = self.clock.now();
         if !state
@@ -186,7 +195,10 @@ impl Shard {
         if ticked {
             state.handle_tick();
         }
-        for mail in batch.drain(..) {
+        for completion in batch.completions.drain(..) {
+            state.home.handle_completion(completion);
+        }
+        for mail in batch.mail.drain(..) {
             state.handle_mail(mail);
         }
         state.settle(&self.clock);
@@ -259,3 +271,6 @@ impl State {
         self.stats.sessions.set(self.links.len() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,6 @@ impl State {
             }
             Mail::Head { channel, position } => self.arrivals.push_back(Arrival::Head { channel, position }),
             Mail::Reply { origin, answer } => self.arrivals.push_back(Arrival::Reply { origin, answer }),
-            Mail::Completion(completion) => self.home.handle_completion(completion),
             Mail::Stop => self.stop(),
         }
     }

@@ -1,6 +1,8 @@
 //! One coarse timer wheel per shard: heartbeats, deadlines, whatever a link must be looked at for.
 //!
 //! Coarse on purpose: everything it serves is measured in seconds, so one tick of 100 ms serves all and arming costs a push.
+//! Nothing is ever taken out: an entry whose deadline has moved fires all the same, and [`Armed`] tells that it means
+//! nothing any more.
 
 use std::time::Duration;
 
@@ -20,6 +22,30 @@ pub struct LinkRef {
     pub generation: u32,
 }
 
+/// What one link knows of its entries in the wheel: only the earliest one counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Armed {
+    at: Time,
+}
+
+impl Armed {
+    /// No entry.
+    pub const NOT: Armed = Armed {
+        at: Time::from_nanoseconds(u64::MAX),
+    };
+
+    /// An entry fires at `now`. Says whether it is the one that counts, which is used up then.
+    pub fn fires(&mut self, now: Time) -> bool {
+        // An older entry, or a second one of the same tick. Were it taken for the one that counts, its link would be armed
+        // once more, and every moved deadline would leave one entry more in the wheel for ever.
+        let counts = now >= self.at;
+        if counts {
+            *self = Armed::NOT;
+        }
+        counts
+    }
+}
+
 /// See the module.
 pub struct Wheel {
     slots: Vec<Vec<LinkRef>>,
@@ -36,11 +62,16 @@ impl Wheel {
         }
     }
 
-    /// Fires `link` at `deadline` or at the end of the wheel, whichever is earlier; never before the next tick.
-    pub fn arm(&mut self, link: LinkRef, deadline: Time) {
+    /// Fires `link` at `deadline` or at the end of the wheel, whichever is earlier; never before the next tick. Does
+    /// nothing if it fires by then anyway.
+    pub fn arm(&mut self, link: LinkRef, armed: &mut Armed, deadline: Time) {
+        if deadline >= armed.at {
+            return;
+        }
         // The tick after the deadline: nothing fires early.
         let tick = (tick_of(deadline) + 1).clamp(self.tick, self.tick + SLOTS as u64 - 1);
         self.slots[(tick % SLOTS as u64) as usize].push(link);
+        armed.at = deadline.min(time_of(tick));
     }
 
     /// Appends what is due at `now` to `due`.
@@ -63,6 +94,10 @@ fn tick_of(time: Time) -> u64 {
     time.nanoseconds() / TICK.as_nanos() as u64
 }
 
+fn time_of(tick: u64) -> Time {
+    Time::from_nanoseconds(tick.saturating_mul(TICK.as_nanos() as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,12 +116,16 @@ mod tests {
         due.iter().map(|link| link.key).collect()
     }
 
+    fn arm(wheel: &mut Wheel, key: u32, deadline: Time) {
+        wheel.arm(link(key), &mut Armed::NOT.clone(), deadline);
+    }
+
     #[test]
     fn entries_fire_once_not_early_and_at_most_a_tick_late() {
         let mut wheel = Wheel::new(at(0));
-        wheel.arm(link(1), at(250));
-        wheel.arm(link(2), at(0));
-        wheel.arm(link(3), at(25_000));
+        arm(&mut wheel, 1, at(250));
+        arm(&mut wheel, 2, at(0));
+        arm(&mut wheel, 3, at(25_000));
         assert_eq!(due(&mut wheel, at(50)), [0; 0]);
         assert_eq!(due(&mut wheel, at(150)), [2]);
         assert_eq!(due(&mut wheel, at(299)), [0; 0]);
@@ -99,7 +138,7 @@ mod tests {
     #[test]
     fn a_far_deadline_fires_at_the_end_of_the_wheel() {
         let mut wheel = Wheel::new(at(0));
-        wheel.arm(link(1), at(3_600_000));
+        arm(&mut wheel, 1, at(3_600_000));
         assert_eq!(due(&mut wheel, at(51_000)), [0; 0]);
         assert_eq!(due(&mut wheel, at(51_300)), [1]);
     }
@@ -108,10 +147,44 @@ mod tests {
     fn a_stall_longer_than_the_wheel_fires_everything_once() {
         let mut wheel = Wheel::new(at(0));
         for key in 0..100 {
-            wheel.arm(link(key), at(u64::from(key) * 500));
+            arm(&mut wheel, key, at(u64::from(key) * 500));
         }
         assert_eq!(due(&mut wheel, at(1_000_000)).len(), 100);
-        wheel.arm(link(7), at(1_000_100));
+        arm(&mut wheel, 7, at(1_000_100));
         assert_eq!(due(&mut wheel, at(1_000_200)), [7]);
+    }
+
+    #[test]
+    fn deadlines_that_move_leave_nothing_behind() {
+        // A link whose heartbeat is far away and whose socket stalls for a moment, again and again.
+        let (mut wheel, mut armed) = (Wheel::new(at(0)), Armed::NOT);
+        let mut heartbeats = 0;
+        let mut heartbeat = at(25_000);
+        for second in 0..1_000 {
+            let now = at(second * 1_000);
+            for _ in due(&mut wheel, now) {
+                if armed.fires(now) {
+                    if now >= heartbeat {
+                        heartbeats += 1;
+                        heartbeat = now + Duration::from_secs(25);
+                    }
+                    wheel.arm(link(0), &mut armed, heartbeat);
+                }
+            }
+            wheel.arm(link(0), &mut armed, now + Duration::from_millis(500));
+        }
+        assert!(heartbeats >= 38, "{heartbeats} heartbeats of 25 s in 1,000 s");
+        let left: usize = wheel.slots.iter().map(Vec::len).sum();
+        assert!(left <= 30, "{left} entries of one link");
+    }
+
+    #[test]
+    fn an_entry_at_the_end_of_the_wheel_counts() {
+        let (mut wheel, mut armed) = (Wheel::new(at(0)), Armed::NOT);
+        wheel.arm(link(0), &mut armed, at(3_600_000));
+        wheel.arm(link(0), &mut armed, at(3_600_000));
+        assert_eq!(due(&mut wheel, at(51_300)), [0], "once");
+        assert!(armed.fires(at(51_300)));
+        assert!(!armed.fires(at(51_300)), "it is used up");
     }
 }

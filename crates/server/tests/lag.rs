@@ -1,0 +1,322 @@
+//! Subscribers that do not keep up, and mailboxes that overflow: what is missing is said, and nobody else notices.
+
+#![allow(clippy::unwrap_used)] // a test ends where it fails
+
+mod support;
+
+use std::time::Duration;
+
+use support::client::{Client, Closed, How, publish};
+use support::order::data;
+use support::peer::Peer;
+use support::process::resident_bytes;
+use support::runs::Run;
+use support::{Live, http, run, run_on_shards};
+use switchboard_proto::dialect::notice::Notice;
+use switchboard_proto::payload::Payload;
+use switchboard_server::config::{Config, OnLag};
+
+/// A small outbox, and deadlines that do not come while a test looks elsewhere.
+fn small_outbox(config: &mut Config) {
+    config.limits.session.outbox_bytes_max = 256 * 1024;
+    config.limits.session.write_stall = Duration::from_secs(3_600);
+    config.limits.session.close_handshake = Duration::from_secs(3_600);
+}
+
+/// Of a message, so that a few fill every buffer on the way.
+const LARGE_BYTES: usize = 60 * 1024;
+
+fn large(number: usize) -> Payload {
+    Payload::text(format!("{number:0width$}", width = LARGE_BYTES))
+}
+
+/// A client whose own buffers are small.
+async fn reluctant(live: &Live) -> Client {
+    let how = How {
+        receive_bytes: Some(4 * 1024),
+        ..How::default()
+    };
+    Client::connect_with(live, how).await
+}
+
+/// Publishes large messages, each when `fast` has got the one before, until `live` has refused some to those who do not
+/// read, and a few more. Gives how many.
+async fn publish_until_lag(live: &Live, publisher: &mut Client, fast: &mut Client, run: &mut Run) -> usize {
+    let mut published = 0;
+    let mut more = 10;
+    while more > 0 {
+        assert!(published < 2_000, "nobody lags");
+        let position = publisher.publish("a", large(published)).await;
+        published += 1;
+        while run.reached() < position.offset {
+            assert!(run.take(&fast.hear().await));
+        }
+        if live.count(|shard| &shard.deliveries_refused) > 0 {
+            more -= 1;
+        }
+    }
+    published
+}
+
+#[test]
+fn who_stops_reading_is_told_exactly_what_it_missed_and_others_miss_nothing() {
+    run_on_shards(small_outbox, async |live| {
+        let mut publisher = Client::connect(live).await;
+        let mut fast = Client::connect(live).await;
+        let mut slow = reluctant(live).await;
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let mut slow_run = Run::begin("a", slow.subscribe("a").await);
+        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        assert_eq!(fast_run.messages().count(), published);
+        assert_eq!(fast_run.gaps(), []);
+
+        // It reads again, and what is published from now on arrives.
+        while slow_run.gaps().is_empty() {
+            assert!(slow_run.take(&slow.hear().await));
+        }
+        let after = publisher.publish("a", Payload::text("after")).await;
+        while slow_run.reached() < after.offset {
+            assert!(slow_run.take(&slow.hear().await));
+        }
+        let [(from, to)] = slow_run.gaps()[..] else {
+            panic!("one gap, not {:?}", slow_run.gaps())
+        };
+        assert_eq!(to, published as u64, "up to the last one that it could not take");
+        assert!(from > 1, "what was on its way arrived");
+        assert_eq!(data(slow_run.messages().last().unwrap()), "after");
+        assert_eq!(
+            slow_run.messages().count(),
+            published - (to - from + 1) as usize + 1
+        );
+    });
+}
+
+#[test]
+fn a_gap_is_told_for_each_channel_of_who_stopped_reading() {
+    run_on_shards(small_outbox, async |live| {
+        let mut publisher = Client::connect(live).await;
+        let mut fast = Client::connect(live).await;
+        let mut slow = reluctant(live).await;
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let mut runs = Vec::new();
+        for name in ["a", "b", "c"] {
+            runs.push(Run::begin(name, slow.subscribe(name).await));
+        }
+        publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        // While it lags, small messages of other channels do not overtake the gap.
+        for _ in 0..3 {
+            publisher.publish("b", Payload::text("missed")).await;
+        }
+        while runs[0].gaps().is_empty() {
+            let notice = slow.hear().await;
+            assert!(runs.iter_mut().any(|run| run.take(&notice)));
+        }
+        let mut last = Vec::new();
+        for name in ["a", "b", "c"] {
+            last.push(publisher.publish(name, Payload::text("after")).await.offset);
+        }
+        while runs.iter().zip(&last).any(|(run, last)| run.reached() < *last) {
+            let notice = slow.hear().await;
+            assert!(runs.iter_mut().any(|run| run.take(&notice)));
+        }
+        assert_eq!((runs[0].gaps().len(), runs[1].gaps()), (1, vec![(1, 3)]));
+        assert_eq!(runs[2].gaps(), [], "nothing of it was missed");
+    });
+}
+
+#[test]
+fn on_lag_disconnect_says_so_and_closes() {
+    let set = |config: &mut Config| {
+        small_outbox(config);
+        config.channels.on_lag = OnLag::Disconnect;
+    };
+    run_on_shards(set, async |live| {
+        let mut publisher = Client::connect(live).await;
+        let mut fast = Client::connect(live).await;
+        let mut slow = reluctant(live).await;
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let mut slow_run = Run::begin("a", slow.subscribe("a").await);
+        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        assert_eq!(fast_run.messages().count(), published);
+        // Up to there it gets everything, then the reason.
+        let code = loop {
+            match slow.hear().await {
+                Notice::Error { id: None, code, .. } => break code,
+                notice => assert!(slow_run.take(&notice)),
+            }
+        };
+        assert_eq!(code, "lagged");
+        let closed = Closed {
+            code: Some(4008),
+            reason: "lagged".to_owned(),
+        };
+        assert_eq!(slow.next().await, Err(closed));
+        assert_eq!(slow_run.gaps(), []);
+        assert!(slow_run.reached() > 0);
+        drop(slow);
+        support::eventually("it is counted", async || {
+            (live.count(|shard| &shard.sessions_lagged) == 1).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_raw_client_cannot_be_told_of_a_gap_and_is_closed_with_4008() {
+    run_on_shards(small_outbox, async |live| {
+        let mut publisher = Client::connect(live).await;
+        let mut fast = Client::connect(live).await;
+        let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
+        raw.say("here").await;
+        assert_eq!(raw.frame().await.text(), "here");
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        let mut got = 0;
+        let close = loop {
+            let frame = raw.frame().await;
+            if let Some(code) = frame.close_code() {
+                break code;
+            }
+            assert_eq!(frame.payload, large(got).as_bytes(), "in order, up to the Close");
+            got += 1;
+        };
+        assert_eq!(close, 4008);
+        assert!(0 < got && got < published);
+    });
+}
+
+#[test]
+fn those_who_do_not_read_cost_their_outbox_and_no_more() {
+    const RELUCTANT: usize = 40;
+    const MESSAGES: usize = 300;
+    const MESSAGE_BYTES: usize = 1024 * 1024;
+    /// A fifth of what was published, so a queue without a bound is seen. Outboxes share the messages in them; the rest is
+    /// for allocators and for the tests that run beside this one.
+    const GROWTH_BYTES_MAX: u64 = 64 * 1024 * 1024;
+    let mut config = support::config(2);
+    small_outbox(&mut config);
+    run(&config, async |live| {
+        let mut slow = Vec::new();
+        for _ in 0..RELUCTANT {
+            let mut client = reluctant(live).await;
+            client.subscribe("a").await;
+            slow.push(client);
+        }
+        let message = "x".repeat(MESSAGE_BYTES);
+        let mut before = 0;
+        for number in 0..MESSAGES {
+            if number == 5 {
+                before = resident_bytes();
+            }
+            let target = "/api/v1/publish?channel=a";
+            http::post(live.internal, target, "text/plain", &message)
+                .await
+                .expect(200);
+        }
+        let growth = resident_bytes().saturating_sub(before);
+        assert!(live.count(|shard| &shard.deliveries_refused) > 0);
+        assert!(
+            growth < GROWTH_BYTES_MAX,
+            "{growth} bytes more after {MESSAGES} messages of {MESSAGE_BYTES}"
+        );
+    });
+}
+
+/// One message in a mailbox, and a shard that is busy for a moment is a shard whose mailbox is full.
+fn tiny_mailboxes(config: &mut Config) {
+    config.limits.mailbox_messages_max = 1;
+}
+
+#[test]
+fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing_silently() {
+    const CHANNELS: usize = 40;
+    for shards in [2, 4] {
+        let mut config = support::config(shards);
+        tiny_mailboxes(&mut config);
+        run(&config, async |live| {
+            let names: Vec<String> = (0..CHANNELS).map(|n| format!("c:{n}")).collect();
+            let mut subscribers = Vec::new();
+            for _ in 0..4 {
+                let mut client = Client::connect(live).await;
+                let mut runs = Vec::new();
+                for name in &names {
+                    runs.push(Run::begin(name, insist_on_subscribing(&mut client, name).await));
+                }
+                subscribers.push((client, runs));
+            }
+            let mut publisher = Client::connect(live).await;
+            let mut acknowledged = vec![Vec::new(); CHANNELS];
+            let (mut refused, mut rounds) = (0, 0);
+            while refused == 0 || live.count(|shard| &shard.mailbox_refusals) == 0 {
+                rounds += 1;
+                assert!(rounds <= 200, "nothing overflows");
+                let mut commands = Vec::new();
+                for id in 0..4 * CHANNELS {
+                    let words = Payload::text(format!("{rounds}.{id}"));
+                    commands.push(publish(Some(id as u64), &names[id % CHANNELS], words));
+                }
+                publisher.say(&commands).await.unwrap();
+                for id in 0..4 * CHANNELS {
+                    match publisher.answer(id as u64).await {
+                        Notice::Published { position, .. } => {
+                            acknowledged[id % CHANNELS].push((position.offset, format!("{rounds}.{id}")));
+                        }
+                        Notice::Error {
+                            code, retry_after, ..
+                        } => {
+                            assert_eq!(code, "overloaded");
+                            assert!(retry_after.is_some());
+                            refused += 1;
+                        }
+                        other => panic!("{other:?} in place of an answer"),
+                    }
+                }
+            }
+            // The subscribers come to know of everything: the messages, or that they missed them.
+            for (client, runs) in &mut subscribers {
+                while !caught_up(runs, &acknowledged) {
+                    let notice = client.hear().await;
+                    assert!(runs.iter_mut().any(|run| run.take(&notice)));
+                }
+            }
+            // What was refused is nowhere, what was acknowledged is in the log.
+            for (name, acknowledged) in names.iter().zip(&acknowledged) {
+                let log = support::order::whole_log(&mut publisher, name, "overloaded").await;
+                let log: Vec<_> = log
+                    .iter()
+                    .map(|message| (message.position.offset, data(message).to_owned()))
+                    .collect();
+                assert_eq!(&log, acknowledged, "{name}");
+            }
+            for (_, runs) in &subscribers {
+                for (run, acknowledged) in runs.iter().zip(&acknowledged) {
+                    for message in run.messages() {
+                        let (offset, words) = &acknowledged[message.position.offset as usize - 1];
+                        assert_eq!(
+                            (message.position.offset, data(message)),
+                            (*offset, words.as_str())
+                        );
+                    }
+                }
+            }
+            let gaps: usize = subscribers
+                .iter()
+                .flat_map(|(_, runs)| runs)
+                .map(|run| run.gaps().len())
+                .sum();
+            assert!(gaps > 0, "what overflowed was told");
+            http::get(live.internal, "/healthz").await.expect(200);
+        });
+    }
+}
+
+fn caught_up(runs: &[Run], acknowledged: &[Vec<(u64, String)>]) -> bool {
+    let heads = acknowledged
+        .iter()
+        .map(|channel| channel.last().map_or(0, |(offset, _)| *offset));
+    runs.iter().zip(heads).all(|(run, head)| run.reached() >= head)
+}
+
+async fn insist_on_subscribing(client: &mut Client, to: &str) -> switchboard_proto::position::Position {
+    support::order::insist_on_subscribing(client, to, "overloaded").await
+}
