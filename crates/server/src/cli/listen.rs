@@ -31,8 +31,8 @@ Examples:
 
 A pipe gets what the protocol says: {\"type\":\"message\",\"channel\":…,\"offset\":…,\"position\":…,\"at\":…,\"from\":…,\"data\":…},
 \"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing.
-When the connection is lost, it is made again, and what was missed meanwhile is read from the log.
-Exit codes: 0 --count messages came, Ctrl-C was pressed, or the reader has gone; 1 failed; 2 wrong usage.";
+A lost connection is made again, and what was missed meanwhile is read from the log.
+Exit codes: 0 --count messages came, Ctrl-C, or the reader has gone; 1 failed; 2 wrong usage.";
 
 /// What `listen` may be told.
 #[derive(Args, Debug)]

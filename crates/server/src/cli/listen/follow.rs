@@ -28,6 +28,8 @@ use crate::cli::{Failure, exit};
 const EVENTS_MAX: usize = 64;
 /// A connection that lasted this long ends a series of failures.
 const LASTING: Duration = Duration::from_secs(10);
+/// A server that wants to be left alone for longer is asked again all the same.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// When a refused `history` is asked again, if the server does not say.
 const HISTORY_RETRY: Duration = Duration::from_millis(500);
 
@@ -173,7 +175,9 @@ impl Follower {
                     Broken::Lost { why, wait } => (why, wait.unwrap_or_default()),
                 };
                 self.client = None;
-                let wait = backoff.next_wait(connection::random_u32()).max(wait);
+                let wait = backoff
+                    .next_wait(connection::random_u32())
+                    .max(wait.min(WAIT_MAX));
                 note(&format!("{why}; connecting again in {:.1} s", wait.as_secs_f32()));
                 tokio::time::sleep(wait).await;
                 match self.connect_again().await {
