@@ -118,6 +118,7 @@ impl Server {
             post: post.clone(),
             stats: stats.clone(),
             stopping: stopping.clone(),
+            config: Arc::new(config.clone()),
         };
         let inside = {
             let _in_runtime = runtime.enter();

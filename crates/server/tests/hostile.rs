@@ -101,7 +101,7 @@ impl Innocents {
             complete.then_some(())
         })
         .await;
-        let heard = self.heard.borrow().clone();
+        let heard = self.heard.take();
         assert_eq!(heard.len(), published);
         for (index, message) in heard.iter().enumerate() {
             let offset = index + 1;
@@ -114,7 +114,6 @@ impl Innocents {
                 "expected {pattern}\n   heard {message}"
             );
         }
-        drop(heard);
         for listener in &self.listeners {
             assert!(!listener.is_finished());
             listener.abort();

@@ -12,6 +12,7 @@ use support::peer::Peer;
 use support::process::resident_bytes;
 use support::runs::Run;
 use support::{Live, http, run, run_on_shards};
+use switchboard_proto::dialect::DialectId;
 use switchboard_proto::dialect::notice::Notice;
 use switchboard_proto::payload::Payload;
 use switchboard_server::config::{Config, OnLag};
@@ -27,12 +28,23 @@ fn small_outbox(config: &mut Config) {
 const LARGE_BYTES: usize = 60 * 1024;
 
 fn large(number: usize) -> Payload {
-    Payload::text(format!("{number:0width$}", width = LARGE_BYTES))
+    let words = format!("{number:0width$}", width = LARGE_BYTES);
+    Payload::bytes(words.into_bytes())
 }
 
-/// A client whose own buffers are small.
+/// A client that takes bytes as they are, which is quick.
+async fn quick(live: &Live) -> Client {
+    let how = How {
+        dialect: Some(DialectId::Msgpack),
+        ..How::default()
+    };
+    Client::connect_with(live, how).await
+}
+
+/// One whose own buffers are small.
 async fn reluctant(live: &Live) -> Client {
     let how = How {
+        dialect: Some(DialectId::Msgpack),
         receive_bytes: Some(4 * 1024),
         ..How::default()
     };
@@ -61,8 +73,8 @@ async fn publish_until_lag(live: &Live, publisher: &mut Client, fast: &mut Clien
 #[test]
 fn who_stops_reading_is_told_exactly_what_it_missed_and_others_miss_nothing() {
     run_on_shards(small_outbox, async |live| {
-        let mut publisher = Client::connect(live).await;
-        let mut fast = Client::connect(live).await;
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
         let mut slow = reluctant(live).await;
         let mut fast_run = Run::begin("a", fast.subscribe("a").await);
         let mut slow_run = Run::begin("a", slow.subscribe("a").await);
@@ -94,8 +106,8 @@ fn who_stops_reading_is_told_exactly_what_it_missed_and_others_miss_nothing() {
 #[test]
 fn a_gap_is_told_for_each_channel_of_who_stopped_reading() {
     run_on_shards(small_outbox, async |live| {
-        let mut publisher = Client::connect(live).await;
-        let mut fast = Client::connect(live).await;
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
         let mut slow = reluctant(live).await;
         let mut fast_run = Run::begin("a", fast.subscribe("a").await);
         let mut runs = Vec::new();
@@ -131,8 +143,8 @@ fn on_lag_disconnect_says_so_and_closes() {
         config.channels.on_lag = OnLag::Disconnect;
     };
     run_on_shards(set, async |live| {
-        let mut publisher = Client::connect(live).await;
-        let mut fast = Client::connect(live).await;
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
         let mut slow = reluctant(live).await;
         let mut fast_run = Run::begin("a", fast.subscribe("a").await);
         let mut slow_run = Run::begin("a", slow.subscribe("a").await);
@@ -164,8 +176,8 @@ fn on_lag_disconnect_says_so_and_closes() {
 #[test]
 fn a_raw_client_cannot_be_told_of_a_gap_and_is_closed_with_4008() {
     run_on_shards(small_outbox, async |live| {
-        let mut publisher = Client::connect(live).await;
-        let mut fast = Client::connect(live).await;
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
         let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
         raw.say("here").await;
         assert_eq!(raw.frame().await.text(), "here");

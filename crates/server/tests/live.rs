@@ -841,6 +841,29 @@ fn the_internal_api_publishes_and_reads() {
 }
 
 #[test]
+fn foreign_pages_in_a_browser_of_this_machine_cannot_use_the_internal_api() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            // What a page may send without being asked for permission.
+            let target = "/api/v1/publish?channel=a";
+            for (origin, status) in [
+                ("https://evil.example", 403),
+                ("null", 403),
+                ("http://localhost:3000", 200),
+            ] {
+                let headers = ["Content-Type: text/plain", &format!("Origin: {origin}")];
+                http::request(live.internal, "POST", target, &headers, b"x")
+                    .await
+                    .expect(status);
+            }
+            let history = http::get(live.internal, "/api/v1/history?channel=a").await;
+            assert_eq!(history.body.matches(r#""data":"x""#).count(), 1);
+        },
+    );
+}
+
+#[test]
 fn a_body_above_the_limit_is_refused_and_one_below_is_not() {
     run(&support::config(2), async |live| {
         let target = "/api/v1/publish?channel=a";

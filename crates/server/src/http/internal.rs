@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use switchboard_hub::home::Answer;
@@ -30,6 +31,7 @@ use switchboard_proto::payload::Payload;
 use switchboard_proto::position::Position;
 use tokio::sync::oneshot;
 
+use crate::config::Config;
 use crate::shard::mail::{Mail, Origin, Post};
 use crate::shard::turn::{broker_error, history};
 use crate::stats::{AllStats, prometheus};
@@ -48,6 +50,8 @@ pub struct Internal {
     pub stats: AllStats,
     /// The server stops.
     pub stopping: Arc<AtomicBool>,
+    /// Says which pages may ask.
+    pub config: Arc<Config>,
 }
 
 /// The routes.
@@ -59,7 +63,29 @@ pub fn router(internal: Internal) -> Router {
         .route("/api/v1/publish", post(publish))
         .route("/api/v1/history", get(read_history))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(internal.clone(), refuse_foreign_pages))
         .with_state(internal)
+}
+
+/// Nothing here asks who calls, because only who reaches the address can. Any page in a browser of this machine reaches
+/// it, and may POST without asking first; but the browser says where the page is from.
+async fn refuse_foreign_pages(
+    State(internal): State<Internal>,
+    request: Request,
+    next: Next,
+) -> Result<Response, (StatusCode, &'static str)> {
+    let mut origins = request.headers().get_all(header::ORIGIN).iter();
+    if origins.all(|origin| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| internal.config.origin_allowed(origin))
+    }) {
+        return Ok(next.run(request).await);
+    }
+    Err((
+        StatusCode::FORBIDDEN,
+        "Pages of this origin may not ask here. The setting origins.allow lists those that may.\n",
+    ))
 }
 
 async fn readyz(State(internal): State<Internal>) -> Response {
