@@ -6,13 +6,14 @@
 //! An input is either what a peer sends or a script of choices ([`script`]) that leads a machine into its deeper states.
 //!
 //! What is judged is behaviour that can be seen from outside; where a second opinion is needed, such as which bytes are a
-//! frame, it is a naive one of our own (`wire`) or another library's, never the code that is being judged.
+//! frame, it is a naive one of our own (`naive`, `wire`) or another library's, never the code that is being judged.
 
 mod deflate;
 mod dialects;
 mod frames;
 mod handshake;
 mod hub;
+mod naive;
 mod notice;
 mod position;
 mod script;
