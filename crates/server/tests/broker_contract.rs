@@ -605,3 +605,66 @@ fn an_answer_finds_room_however_much_a_broker_has_to_tell() {
         talking.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
+
+/// Which channels are watched, at all homes.
+type Watched = Arc<Mutex<BTreeSet<String>>>;
+
+/// The embedded broker, with an eye on its watches.
+struct Observed {
+    inner: Memory,
+    watched: Watched,
+}
+
+impl Broker for Observed {
+    fn handle_request(
+        &mut self,
+        now: Time,
+        at_ms: u64,
+        request: Request,
+        completions: &mut VecDeque<Completion>,
+    ) {
+        let channel = request.channel.as_str().to_owned();
+        match request.op {
+            Op::Watch { .. } => self.watched.lock().unwrap().insert(channel),
+            Op::Unwatch => self.watched.lock().unwrap().remove(&channel),
+            Op::Append(_) | Op::Read { .. } => false,
+        };
+        self.inner.handle_request(now, at_ms, request, completions);
+    }
+}
+
+#[test]
+fn a_channel_that_everyone_left_is_not_watched_although_mailboxes_were_full() {
+    for shards in support::SHARDS {
+        let watched = Watched::default();
+        let factory = {
+            let watched = watched.clone();
+            Arc::new(move |seat: Seat| {
+                Box::new(Observed {
+                    inner: Memory::new(&seat),
+                    watched: watched.clone(),
+                }) as Box<dyn Broker>
+            })
+        };
+        let mut config = support::config(shards);
+        config.limits.mailbox_messages_max = 8;
+        support::run_with(&config, factory, async |live| {
+            let mut clients = Vec::new();
+            for number in 0..2 {
+                let mut client = Client::connect(live).await;
+                for n in 0..60 {
+                    let name = format!("c:{number}.{n}");
+                    support::order::insist_on_subscribing(&mut client, &name, "overloaded").await;
+                }
+                clients.push(client);
+            }
+            assert_eq!(watched.lock().unwrap().len(), 120);
+            // Sixty subscriptions of each end at once, and there is room for eight to say so.
+            drop(clients);
+            support::eventually("nothing is watched", async || {
+                watched.lock().unwrap().is_empty().then_some(())
+            })
+            .await;
+        });
+    }
+}

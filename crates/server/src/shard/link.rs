@@ -20,7 +20,7 @@ use switchboard_proto::time::Time;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::mail::{Asked, Mail, Origin};
+use super::mail::{Asked, Full, Mail, Origin};
 use super::wheel::{Armed, LinkRef};
 use super::{Shard, State, UNANSWERED_MAX};
 use crate::http::Slot;
@@ -440,12 +440,27 @@ impl State {
         false
     }
 
-    /// Nobody here is interested in a channel any more. A home that is not told because its mailbox is full is told again
-    /// when its next delivery finds nobody.
+    /// Nobody here is interested in a channel any more. A home whose mailbox is full is told at a later tick.
     pub(super) fn leave(&mut self, channel: switchboard_proto::channel::ChannelName) {
-        let (home, shard) = (self.post.home(&channel), self.id);
-        if self.send_home(Mail::Leave { channel, shard }, home).is_err() {
+        if self.try_leave(&channel).is_err() {
             self.stats.mailbox_refusals.add(1);
+            self.leaving.insert(channel);
+        }
+    }
+
+    fn try_leave(&mut self, channel: &switchboard_proto::channel::ChannelName) -> Result<(), Full> {
+        let (home, shard) = (self.post.home(channel), self.id);
+        let channel = channel.clone();
+        self.send_home(Mail::Leave { channel, shard }, home)
+    }
+
+    /// Tells the homes that could not be told. Without it a home would watch a channel that everyone left, and its broker
+    /// keep it, until the next message of that channel.
+    pub(super) fn leave_at_last(&mut self) {
+        for channel in std::mem::take(&mut self.leaving) {
+            if !self.audience.wants(&channel) && self.try_leave(&channel).is_err() {
+                self.leaving.insert(channel);
+            }
         }
     }
 

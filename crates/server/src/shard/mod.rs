@@ -17,7 +17,7 @@ pub mod turn;
 pub mod wheel;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -29,6 +29,7 @@ use switchboard_hub::audience::Audience;
 use switchboard_hub::broker::Completion;
 use switchboard_hub::home::{Home, ShardId};
 use switchboard_hub::settings::Namespaces;
+use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::User;
 use switchboard_proto::session::server::{Identity, SessionId, Settings, Shared};
 use switchboard_proto::time::Time;
@@ -100,6 +101,9 @@ struct State {
     /// Mail to this shard's own home, which needs no mailbox. Bounded by `mail_max`.
     local: VecDeque<Mail>,
     mail_max: usize,
+    /// Channels that nobody here is interested in any more and whose homes do not know it. At most what sessions were
+    /// subscribed to: while a home cannot be told, nobody can subscribe to more of its channels.
+    leaving: BTreeSet<ChannelName>,
     unanswered: usize,
     arrivals: VecDeque<Arrival>,
     touched: Vec<LinkRef>,
@@ -138,6 +142,7 @@ impl Shard {
             mail_max: parts.post.messages_max(),
             post: parts.post,
             local: VecDeque::new(),
+            leaving: BTreeSet::new(),
             unanswered: 0,
             arrivals: VecDeque::new(),
             touched: Vec::new(),
@@ -266,6 +271,7 @@ impl State {
         for link in due {
             self.handle_link_due(link);
         }
+        self.leave_at_last();
         self.home.handle_timeout();
         self.broker.handle_timeout(self.now);
         self.stats.sessions.set(self.links.len() as u64);

@@ -1,5 +1,4 @@
 use switchboard_hub::log::Draft;
-use switchboard_proto::channel::ChannelName;
 use switchboard_proto::limits::SessionLimits;
 use switchboard_proto::payload::Payload;
 use tokio::sync::oneshot;
