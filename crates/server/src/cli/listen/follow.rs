@@ -161,7 +161,9 @@ impl Follower {
             Ok(subscriptions) => subscriptions,
             Err(failure) => return Stop::Failed(failure),
         };
-        note(&format!("listening to {} on {}", names(&self.channels), self.url));
+        if io::stderr().is_terminal() {
+            note(&format!("listening to {} on {}", names(&self.channels), self.url));
+        }
         let mut backoff = Backoff::default();
         loop {
             let since = Instant::now();
@@ -287,11 +289,9 @@ fn leave_soon() {
     });
 }
 
-/// What a person should know. Programs read the events.
+/// What a person should know, at once or in the log of a job; programs read the events on standard output.
 fn note(text: &str) {
-    if io::stderr().is_terminal() {
-        let _ = writeln!(anstream::stderr(), "{text}");
-    }
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 fn names(channels: &[ChannelName]) -> String {
@@ -402,6 +402,7 @@ fn shown(channel: &ChannelName, event: ClientEvent) -> Event {
         },
         ClientEvent::Reset { position } => Event::Reset {
             channel,
+            offset: position.offset,
             position: position.to_string(),
         },
     }
