@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use switchboard_proto::ws::deflate::{Agreed, Compressor, Contexts};
 use switchboard_proto::ws::{CloseCode, Connection, Limits, MaskKeys, MessageKind, Role, Sent, State};
 
+use crate::naive::{Ending, Naive};
 use crate::script::Script;
 use crate::wire::{self, Event, Frame, Reader};
 
@@ -24,7 +25,7 @@ const INFLATE_STEP_BYTES: usize = 16 * 1024;
 /// A connection that gets bytes, or frames that are mostly well-formed, in any pieces.
 ///
 /// - Any split gives the same events, the same answers and the same state.
-/// - Well-formed frames give exactly what was put into them.
+/// - Well-formed frames give exactly what was put into them; any others what the RFCs say of them, and the right close code.
 /// - What is sent is understood by the other role, and a Close is the last of it.
 /// - What is held is bounded by the limits and by what has arrived, and nothing is held where nothing is unfinished.
 pub fn frames(data: &[u8]) {
@@ -57,6 +58,7 @@ pub fn frames(data: &[u8]) {
     if let Some(expected) = expected {
         assert_eq!(whole.events, expected);
     }
+    setup.check_events(&stream, &whole);
     setup.check_answers(&whole);
     setup.interfere(&stream, &pieces);
 }
@@ -195,6 +197,24 @@ impl Setup {
         };
         assert_eq!(said, expected, "to {event:?}");
         assert_eq!(sent.len() > before, said == Sent::Appended);
+    }
+
+    /// It says what the RFCs say that it says.
+    fn check_events(&self, stream: &[u8], outcome: &Outcome) {
+        if self.closes_after.is_some() {
+            return;
+        }
+        let (expected, ending) = Naive::new(self.role, self.agreed, self.limits).read(stream);
+        let (events, misdeed) = match outcome.events.split_last() {
+            Some((Event::Misdeed(misdeed), events)) => (events, Some(misdeed.close_code().value())),
+            _ => (outcome.events.as_slice(), None),
+        };
+        assert_eq!(events, expected);
+        match ending {
+            Ending::Whole => assert_eq!(misdeed, None),
+            Ending::Misdeed(code) => assert_eq!(misdeed, Some(code)),
+            Ending::Cut => assert!(misdeed.is_some() || outcome.message_is_unfinished),
+        }
     }
 
     /// The other role reads what was sent as what it answers.

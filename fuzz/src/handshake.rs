@@ -1,7 +1,7 @@
 //! `proto::ws::handshake` and `proto::ws::extension`: both ends of the opening handshake.
 
 use http::header::{CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use switchboard_proto::ws::deflate::{Agreed, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use switchboard_proto::ws::extension::{DeflatePolicy, check_none};
 use switchboard_proto::ws::handshake::{
@@ -17,7 +17,8 @@ type Ended = Option<Result<usize, HeadError>>;
 
 /// Heads of requests and responses, and the extensions in them.
 ///
-/// - A head is read the same in any pieces, and every request gets an answer that is a whole response.
+/// - A head is read the same in any pieces, and every request gets an answer that is a whole response. Only what RFC 6455
+///   calls a handshake is accepted.
 /// - What a server of ours accepts of a client of ours, that client accepts, and both agreed on the same.
 /// - What a server agrees to is within its policy and is what its response says; what a client accepts is within what it
 ///   offered.
@@ -85,6 +86,7 @@ fn check_bounds(bytes: &[u8], limits: HeadLimits, ended: Ended) {
 fn answer(request: &Request<()>, options: &ServerOptions) {
     match accept(request, options) {
         Ok(accepted) => {
+            check_acceptable(request, accepted.subprotocol);
             let read = reread(&encode(&accepted.response));
             assert_eq!(read.status(), StatusCode::SWITCHING_PROTOCOLS);
             assert_eq!(read.headers(), accepted.response.headers());
@@ -97,6 +99,41 @@ fn answer(request: &Request<()>, options: &ServerOptions) {
             let needs_upgrade = refused.status() == StatusCode::UPGRADE_REQUIRED;
             assert_eq!(refused.response().headers().contains_key(UPGRADE), needs_upgrade);
         }
+    }
+}
+
+/// What RFC 6455, section 4.2.1, wants of a request, and that what follows it can be nothing but frames.
+fn check_acceptable(request: &Request<()>, subprotocol: Option<&str>) {
+    let lines = |name: &str| -> Vec<&[u8]> {
+        let values = request.headers().get_all(name).iter();
+        values.map(|value| value.as_bytes().trim_ascii()).collect()
+    };
+    let words = |name: &str| -> Vec<String> {
+        let words = lines(name).join(&b',');
+        let words = words.split(|byte| *byte == b',').map(|word| word.trim_ascii());
+        let words = words.filter(|word| !word.is_empty());
+        words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
+    };
+    let lists = |name: &str, wanted: &str| words(name).iter().any(|word| word.eq_ignore_ascii_case(wanted));
+    assert_eq!(
+        (request.method().as_str(), request.version()),
+        ("GET", Version::HTTP_11)
+    );
+    assert_eq!(lines("host").len(), 1);
+    assert!(lists("upgrade", "websocket") && lists("connection", "upgrade"));
+    assert_eq!(lines("sec-websocket-version"), [b"13"]);
+    let keys = lines("sec-websocket-key");
+    assert!(
+        keys.len() == 1 && keys[0].len() == 24 && keys[0].ends_with(b"=="),
+        "{keys:?}"
+    );
+    assert!(lines("transfer-encoding").is_empty());
+    assert!(words("content-length").iter().all(|length| length == "0"));
+    match subprotocol {
+        Some(name) => assert!(words("sec-websocket-protocol").iter().any(|word| word == name)),
+        None => assert!(words("sec-websocket-protocol").is_empty()),
     }
 }
 

@@ -3,16 +3,17 @@
 //!
 //! The functions are plain, so that everybody can call them: libFuzzer (`fuzz_targets`, `fuzz/run`), the tests of this crate
 //! (`tests/brief.rs`: the seeds in `corpus` and a bounded number of inputs made of them), and whoever has an input at hand.
-//! An input is either what a peer sends or a script of choices ([`script`]) that leads a machine into its deeper states.
+//! An input is either what a peer sends or a script of choices (`script`) that leads a machine into its deeper states.
 //!
 //! What is judged is behaviour that can be seen from outside; where a second opinion is needed, such as which bytes are a
-//! frame, it is a naive one of our own (`wire`) or another library's, never the code that is being judged.
+//! frame, it is a naive one of our own (`naive`, `wire`) or another library's, never the code that is being judged.
 
 mod deflate;
 mod dialects;
 mod frames;
 mod handshake;
 mod hub;
+mod naive;
 mod notice;
 mod position;
 mod script;

@@ -25,6 +25,7 @@ use crate::script::Script;
 use crate::vocabulary;
 use crate::wire::{self, Frame, Reader};
 
+const STARTED: Time = Time::from_nanoseconds(1_000_000_000);
 /// Most operations of one run.
 const OPERATIONS_MAX: usize = 1_000;
 /// Requests that wait for an answer at once.
@@ -44,6 +45,7 @@ const TIMEOUTS_MAX: usize = 8;
 /// - Its outbox holds exactly what was put into it and not yet written; a delivery is refused only where it does not fit.
 /// - What is due is done: after a timeout the next deadline lies ahead. Left alone, it ends.
 /// - It ends as silent only if it was asked and could have been heard, as stalled only if the socket took nothing.
+/// - It asks no more of the hub than its rate allows, and nothing once it is closing.
 /// - What it holds and what it says to one piece of input is bounded.
 pub fn session(data: &[u8]) {
     let mut script = Script::new(data);
@@ -72,6 +74,8 @@ struct World {
     room: usize,
     requests: Vec<Request>,
     histories_unanswered: usize,
+    /// How many requests there have been since the beginning.
+    requested_total: u64,
     close_said: bool,
     /// When a ping was said to which nothing has been heard.
     pinged_at: Option<Time>,
@@ -98,7 +102,7 @@ impl World {
             session: SessionId(7),
             user: User::new("ana"),
         };
-        let now = Time::ZERO + Duration::from_secs(1);
+        let now = STARTED;
         World {
             now,
             session: Session::new(now, mode, identity, agreed, script.byte(), &settings),
@@ -110,6 +114,7 @@ impl World {
             room: usize::MAX,
             requests: Vec::new(),
             histories_unanswered: 0,
+            requested_total: 0,
             close_said: false,
             pinged_at: None,
             took_at: now,
@@ -246,6 +251,14 @@ impl World {
                 "each answer can be as large as an outbox"
             );
         }
+        self.requested_total += 1;
+        let Rate { per_second, burst } = self.limits().commands;
+        let elapsed = self.now.since(STARTED).as_nanos() * u128::from(per_second) / 1_000_000_000;
+        let allowed = u128::from(burst.max(1)) + elapsed;
+        assert!(
+            per_second == 0 || u128::from(self.requested_total) <= allowed,
+            "more than the rate allows"
+        );
         self.requests.push(request);
         if self.requests.len() > REQUESTS_MAX || script.one_in(2) {
             self.answer_one(script);

@@ -45,10 +45,7 @@ pub(crate) async fn open(builder: &Builder) -> Result<Opened, ConnectError> {
     let address = Address::parse(&builder.url)?;
     let handshake = ClientHandshake::new(handshake_options(builder, address.uri.clone())?, random.nonce)?;
     let after = builder.connect_timeout;
-    let deadline = Deadline {
-        at: Instant::now() + after,
-        after,
-    };
+    let deadline = Deadline::after(after);
 
     let stream = deadline.within(ConnectStep::Reach, reach(&address)).await?;
     let step = shake_hands(stream, handshake, deadline);
@@ -106,6 +103,15 @@ struct Deadline {
 }
 
 impl Deadline {
+    fn after(after: Duration) -> Deadline {
+        /// An `Instant` has an end, and nobody waits longer than this.
+        const FAR: Duration = Duration::from_secs(86_400 * 365);
+        Deadline {
+            at: Instant::now() + after.min(FAR),
+            after,
+        }
+    }
+
     async fn within<T>(
         self,
         step: ConnectStep,

@@ -1,6 +1,6 @@
 //! The whole hub under arbitrary operations, against a plain list per channel and a set of members.
 //!
-//! [`run`] takes any bytes as a sequence of operations: several shards, each a [`Home`](crate::home::Home), an
+//! [`run`] takes any bytes as a sequence of operations: several shards, each a [`Home`], an
 //! [`Audience`](crate::audience::Audience) and [`Logs`](crate::logs::Logs), with bounded mailboxes between them that refuse,
 //! sessions whose outboxes fill up, brokers that are slow and fail. It panics where a promise is broken:
 //!

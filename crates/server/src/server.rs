@@ -44,7 +44,9 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
+    #[error(
+        "cannot listen on {address}: {error}; `switchboard doctor` says who holds an address that is in use"
+    )]
     Listen {
         /// Which address.
         address: SocketAddr,

@@ -586,6 +586,9 @@ fn a_broadcast_is_the_same_for_compressed_and_plain_clients() {
                     .header("sec-websocket-extensions")
                     .starts_with("permessage-deflate")
             );
+            // A raw client is not told that it is subscribed; once it hears itself, it is.
+            peer.say("here").await;
+            assert_eq!(peer.frame().await.text(), "here");
             clients[0].publish("a", Payload::text("x".repeat(1_000))).await;
             let frame = peer.frame().await;
             assert_eq!(frame.first, FIN | RSV1 | TEXT);

@@ -236,7 +236,8 @@ async fn clones_publish_at_once_from_many_tasks() {
 #[tokio::test]
 async fn who_we_are_and_how_far_away() {
     let server = Real::start();
-    let (ana, ben) = (server.client().await, server.client().await);
+    let patient = Client::builder(&server.url()).connect_timeout(std::time::Duration::MAX);
+    let (ana, ben) = (patient.connect().await.unwrap(), server.client().await);
     assert!(ana.user().starts_with("guest-") && ana.session().starts_with("s_"));
     assert_ne!(ana.session(), ben.session());
     assert_eq!(ana.clone().session(), ana.session());

@@ -31,8 +31,8 @@ Examples:
 
 A pipe gets what the protocol says: {\"type\":\"message\",\"channel\":…,\"offset\":…,\"position\":…,\"at\":…,\"from\":…,\"data\":…},
 \"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing.
-When the connection is lost, it is made again, and what was missed meanwhile is read from the log.
-Exit codes: 0 --count messages came, Ctrl-C was pressed, or the reader has gone; 1 failed; 2 wrong usage.";
+A lost connection is made again, and what was missed meanwhile is read from the log.
+Exit codes: 0 --count messages came, Ctrl-C, or the reader has gone; 1 failed; 2 wrong usage.";
 
 /// What `listen` may be told.
 #[derive(Args, Debug)]
@@ -80,7 +80,9 @@ pub enum Event {
     Reset {
         /// Its channel.
         channel: String,
-        /// Where the log goes on, as a token.
+        /// Offset at which the log goes on.
+        offset: u64,
+        /// The same place, as a token.
         position: String,
     },
 }
@@ -245,6 +247,7 @@ enum JsonEvent<'a> {
     },
     Reset {
         channel: &'a str,
+        offset: u64,
         position: &'a str,
     },
 }
@@ -274,7 +277,15 @@ fn json(event: &Event) -> Vec<u8> {
             to: *to,
             position,
         },
-        Event::Reset { channel, position } => JsonEvent::Reset { channel, position },
+        Event::Reset {
+            channel,
+            offset,
+            position,
+        } => JsonEvent::Reset {
+            channel,
+            offset: *offset,
+            position,
+        },
     };
     // Strings, numbers and checked JSON always serialize.
     serde_json::to_vec(&event).unwrap_or_default()
@@ -409,8 +420,12 @@ mod tests {
             r#"{"type":"gap","channel":"room:1","from":12,"to":15,"position":"pAQI"}"#,
         );
         check(
-            &Event::Reset { channel, position },
-            r#"{"type":"reset","channel":"room:1","position":"pAQI"}"#,
+            &Event::Reset {
+                channel,
+                offset: 0,
+                position,
+            },
+            r#"{"type":"reset","channel":"room:1","offset":0,"position":"pAQI"}"#,
         );
     }
 
@@ -461,6 +476,7 @@ mod tests {
     fn count_counts_messages_alone() {
         let reset = Event::Reset {
             channel: "room:1".to_owned(),
+            offset: 0,
             position: "p".to_owned(),
         };
         let text = message(Payload::text("x"), None);

@@ -28,8 +28,8 @@ Examples:
   tail -f app.log | switchboard publish logs -          each line a message
   switchboard publish jobs --key job-17 '{\"id\":17}'     the same key again publishes nothing
 
-Each message that the server has taken is a line of output: channel, offset, position. The order of lines is kept; a server that wants
-them slower gets them slower.
+Each message that the server has taken is a line of output: channel, offset, position.
+Lines of standard input keep their order, at the pace that the server allows.
 Exit codes: 0 every message was acknowledged; 1 one was not; 2 wrong usage.";
 
 /// Longest line of standard input, in bytes. A server takes far less unless it is told otherwise.
@@ -125,22 +125,20 @@ pub struct Published {
 }
 
 impl Published {
+    fn new(channel: &ChannelName, position: &Position) -> Published {
+        Published {
+            channel: channel.to_string(),
+            offset: position.offset,
+            position: position.to_string(),
+        }
+    }
+
     /// The line about it, without its newline: aligned for a terminal, JSON for anything else.
     pub fn line(&self, terminal: bool) -> String {
         match terminal {
             true => format!("{}  #{}  {}", self.channel, self.offset, self.position),
             // Strings and numbers always serialize.
             false => serde_json::to_string(self).unwrap_or_default(),
-        }
-    }
-}
-
-impl Published {
-    fn new(channel: &ChannelName, position: &Position) -> Published {
-        Published {
-            channel: channel.to_string(),
-            offset: position.offset,
-            position: position.to_string(),
         }
     }
 }

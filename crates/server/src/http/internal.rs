@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -112,10 +113,11 @@ struct PublishQuery {
 
 async fn publish(
     State(internal): State<Internal>,
-    Query(query): Query<PublishQuery>,
+    query: Result<Query<PublishQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    let Query(query) = query?;
     let channel = channel(&query.channel)?;
     let key = match query.key.as_deref().map(Key::parse) {
         Some(None) => return Err(Refusal::new(ErrorCode::BadRequest, "`key` has 1 to 128 bytes")),
@@ -181,8 +183,9 @@ struct HistoryQuery {
 
 async fn read_history(
     State(internal): State<Internal>,
-    Query(query): Query<HistoryQuery>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
+    let Query(query) = query?;
     let channel = channel(&query.channel)?;
     let since = match query.since.as_deref().map(Position::parse) {
         Some(Err(_)) => {
@@ -197,7 +200,7 @@ async fn read_history(
     let limit = query
         .limit
         .unwrap_or(HISTORY_MESSAGES_DEFAULT)
-        .clamp(1, HISTORY_MESSAGES_MAX);
+        .min(HISTORY_MESSAGES_MAX);
     let mail = |origin| Mail::History {
         channel: channel.clone(),
         since,
@@ -257,6 +260,12 @@ impl Refusal {
     fn unexpected(answer: &Answer) -> Refusal {
         tracing::error!(?answer, "a home answered something else than it was asked");
         Refusal::new(ErrorCode::Internal, ErrorCode::Internal.text())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Refusal {
+        Refusal::new(ErrorCode::BadRequest, &rejection.body_text())
     }
 }
 

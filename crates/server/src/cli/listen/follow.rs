@@ -28,6 +28,8 @@ use crate::cli::{Failure, exit};
 const EVENTS_MAX: usize = 64;
 /// A connection that lasted this long ends a series of failures.
 const LASTING: Duration = Duration::from_secs(10);
+/// A server that wants to be left alone for longer is asked again all the same.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// When a refused `history` is asked again, if the server does not say.
 const HISTORY_RETRY: Duration = Duration::from_millis(500);
 
@@ -159,7 +161,9 @@ impl Follower {
             Ok(subscriptions) => subscriptions,
             Err(failure) => return Stop::Failed(failure),
         };
-        note(&format!("listening to {} on {}", names(&self.channels), self.url));
+        if io::stderr().is_terminal() {
+            note(&format!("listening to {} on {}", names(&self.channels), self.url));
+        }
         let mut backoff = Backoff::default();
         loop {
             let since = Instant::now();
@@ -173,7 +177,9 @@ impl Follower {
                     Broken::Lost { why, wait } => (why, wait.unwrap_or_default()),
                 };
                 self.client = None;
-                let wait = backoff.next_wait(connection::random_u32()).max(wait);
+                let wait = backoff
+                    .next_wait(connection::random_u32())
+                    .max(wait.min(WAIT_MAX));
                 note(&format!("{why}; connecting again in {:.1} s", wait.as_secs_f32()));
                 tokio::time::sleep(wait).await;
                 match self.connect_again().await {
@@ -283,11 +289,9 @@ fn leave_soon() {
     });
 }
 
-/// What a person should know. Programs read the events.
+/// What a person should know, at once or in the log of a job; programs read the events on standard output.
 fn note(text: &str) {
-    if io::stderr().is_terminal() {
-        let _ = writeln!(anstream::stderr(), "{text}");
-    }
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 fn names(channels: &[ChannelName]) -> String {
@@ -398,6 +402,7 @@ fn shown(channel: &ChannelName, event: ClientEvent) -> Event {
         },
         ClientEvent::Reset { position } => Event::Reset {
             channel,
+            offset: position.offset,
             position: position.to_string(),
         },
     }
