@@ -1,6 +1,9 @@
+use switchboard_hub::home::Answer;
 use switchboard_hub::log::Draft;
+use switchboard_proto::entry::Entry;
 use switchboard_proto::limits::SessionLimits;
 use switchboard_proto::payload::Payload;
+use switchboard_proto::position::Position;
 use switchboard_proto::session::server::{Mode, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +36,25 @@ fn parts(messages_max: usize) -> Parts {
     }
 }
 
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).unwrap()
+}
+
+fn publish(post: &Post, to: &str, words: &str) -> oneshot::Receiver<Answer> {
+    let (sender, answer) = oneshot::channel();
+    let publish = Mail::Publish {
+        channel: channel(to),
+        draft: Draft {
+            from: None,
+            payload: Payload::text(words),
+            key: None,
+        },
+        origin: Origin::Api(sender),
+    };
+    post.send(ShardId(0), publish).unwrap();
+    answer
+}
+
 #[test]
 fn sockets_get_their_turn_between_two_turns_of_mail() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -45,18 +67,7 @@ fn sockets_get_their_turn_between_two_turns_of_mail() {
         let (_shard, mail) = Shard::new(parts);
         let mut answers = Vec::new();
         for _ in 0..5 * MAILS_PER_TURN {
-            let (sender, answer) = oneshot::channel();
-            let publish = Mail::Publish {
-                channel: ChannelName::parse("a").unwrap(),
-                draft: Draft {
-                    from: None,
-                    payload: Payload::text(""),
-                    key: None,
-                },
-                origin: Origin::Api(sender),
-            };
-            post.send(ShardId(0), publish).unwrap();
-            answers.push(answer);
+            answers.push(publish(&post, "a", ""));
         }
         tokio::task::spawn_local(mail);
         // It waits for its turn as the task of a socket does.
@@ -73,14 +84,14 @@ fn sockets_get_their_turn_between_two_turns_of_mail() {
     });
 }
 
-/// A session in the echo mode, as its client sees it.
-async fn echo(shard: &Rc<Shard>) -> TcpStream {
+/// A session, as its client sees it.
+async fn open(shard: &Rc<Shard>, mode: Mode) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let (identity, jitter) = shard.anonymous();
     let now = shard.clock.now();
-    let session = Session::new(now, Mode::Echo, identity, None, jitter, &shard.settings());
+    let session = Session::new(now, mode, identity, None, jitter, &shard.settings());
     let slot = Slot::take(&Arc::default(), 1).unwrap();
     shard.open(server, &[], session, slot);
     client
@@ -95,7 +106,7 @@ fn a_panic_in_one_session_leaves_nothing_to_the_others() {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let (shard, mail) = Shard::new(parts(64));
         tokio::task::spawn_local(mail);
-        let mut other = echo(&shard).await;
+        let mut other = open(&shard, Mode::Echo).await;
         // Reading for one session, with something said and not sent, and then no further.
         let panicking = shard.clone();
         let guard = LinkGuard {
@@ -117,5 +128,50 @@ fn a_panic_in_one_session_leaves_nothing_to_the_others() {
         let mut heard = [0; 4];
         other.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"\x81\x02hi");
+    });
+}
+
+#[test]
+fn what_was_delivered_before_the_stop_comes_before_the_goodbye() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let parts = parts(64);
+        let post = parts.post.clone();
+        let (shard, mail) = Shard::new(parts);
+        tokio::task::spawn_local(mail);
+        let mut client = open(&shard, Mode::Raw(channel("a"))).await;
+        // Two turns: the first one ends with the subscription.
+        assert!(publish(&post, "b", "0").await.is_ok());
+        let Ok(Answer::Published(head)) = publish(&post, "a", "1").await else {
+            panic!("not published")
+        };
+        let mut heard = [0; 3];
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"\x81\x011");
+        // As from a home on another shard, whose publisher has its answer.
+        let entry = Entry {
+            position: Position {
+                offset: head.offset + 1,
+                ..head
+            },
+            previous: head.offset,
+            at_ms: 0,
+            from: None,
+            payload: Payload::text("2"),
+        };
+        let deliver = Mail::Deliver {
+            channel: channel("a"),
+            after: head,
+            entries: [Arc::new(entry)].into(),
+        };
+        post.send(ShardId(0), deliver).unwrap();
+        post.send(ShardId(0), Mail::Stop).unwrap();
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"\x81\x012");
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard[0], 0x88, "and then the Close");
     });
 }

@@ -28,7 +28,8 @@ use crate::clock::Clock;
 /// What `unavailable` and `overloaded` tell a client to wait.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Something from a home for the sessions of this shard, in the order in which the home decided it.
+/// Something for the sessions of this shard, in the order in which it came: from a home, in the order in which that decided
+/// it.
 pub(super) enum Arrival {
     Deliver {
         channel: ChannelName,
@@ -43,6 +44,8 @@ pub(super) enum Arrival {
         origin: Origin,
         answer: Answer,
     },
+    /// From the process. What came before it is delivered before the goodbye.
+    Stop,
 }
 
 /// The audience knows a link by its slab key.
@@ -91,7 +94,7 @@ impl State {
             }
             Mail::Head { channel, position } => self.arrivals.push_back(Arrival::Head { channel, position }),
             Mail::Reply { origin, answer } => self.arrivals.push_back(Arrival::Reply { origin, answer }),
-            Mail::Stop => self.stop(),
+            Mail::Stop => self.arrivals.push_back(Arrival::Stop),
         }
     }
 
@@ -245,6 +248,7 @@ impl State {
                     self.handle_delivery(&channel, delivery, &[], alone);
                 }
                 Arrival::Reply { origin, answer } => self.handle_answer(origin, answer),
+                Arrival::Stop => self.stop(),
             }
         }
     }
