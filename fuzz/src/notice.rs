@@ -24,7 +24,7 @@ const TIMEOUTS_MAX: usize = 4;
 ///
 /// - What leaves it are whole frames that a server understands, and a Close is the last of them.
 /// - What is due is done: after a timeout the next deadline lies ahead. Left alone, it ends.
-/// - It ends as silent only if it has asked. Once it has ended nothing comes out of it.
+/// - It ends as silent only if it has asked and read since then. Once it has ended nothing comes out of it.
 /// - What it says to input is bounded by the input.
 pub fn notice(data: &[u8]) {
     let mut script = Script::new(data);
@@ -46,7 +46,10 @@ struct World {
     /// The server's end, and the compressor of its messages.
     reader: Reader,
     contexts: Contexts,
+    /// When a ping was said to which nothing has been heard.
     pinged_at: Option<Time>,
+    /// Nothing is read from the socket.
+    is_paused: bool,
 }
 
 impl World {
@@ -69,6 +72,7 @@ impl World {
             reader: Reader::new(Role::Server, agreed),
             contexts: Contexts::new(1),
             pinged_at: None,
+            is_paused: false,
         }
     }
 
@@ -81,7 +85,8 @@ impl World {
             }
             3 => self.input(script.some()),
             4 => {
-                let _refused_when_it_cannot_be_answered = self.session.command(&vocabulary::command(script));
+                let said = self.session.command(&vocabulary::command(script));
+                assert_eq!(said.is_ok(), !self.session.output().is_empty());
                 self.send();
             }
             5 => {
@@ -95,8 +100,31 @@ impl World {
                 self.session.close(self.now);
                 self.send();
             }
-            _ if script.one_in(8) => self.session.handle_eof(),
-            _ => {}
+            _ => self.rare(script),
+        }
+    }
+
+    fn rare(&mut self, script: &mut Script<'_>) {
+        match script.choose(8) {
+            0 => self.session.handle_eof(),
+            1 => {
+                self.session
+                    .handle_nonsense("an answer of another kind than the question");
+                assert!(self.session.end().is_some());
+                self.send();
+            }
+            2..=4 => {
+                self.session.handle_paused(self.now);
+                self.is_paused = true;
+            }
+            _ => self.resume(),
+        }
+    }
+
+    fn resume(&mut self) {
+        self.session.handle_resumed(self.now);
+        if std::mem::take(&mut self.is_paused) {
+            self.pinged_at = None;
         }
     }
 
@@ -125,6 +153,9 @@ impl World {
     }
 
     fn input(&mut self, piece: &[u8]) {
+        if self.is_paused {
+            return;
+        }
         self.pinged_at = None;
         let mut bytes = piece.to_vec();
         let mut input = bytes.as_mut_slice();
@@ -169,6 +200,7 @@ impl World {
 
     /// The server is heard of no more.
     fn wind_down(&mut self) {
+        self.resume();
         for _ in 0..TIMEOUTS_MAX {
             if self.session.end().is_some() {
                 self.input(b"\x81\x02{}");

@@ -500,5 +500,8 @@ fn a_server_that_stops_well_is_waited_for_as_long_as_it_asks() {
     assert_eq!(process.0.wait().unwrap().code(), Some(0));
     assert!(listener.process.0.try_wait().unwrap().is_none(), "it tries again");
     listener.process.signal(rustix::process::Signal::INT);
-    assert_eq!(listener.end(), (Some(0), String::new()));
+    let (code, notes) = listener.end();
+    assert_eq!(code, Some(0));
+    let expected = "closed by the server with code 1001: stopping; connecting again in ";
+    assert!(notes.starts_with(expected), "a job's log says it, too: {notes}");
 }
