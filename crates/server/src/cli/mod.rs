@@ -33,6 +33,7 @@ Examples:
   switchboard listen room:lobby                          show the messages of a channel
   switchboard publish room:lobby '{\"text\":\"hello\"}'      publish one
   switchboard doctor                                     is this machine ready?
+  switchboard bench fanout --spawn                       what does a delivery cost here?
   switchboard config default > switchboard.toml          every setting, described
 
 Settings: defaults, then the file, then variables SWITCHBOARD_SECTION__KEY, then flags.
@@ -62,6 +63,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Say whether this machine is ready for the server, and what to change.
     Doctor(doctor::DoctorArgs),
+    /// Measure what this or another WebSocket server costs.
+    Bench(Box<switchboard_bench::cli::BenchArgs>),
     /// Check, describe and show settings.
     Config(config::ConfigArgs),
 }
@@ -127,6 +130,8 @@ mod exit {
     /// Starting again will not help: the same words will be as wrong as before.
     pub(super) const USAGE: u8 = 2;
     pub(super) const FINDINGS: u8 = 3;
+    /// By SIGINT, as a shell counts it.
+    pub(super) const INTERRUPTED: u8 = 130;
 }
 
 /// Runs the command line of this process.
@@ -152,7 +157,21 @@ fn run(line: CommandLine) -> Result<u8, Failure> {
         Some(Command::Listen(args)) => listen::run(&args),
         Some(Command::Publish(args)) => publish::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Bench(args)) => bench(*args),
         Some(Command::Config(args)) => config::run(&args),
+    }
+}
+
+/// The load generator, whose process may also be one of its helpers.
+fn bench(args: switchboard_bench::cli::BenchArgs) -> Result<u8, Failure> {
+    use switchboard_bench::cli::{BenchError, Outcome};
+    match switchboard_bench::cli::run(args) {
+        Ok(Outcome::Done) => Ok(exit::DONE),
+        Ok(Outcome::Fault) => Ok(exit::FAILED),
+        Ok(Outcome::Interrupted) => Ok(exit::INTERRUPTED),
+        Err(BenchError::Usage(words)) => Err(Failure::Usage(words)),
+        Err(BenchError::Failed(words)) => Err(Failure::Failed(words)),
+        Err(BenchError::System(error)) => Err(Failure::Stream(error)),
     }
 }
 

@@ -1,0 +1,142 @@
+//! What a server has cost: CPU time and resident memory, as the kernel counts them.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+
+/// A server's processes: one, with its children.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter {
+    pid: u32,
+}
+
+impl Meter {
+    /// For a process of this machine, if it exists and may be looked at.
+    pub fn of(pid: u32) -> io::Result<Meter> {
+        let meter = Meter { pid };
+        meter.cpu_ns()?;
+        Ok(meter)
+    }
+
+    /// The process that listens at `address`, if it is on this machine and may be looked at.
+    pub fn listening(address: SocketAddr) -> Option<Meter> {
+        let inode = listening_inode(address)?;
+        let link = format!("socket:[{inode}]");
+        let pid = processes().find(|pid| {
+            let files = fs::read_dir(format!("/proc/{pid}/fd"));
+            files.is_ok_and(|files| {
+                files.flatten().any(|file| {
+                    fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
+                })
+            })
+        })?;
+        Meter::of(pid).ok()
+    }
+
+    /// The process.
+    pub fn pid(self) -> u32 {
+        self.pid
+    }
+
+    /// Nanoseconds on a CPU so far: the first number of `/proc/PID/task/*/schedstat`, all threads and child processes
+    /// together. What a thread that has ended took is no longer in it.
+    pub fn cpu_ns(self) -> io::Result<u64> {
+        let mut total = 0;
+        for pid in self.family() {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+                // A thread may end between the look and the reading.
+                let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
+                    continue;
+                };
+                let first = text.split_ascii_whitespace().next();
+                total += first.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+            }
+        }
+        Ok(total)
+    }
+
+    /// Resident bytes: `Rss` of `/proc/PID/smaps_rollup`, child processes included.
+    pub fn resident_bytes(self) -> io::Result<u64> {
+        let mut total = 0;
+        for pid in self.family() {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+            let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+            total += kibibytes.unwrap_or(0) * 1_024;
+        }
+        Ok(total)
+    }
+
+    /// The process and its descendants.
+    fn family(self) -> Vec<u32> {
+        let mut family = vec![self.pid];
+        let mut next = 0;
+        while let Some(pid) = family.get(next) {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+            for task in tasks.into_iter().flatten().flatten() {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                family.extend(
+                    children
+                        .split_ascii_whitespace()
+                        .filter_map(|pid| pid.parse::<u32>().ok()),
+                );
+            }
+            next += 1;
+        }
+        family
+    }
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The inode of the socket that listens at `address`, or at every address with its port.
+fn listening_inode(address: SocketAddr) -> Option<u64> {
+    const LISTEN: &str = "0A";
+    let port = format!(":{:04X}", address.port());
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let text = fs::read_to_string(table).ok()?;
+        text.lines().skip(1).find_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (local, state) = (fields.nth(1)?, fields.nth(1)?);
+            let inode = fields.nth(5)?;
+            (local.ends_with(&port) && state == LISTEN).then(|| inode.parse().ok())?
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_found_by_its_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let meter = Meter::listening(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(meter.pid(), std::process::id());
+        assert!(meter.resident_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn schedstat_agrees_with_the_clock_of_the_process() {
+        // Another view of the same time, as `getrusage` and `perf` take it.
+        let clock = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+        };
+        let meter = Meter::of(std::process::id()).unwrap();
+        let (charged, known) = (meter.cpu_ns().unwrap(), clock());
+        let mut sum = 0u64;
+        while clock() - known < 400_000_000 {
+            sum = std::hint::black_box((0..10_000u64).fold(sum, u64::wrapping_add));
+        }
+        let (charged, known) = (meter.cpu_ns().unwrap() - charged, clock() - known);
+        let ratio = charged as f64 / known as f64;
+        assert!(
+            (0.95..=1.05).contains(&ratio),
+            "{charged} ns by schedstat, {known} ns by the clock"
+        );
+    }
+}

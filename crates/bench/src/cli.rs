@@ -1,0 +1,449 @@
+//! `switchboard bench`: what a person may type.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::charge::Meter;
+use crate::contestant::{Contestant, Place};
+use crate::coordinator::{Coordinator, Progress, Stopped};
+use crate::peers::Peer;
+use crate::report::{Machine, Report, table};
+use crate::scenario::{self, Field, Scenario};
+use crate::target::{Dialect, Hello, Target};
+use crate::{process, reference, worker};
+
+const EXAMPLES: &str = "\
+Examples:
+  switchboard bench fanout --spawn                          a server started for it, on a core of its own
+  switchboard bench fanout --spawn --burst 1,10             messages by themselves, and ten together
+  switchboard bench latency --rate 100                      the Switchboard that runs on this machine
+  switchboard bench fanout --spawn --peer ws --peer nats    others, with the same work
+  switchboard bench echo --url ws://127.0.0.1:9000/echo     any WebSocket server that echoes
+  switchboard bench fanout --url ws://127.0.0.1:9000/ \\
+      --subscribe 'SUB {channel}' --publish 'PUB {channel} {payload}'
+
+Every figure stands beside the same figure of a reference, measured in turns with it: a bare epoll loop that accepts, sends
+once per subscriber and does nothing else. So the ratio says what a server adds to the system calls.
+
+Exit codes: 0 done; 1 messages were lost, or it failed; 2 wrong usage; 130 interrupted (what was measured is printed).";
+
+/// Measure what a WebSocket server costs.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// One message to many subscribers.
+    Fanout {
+        #[command(flatten)]
+        scenario: scenario::fanout::Fanout,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Connections that only are.
+    Idle {
+        #[command(flatten)]
+        scenario: scenario::idle::Idle,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Connections that come.
+    Accept {
+        #[command(flatten)]
+        scenario: scenario::accept::Accept,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Messages that come back.
+    Echo {
+        #[command(flatten)]
+        scenario: scenario::echo::Echo,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// How long a message takes, at a constant rate.
+    Latency {
+        #[command(flatten)]
+        scenario: scenario::latency::Latency,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Many publishers, many channels.
+    Publish {
+        #[command(flatten)]
+        scenario: scenario::publish::Publish,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Small rooms in which everyone speaks.
+    Mesh {
+        #[command(flatten)]
+        scenario: scenario::mesh::Mesh,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Run the bare server by itself.
+    Reference {
+        /// Where.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8100")]
+        listen: SocketAddr,
+    },
+    /// Hold connections, as the standard input says.
+    #[command(hide = true)]
+    Worker,
+    /// Become another program, on one core.
+    #[command(hide = true)]
+    Exec {
+        #[arg(long)]
+        core: Option<usize>,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// What all scenarios may be told.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The server to measure; without any other word about it, a Switchboard.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:8000/ws",
+        conflicts_with = "spawn"
+    )]
+    url: String,
+    /// Start a Switchboard for it.
+    #[arg(long)]
+    spawn: bool,
+    /// Measure another server as well, or instead without --spawn and --url. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    peer: Vec<Peer>,
+    /// Where the scripts are that run the peers.
+    #[arg(long, value_name = "DIR", default_value = "crates/bench/peers")]
+    peers_dir: PathBuf,
+    /// How subscribers of a Switchboard speak.
+    #[arg(long, value_name = "NAME", value_enum, default_value = "json")]
+    dialect: Dialect,
+    /// Subprotocol to ask for.
+    #[arg(long, value_name = "NAME", help_heading = "Another server")]
+    subprotocol: Option<String>,
+    /// Data frames that the server sends before it is asked anything.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Another server")]
+    greeting: u32,
+    /// Text that every connection sends first; one frame is awaited as its answer. Repeatable.
+    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    hello: Vec<String>,
+    /// Text that subscribes to {channel}; one frame is awaited as its answer. Without it the URL does, by {channel} in it.
+    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    subscribe: Option<String>,
+    /// Text that publishes {payload}, of {length} bytes, to {channel}.
+    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    publish: Option<String>,
+    /// URL of connections that only publish, where it is another one.
+    #[arg(long, value_name = "URL", help_heading = "Another server")]
+    publish_url: Option<String>,
+    /// Form of a channel's name, with {room} for its number.
+    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    channel: Option<String>,
+    /// Process of the server, where it cannot be found by its address.
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Core of the server that is started.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    server_core: usize,
+    /// Core of the load.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    load_core: usize,
+    /// Rounds after a warm-up; each measures the server, then the reference.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Connections that one process of the load holds at most; by default what its open-file limit allows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    connections_per_process: Option<u32>,
+    /// JSON in place of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// All is well.
+    Done,
+    /// Messages were lost, or a server could not be measured.
+    Fault,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Why a call did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// It cannot be done.
+    #[error("{0}")]
+    Failed(String),
+    /// The system does not do it, or the output is gone.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+impl From<Stopped> for BenchError {
+    fn from(stopped: Stopped) -> BenchError {
+        BenchError::Failed(stopped.to_string())
+    }
+}
+
+/// Runs a call.
+pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
+    match args.command {
+        Command::Fanout { scenario, options } => measure(&scenario, &options),
+        Command::Idle { scenario, options } => measure(&scenario, &options),
+        Command::Accept { scenario, options } => measure(&scenario, &options),
+        Command::Echo { scenario, options } => measure(&scenario, &options),
+        Command::Latency { scenario, options } => measure(&scenario, &options),
+        Command::Publish { scenario, options } => measure(&scenario, &options),
+        Command::Mesh { scenario, options } => measure(&scenario, &options),
+        Command::Reference { listen } => {
+            crate::sources::connections_max();
+            reference::run(TcpListener::bind(listen)?)?;
+            Ok(Outcome::Done)
+        }
+        Command::Worker => {
+            worker::run()?;
+            Ok(Outcome::Done)
+        }
+        Command::Exec { core, command } => match command.split_first() {
+            Some((program, arguments)) => {
+                let error = process::exec(core, program, arguments);
+                Err(BenchError::Failed(format!("{}: {error}", program.display())))
+            }
+            None => Err(BenchError::Usage("what is to be run is missing".to_owned())),
+        },
+    }
+}
+
+fn measure<S: Scenario>(scenario: &S, options: &Options) -> Result<Outcome, BenchError> {
+    let mut field = options.field()?;
+    let found = scenario::run(&mut field, scenario);
+    field.coordinator.progress().end();
+    let mut report = Report {
+        bench: scenario.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command_line(),
+        machine: Machine::this(),
+        parameters: scenario.parameters(),
+        series: found.series,
+        notes: found.notes,
+        interrupted: found.interrupted,
+    };
+    report.settle();
+    let mut out = io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        out.write_all(table(&report, colour).as_bytes())?;
+    }
+    let faulty = report.series.iter().any(|series| series.fault.is_some());
+    Ok(match (report.interrupted, faulty) {
+        (true, _) => Outcome::Interrupted,
+        (false, true) => Outcome::Fault,
+        (false, false) => Outcome::Done,
+    })
+}
+
+impl Options {
+    fn field(&self) -> Result<Field, BenchError> {
+        let run = format!("{:06x}", random()? & 0xff_ffff);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let load_core = (cores > 1).then_some(self.load_core);
+        let mut contestants = Vec::new();
+        if self.spawn {
+            contestants.push(Contestant::Spawned {
+                dialect: self.dialect,
+            });
+        } else if self.peer.is_empty() || self.url != "ws://127.0.0.1:8000/ws" {
+            contestants.push(self.running(&run)?);
+        }
+        contestants.extend(self.peer.iter().map(|peer| Contestant::Peer {
+            peer: *peer,
+            scripts: self.peers_dir.clone(),
+        }));
+        Ok(Field {
+            coordinator: Coordinator::new(load_core, self.connections_per_process, Box::new(Bar::new()))?,
+            contestants,
+            place: Place {
+                core: self.server_core,
+                run,
+            },
+            rounds: self.rounds,
+        })
+    }
+
+    /// A server that runs already.
+    fn running(&self, run: &str) -> Result<Contestant, BenchError> {
+        let (host, path) = split_url(&self.url)?;
+        let address = host
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| BenchError::Usage(format!("--url: {host} is not found")))?;
+        let meter = match self.pid {
+            Some(pid) => {
+                Some(Meter::of(pid).map_err(|error| BenchError::Usage(format!("--pid {pid}: {error}")))?)
+            }
+            None => Meter::listening(address),
+        };
+        let is_other = self.publish.is_some() || self.subscribe.is_some() || path != "/ws";
+        if !is_other {
+            return Ok(Contestant::Running {
+                name: "switchboard".to_owned(),
+                target: Box::new(Target::switchboard(address, self.dialect, run)),
+                meter,
+            });
+        }
+        let publisher_path = match &self.publish_url {
+            Some(url) => split_url(url)?.1,
+            None => path.clone(),
+        };
+        let target = Target {
+            host,
+            echo_path: Some(path.clone()),
+            path,
+            publisher_path,
+            subprotocol: self.subprotocol.clone(),
+            greeting: self.greeting,
+            hello: self.hello.iter().map(|text| Hello::new(text)).collect(),
+            subscribe: self.subscribe.as_deref().map(Hello::new),
+            publish: self.publish.clone().unwrap_or_else(|| "{payload}".to_owned()),
+            channel: self
+                .channel
+                .clone()
+                .unwrap_or_else(|| format!("bench-{run}-{{room}}")),
+            ..Target::bare(address)
+        };
+        Ok(Contestant::Running {
+            name: self.url.clone(),
+            target: Box::new(target),
+            meter,
+        })
+    }
+}
+
+/// `host:port`, and path with query.
+fn split_url(url: &str) -> Result<(String, String), BenchError> {
+    let wrong = || BenchError::Usage(format!("{url} is no ws:// URL; TLS is not measured"));
+    let rest = url
+        .strip_prefix("ws://")
+        .or_else(|| url.strip_prefix("http://"))
+        .ok_or_else(wrong)?;
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(at);
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    let host = match host.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
+        _ => format!("{host}:80"),
+    };
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    Ok((host, path))
+}
+
+fn random() -> io::Result<u64> {
+    getrandom::u64().map_err(io::Error::other)
+}
+
+/// The words that reproduce this call.
+fn command_line() -> String {
+    let words = std::env::args()
+        .skip(1)
+        .map(|word| match word.contains(['{', ' ', '"', '\'']) {
+            true => format!("'{word}'"),
+            false => word,
+        });
+    let words: Vec<_> = words.collect();
+    format!("switchboard {}", words.join(" "))
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Machine {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Machine {
+            processor: model.map_or("unknown", |(_, name)| name.trim()).to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: kernel.trim().to_owned(),
+            date: today(),
+        }
+    }
+}
+
+/// Today in UTC.
+fn today() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let days = now.map_or(0, |now| now.as_secs() / 86_400);
+    // Years of 365.2425 days, counted from a first of March (Hinnant, chrono-compatible low-level date algorithms).
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}")
+}
+
+/// A bar on the standard error, if that is a terminal.
+struct Bar(indicatif::ProgressBar);
+
+impl Bar {
+    fn new() -> Bar {
+        let bar = indicatif::ProgressBar::new(0);
+        if let Ok(style) =
+            indicatif::ProgressStyle::with_template("{msg:16} {wide_bar} {human_pos}/{human_len}")
+        {
+            bar.set_style(style);
+        }
+        Bar(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn show(&mut self, doing: &str, done: u64, total: u64) {
+        if self.0.message() != doing {
+            self.0.set_message(doing.to_owned());
+        }
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    fn end(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,187 @@
+//! Who is measured, and how each comes to run: a spawned Switchboard, the reference, a peer, or a server that runs already.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::charge::Meter;
+use crate::coordinator::Stopped;
+use crate::peers::Peer;
+use crate::process::{Pipes, Process};
+use crate::target::{Dialect, Target};
+
+/// Time for a server to listen.
+const START_MAX: Duration = Duration::from_secs(20);
+
+/// Somebody to measure.
+#[derive(Clone, Debug)]
+pub enum Contestant {
+    /// This program, started for the purpose.
+    Spawned {
+        /// How its subscribers speak.
+        dialect: Dialect,
+    },
+    /// A server that runs already.
+    Running {
+        /// Its name in the report.
+        name: String,
+        /// How to speak with it.
+        target: Box<Target>,
+        /// Its process, where known.
+        meter: Option<Meter>,
+    },
+    /// Another server, installed by the script in `crates/bench/peers`.
+    Peer {
+        /// Which.
+        peer: Peer,
+        /// Where the scripts are.
+        scripts: PathBuf,
+    },
+    /// The bare server.
+    Reference,
+}
+
+/// Where and how servers run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The core of servers with one thread.
+    pub core: usize,
+    /// Makes the channels of this call its own.
+    pub run: String,
+}
+
+/// A contestant that runs.
+#[derive(Debug)]
+pub struct Side {
+    /// Its name in the report.
+    pub name: String,
+    /// Its version, where known.
+    pub version: Option<String>,
+    /// How to speak with it.
+    pub target: Target,
+    /// What it costs, where that can be seen.
+    pub meter: Option<Meter>,
+    /// It is the reference.
+    pub is_reference: bool,
+    /// Ends with this.
+    process: Option<Process>,
+}
+
+impl Contestant {
+    /// Its name in the report.
+    pub fn name(&self) -> &str {
+        match self {
+            Contestant::Spawned { .. } => "switchboard",
+            Contestant::Running { name, .. } => name,
+            Contestant::Peer { peer, .. } => peer.name(),
+            Contestant::Reference => "reference",
+        }
+    }
+
+    /// Starts it, on `place.core` where it has one shard.
+    pub fn start(&self, place: &Place, shards: u16) -> Result<Side, Stopped> {
+        let this = || std::env::current_exe().map(PathBuf::into_os_string);
+        let core = (shards == 1).then_some(place.core);
+        let port = free_port()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listen = OsString::from(address.to_string());
+        match self {
+            Contestant::Spawned { dialect } => {
+                let shards = shards.to_string();
+                let arguments = [
+                    "serve".into(),
+                    "--listen".into(),
+                    listen,
+                    "--internal-listen".into(),
+                    "127.0.0.1:0".into(),
+                    "--shards".into(),
+                    shards.into(),
+                ];
+                let process = Process::start(core, &this()?, &arguments, Pipes::Quiet)?;
+                let target = Target::switchboard(address, *dialect, &place.run);
+                self.started(process, target, Some(env!("CARGO_PKG_VERSION").to_owned()))
+            }
+            Contestant::Reference => {
+                let arguments = ["bench".into(), "reference".into(), "--listen".into(), listen];
+                let process = Process::start(core, &this()?, &arguments, Pipes::Quiet)?;
+                self.started(process, Target::bare(address), None)
+            }
+            Contestant::Peer { peer, scripts } => {
+                let script = scripts.join("run");
+                let version = peer_version(&script, *peer)?;
+                let arguments = [peer.name().into(), port.to_string().into()];
+                let process = Process::start(core, &script.into_os_string(), &arguments, Pipes::Quiet)?;
+                self.started(process, peer.target(address, &place.run), Some(version))
+            }
+            Contestant::Running { name, target, meter } => Ok(Side {
+                name: name.clone(),
+                version: None,
+                target: (**target).clone(),
+                meter: *meter,
+                is_reference: false,
+                process: None,
+            }),
+        }
+    }
+
+    fn started(
+        &self,
+        mut process: Process,
+        target: Target,
+        version: Option<String>,
+    ) -> Result<Side, Stopped> {
+        let begun = Instant::now();
+        while TcpStream::connect(target.address).is_err() {
+            if process.has_ended() || begun.elapsed() > START_MAX {
+                let words = process.words();
+                let name = self.name();
+                return Err(Stopped::Failed(format!("{name} does not listen: {words}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Side {
+            name: self.name().to_owned(),
+            version,
+            target,
+            meter: Some(Meter::of(process.pid())?),
+            is_reference: matches!(self, Contestant::Reference),
+            process: Some(process),
+        })
+    }
+}
+
+impl Side {
+    /// What it has said before it ended, if it has.
+    pub fn last_words(&mut self) -> Option<String> {
+        let process = self.process.as_mut()?;
+        process.has_ended().then(|| process.words())
+    }
+}
+
+fn peer_version(script: &Path, peer: Peer) -> Result<String, Stopped> {
+    let output = std::process::Command::new(script)
+        .args([peer.name(), "--version"])
+        .output();
+    match output {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()),
+        Ok(output) => Err(Stopped::Failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        )),
+        Err(error) => Err(Stopped::Failed(format!(
+            "{}: {error}; --peers-dir says where the scripts of the peers are (crates/bench/peers)",
+            script.display()
+        ))),
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()
+        .map(|address| address.port())
+}

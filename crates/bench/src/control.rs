@@ -1,0 +1,221 @@
+//! What the coordinator and its workers say to each other: one JSON object a line, over the worker's standard input and
+//! output.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::target::Target;
+
+/// To a worker.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub enum Command {
+    /// Open connections. Answered by [`Report::Opened`].
+    Open(Box<Open>),
+    /// Drop the connections of a group, with a reset so that no port stays taken. Answered by [`Report::Closed`].
+    Close {
+        /// Which.
+        group: u32,
+    },
+    /// Begin to send. Answered by [`Report::Finished`] where something is to be sent.
+    Drive(Drive),
+    /// Deliveries, seen by another worker, of messages that this one has published.
+    Delivered(Vec<Count>),
+    /// End what is being driven. Answered by [`Report::Driven`].
+    Collect,
+}
+
+/// Connections to open.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct Open {
+    /// Names them.
+    pub group: u32,
+    /// Where to.
+    pub target: Target,
+    /// As what.
+    pub role: Role,
+    /// Number of the first connection; the others follow.
+    pub first: u32,
+    /// Which channels each has, and where from.
+    pub count: u32,
+    /// The channels of a connection.
+    pub rooms: Rooms,
+    /// Connections that may be under way at once.
+    pub in_flight: u32,
+    /// Source addresses, used in turn for [`crate::sources::PER_ADDRESS`] connections each.
+    pub sources: Vec<Ipv4Addr>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub enum Role {
+    /// Gets messages, and may publish on the same connection.
+    Subscriber,
+    /// Publishes only.
+    Publisher,
+    /// Echoes.
+    Echo,
+    /// Only holds the connection: the path of a subscriber, and not a word.
+    Silent,
+}
+
+/// Which channels a connection has: `each` channels from a first one on.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub struct Rooms {
+    /// So many connections after each other have the same channels.
+    pub members: u32,
+    /// Number of the first channel.
+    pub first: u32,
+    /// Channels per connection.
+    pub each: u32,
+}
+
+impl Rooms {
+    /// Everyone in one channel.
+    pub const ONE: Rooms = Rooms {
+        members: u32::MAX,
+        first: 0,
+        each: 1,
+    };
+
+    /// The channels of connection `n`.
+    pub fn of(self, n: u32) -> std::ops::Range<u32> {
+        let first = self.first + n / self.members * self.each;
+        first..first + self.each
+    }
+}
+
+/// Something to do with open connections.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub enum Drive {
+    /// Publish.
+    Publish(Publish),
+    /// Every connection of the group has one message under way, until `echoes` have come back.
+    Echo {
+        /// Which connections.
+        group: u32,
+        /// Bytes of a message.
+        bytes: usize,
+        /// How many, all connections together.
+        echoes: u64,
+    },
+}
+
+/// Publishing by the connections of a group.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct Publish {
+    /// Who publishes, each on the first of its channels. A worker without such connections only listens.
+    pub group: u32,
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// Messages that leave together.
+    pub burst: u32,
+    /// Subscribers of each publisher's channel.
+    pub subscribers: u32,
+    /// When.
+    pub pace: Pace,
+    /// Record latencies.
+    pub latency: bool,
+}
+
+/// When messages are published.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub enum Pace {
+    /// The next burst leaves when the one before has arrived everywhere: `at_once` bursts are under way, `bursts` in all,
+    /// the publishers take turns.
+    Closed {
+        /// Bursts under way.
+        at_once: u32,
+        /// Bursts in all.
+        bursts: u64,
+    },
+    /// Every publisher by the clock, whatever happens.
+    Rate {
+        /// Nanoseconds between two bursts of one publisher.
+        interval_ns: u64,
+        /// Bursts per publisher.
+        bursts: u64,
+    },
+}
+
+/// A number of deliveries of one publisher's messages.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub struct Count {
+    /// Of these messages.
+    pub publisher: u32,
+    /// So many.
+    pub deliveries: u64,
+}
+
+/// From a worker.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub enum Report {
+    /// How many connections of the group under way are ready.
+    Opening {
+        /// Ready ones.
+        ready: u32,
+    },
+    /// The answer to [`Command::Open`].
+    Opened {
+        /// Ready ones.
+        ready: u32,
+        /// Why the others are not.
+        error: Option<String>,
+    },
+    /// The answer to [`Command::Close`].
+    Closed,
+    /// Deliveries of messages that other workers have published.
+    Delivered(Vec<Count>),
+    /// Deliveries or echoes so far, now and then.
+    Driving {
+        /// How many.
+        received: u64,
+    },
+    /// Everything is sent and has arrived, or nothing has come for long.
+    Finished,
+    /// What was driven.
+    Driven(Box<Driven>),
+    /// The worker cannot go on.
+    Failed(String),
+}
+
+/// What a drive came to.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+pub struct Driven {
+    /// Messages sent.
+    pub published: u64,
+    /// Deliveries that these must lead to.
+    pub expected: u64,
+    /// The sum of their digests, each times its subscribers.
+    pub expected_digest: u64,
+    /// Deliveries or echoes that came.
+    pub received: u64,
+    /// The sum of their digests.
+    pub digest: u64,
+    /// Deliveries that came before an older one of the same publisher, or twice.
+    pub disordered: u64,
+    /// From the first message sent to the last one received.
+    pub elapsed_ns: u64,
+    /// Latency in nanoseconds, and how often.
+    pub latency: Vec<(u64, u64)>,
+    /// Connections that were lost.
+    pub lost: u64,
+    /// What was said when they were lost, or what a publisher was told.
+    pub words: Option<String>,
+}
+
+impl Driven {
+    /// Adds what another worker found.
+    pub fn add(&mut self, other: Driven) {
+        self.published += other.published;
+        self.expected += other.expected;
+        self.expected_digest = self.expected_digest.wrapping_add(other.expected_digest);
+        self.received += other.received;
+        self.digest = self.digest.wrapping_add(other.digest);
+        self.disordered += other.disordered;
+        self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
+        self.latency.extend(other.latency);
+        self.lost += other.lost;
+        self.words = self.words.take().or(other.words);
+    }
+}

@@ -1,0 +1,124 @@
+//! Child processes: on the core they are meant for, gone when the bench is gone, however it goes.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// A child that ends with its owner: when this is dropped, and by the kernel's hand should the bench be killed.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    words: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Bytes kept of what a child says on its standard error: the newest.
+const WORDS_BYTES_MAX: usize = 4_096;
+
+impl Process {
+    /// Starts a program through [`exec`], which pins it. `core`: where it runs; `None`: anywhere.
+    pub fn start(
+        core: Option<usize>,
+        program: &OsString,
+        arguments: &[OsString],
+        pipes: Pipes,
+    ) -> io::Result<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench", "exec"]);
+        if let Some(core) = core {
+            command.args(["--core", &core.to_string()]);
+        }
+        command.arg("--").arg(program).args(arguments);
+        // A Ctrl-C at the terminal is for the bench alone: it asks its children for what they have first.
+        command.process_group(0);
+        let (stdin, stdout, stderr) = match pipes {
+            Pipes::Control => (Stdio::piped(), Stdio::piped(), Stdio::inherit()),
+            Pipes::Quiet => (Stdio::null(), Stdio::null(), Stdio::piped()),
+        };
+        let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn()?;
+        let words: Arc<Mutex<Vec<u8>>> = Arc::default();
+        if let Some(mut stderr) = child.stderr.take() {
+            let words = words.clone();
+            // Read all the time: a full pipe would stop the child.
+            std::thread::spawn(move || {
+                let mut piece = [0; 1_024];
+                while let Ok(length @ 1..) = stderr.read(&mut piece) {
+                    let Ok(mut words) = words.lock() else { return };
+                    words.extend_from_slice(&piece[..length]);
+                    let excess = words.len().saturating_sub(WORDS_BYTES_MAX);
+                    words.drain(..excess);
+                }
+            });
+        }
+        Ok(Process { child, words })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its ends of the pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The end of what it has said on its standard error.
+    pub fn words(&self) -> String {
+        let words = self
+            .words
+            .lock()
+            .map(|words| String::from_utf8_lossy(&words).trim().to_owned());
+        words.unwrap_or_default()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; nobody else is to be told.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// What of a child's standard streams is ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pipes {
+    /// Input and output, to talk with it.
+    Control,
+    /// Its errors alone, to say why it ended.
+    Quiet,
+}
+
+/// Becomes another program, on one core, killed when the caller's parent ends. Returns only if that fails.
+pub fn exec(core: Option<usize>, program: &OsString, arguments: &[OsString]) -> io::Error {
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        return error.into();
+    }
+    if let Some(core) = core
+        && let Err(error) = pin(core)
+    {
+        return error;
+    }
+    Command::new(program).args(arguments).exec()
+}
+
+/// Binds this thread, and what it starts, to one core.
+fn pin(core: usize) -> io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(io::Error::other(format!("there is no core {core}")));
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None::<Pid>, &set)
+        .map_err(|error| io::Error::other(format!("core {core} cannot be had: {error}")))
+}

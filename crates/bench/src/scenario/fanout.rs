@@ -1,0 +1,176 @@
+//! One message to many subscribers: what each delivery costs.
+
+use clap::Args;
+
+use super::{Sample, Scenario, Setup, charged, complete, delivery_samples};
+use crate::contestant::Side;
+use crate::control::{Pace, Publish, Role, Rooms};
+use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::report::quantity::grouped;
+
+/// Deliveries of one round, if nothing else is asked for.
+const DELIVERIES: u64 = 150_000;
+/// Publishers take turns, so that none comes near a rate that a server may limit.
+const PUBLISHERS: u32 = 16;
+
+/// One message to many subscribers of a channel: what each delivery costs the server.
+#[derive(Args, Clone, Debug)]
+pub struct Fanout {
+    /// Subscribers of the channel.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    /// Bytes of a message, at least 35.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub bytes: usize,
+    /// Messages that are published together; the next ones follow when these have arrived. Several: 1,10. The reference
+    /// sends every message by itself.
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub burst: Vec<u32>,
+    /// Threads of a spawned server; several: 1,2. With more than one it runs on all cores.
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub shards: Vec<u16>,
+    /// Subscribers that agree on permessage-deflate, beside such that do not.
+    #[arg(long)]
+    pub compress: bool,
+    /// Messages of a round; by default as many as make 150,000 deliveries.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+}
+
+/// The choices of one set-up.
+struct Choice {
+    burst: u32,
+    shards: u16,
+    compress: bool,
+}
+
+impl Fanout {
+    fn choices(&self) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        for &shards in &self.shards {
+            for &burst in &self.burst {
+                for &compress in if self.compress {
+                    &[false, true][..]
+                } else {
+                    &[false]
+                } {
+                    choices.push(Choice {
+                        burst,
+                        shards,
+                        compress,
+                    });
+                }
+            }
+        }
+        choices
+    }
+}
+
+impl Scenario for Fanout {
+    type Open = (GroupId, GroupId);
+
+    fn name(&self) -> &'static str {
+        "fanout"
+    }
+
+    fn parameters(&self) -> String {
+        format!(
+            "{} subscribers, {} bytes",
+            grouped(self.subscribers.into()),
+            grouped(self.bytes as u64)
+        )
+    }
+
+    fn setups(&self) -> Vec<Setup> {
+        let choices = self.choices();
+        let several = choices.len() > 1;
+        let words = |choice: &Choice| {
+            let mut words = Vec::new();
+            if self.burst.len() > 1 {
+                words.push(match choice.burst {
+                    1 => "single messages".to_owned(),
+                    burst => format!("bursts of {burst}"),
+                });
+            }
+            if self.shards.len() > 1 {
+                words.push(match choice.shards {
+                    1 => "1 shard".to_owned(),
+                    shards => format!("{shards} shards"),
+                });
+            }
+            if self.compress {
+                words.push(if choice.compress { "compressed" } else { "plain" }.to_owned());
+            }
+            words.join(", ")
+        };
+        choices
+            .iter()
+            .map(|choice| Setup {
+                variant: if several { words(choice) } else { String::new() },
+                shards: choice.shards,
+            })
+            .collect()
+    }
+
+    fn open(&self, coordinator: &mut Coordinator, side: &Side, setup: usize) -> Result<Self::Open, Stopped> {
+        let choice = &self.choices()[setup];
+        let mut wanted = Wanted {
+            target: side.target.clone(),
+            role: Role::Subscriber,
+            count: self.subscribers,
+            rooms: Rooms::ONE,
+            in_flight: 64,
+        };
+        wanted.target.compress = choice.compress && !side.is_reference;
+        let subscribers = coordinator.open(&wanted)?;
+        wanted.target.compress = false;
+        let publishers = coordinator.open(&Wanted {
+            role: Role::Publisher,
+            count: PUBLISHERS,
+            ..wanted
+        })?;
+        Ok((subscribers, publishers))
+    }
+
+    fn measure(
+        &self,
+        coordinator: &mut Coordinator,
+        side: &Side,
+        setup: usize,
+        (_, publishers): &mut Self::Open,
+        warm_up: bool,
+    ) -> Result<Vec<Sample>, Stopped> {
+        let burst = if side.is_reference {
+            1
+        } else {
+            self.choices()[setup].burst
+        };
+        let wanted = self.messages.unwrap_or(DELIVERIES / u64::from(self.subscribers));
+        let mut bursts = wanted.div_ceil(u64::from(burst)).max(4);
+        if warm_up {
+            bursts = bursts.div_ceil(2);
+        }
+        let publish = Publish {
+            group: 0,
+            bytes: self.bytes,
+            burst,
+            subscribers: self.subscribers,
+            pace: Pace::Closed { at_once: 1, bursts },
+            latency: false,
+        };
+        let expected = bursts * u64::from(burst) * u64::from(self.subscribers);
+        let (driven, cpu_ns) = charged(side, || {
+            complete(coordinator.publish(*publishers, publish, expected)?)
+        })?;
+        Ok(delivery_samples(&driven, cpu_ns))
+    }
+
+    fn close(
+        &self,
+        coordinator: &mut Coordinator,
+        (subscribers, publishers): Self::Open,
+    ) -> Result<(), Stopped> {
+        coordinator.close(publishers)?;
+        coordinator.close(subscribers)
+    }
+}

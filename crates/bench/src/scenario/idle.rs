@@ -1,0 +1,146 @@
+//! Connections that only are: their memory, and what their heartbeat costs.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Sample, Scenario, Setup, charged, sample};
+use crate::contestant::Side;
+use crate::control::{Role, Rooms};
+use crate::coordinator::{Coordinator, Stopped, Wanted};
+use crate::report::Unit;
+use crate::report::quantity::grouped;
+
+/// Connections of the warm-up: the code is in memory then, and buffers have their size.
+const WARM_UP: u32 = 200;
+/// Time for a server to come to rest after the last connection.
+const REST: Duration = Duration::from_secs(1);
+
+/// Connections that only are: resident memory of each, what stays when they have gone, and what their heartbeat costs.
+#[derive(Args, Clone, Debug)]
+pub struct Idle {
+    /// Connections.
+    #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Channels that each connection is subscribed to. Several: 1,100.
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=128))]
+    pub subscriptions: Vec<u32>,
+    /// Every connection has channels of its own; otherwise all have the same.
+    #[arg(long)]
+    pub own: bool,
+    /// Seconds for which the idle connections are watched: 30 show one heartbeat of each Switchboard connection.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seconds: u64,
+    /// Seconds after closing, before what stays is measured.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub after: u64,
+}
+
+/// Resident bytes before the first connection.
+pub struct Base(Option<u64>);
+
+impl Idle {
+    fn wanted(&self, side: &Side, setup: usize, count: u32) -> Wanted {
+        let each = match side.target.subscribe {
+            Some(_) => self.subscriptions[setup],
+            None => 1,
+        };
+        let mut target = side.target.clone();
+        if side.is_reference {
+            // It says nothing to anyone but a ping, as often as the server under test does.
+            target.path = "/ping/25".to_owned();
+        }
+        Wanted {
+            target,
+            role: if each == 0 { Role::Silent } else { Role::Subscriber },
+            count,
+            rooms: Rooms {
+                members: if self.own { 1 } else { u32::MAX },
+                first: 0,
+                each,
+            },
+            in_flight: 64,
+        }
+    }
+}
+
+impl Scenario for Idle {
+    type Open = Base;
+
+    fn name(&self) -> &'static str {
+        "idle"
+    }
+
+    fn parameters(&self) -> String {
+        format!("{} connections", grouped(self.connections.into()))
+    }
+
+    fn setups(&self) -> Vec<Setup> {
+        let channels = if self.own {
+            "own channels"
+        } else {
+            "channels in common"
+        };
+        self.subscriptions
+            .iter()
+            .map(|each| Setup {
+                variant: match (each, self.own) {
+                    (0, _) => "no channel".to_owned(),
+                    (1, true) => "a channel of its own".to_owned(),
+                    (1, false) => "one channel".to_owned(),
+                    (each, _) => format!("{each} {channels}"),
+                },
+                shards: 1,
+            })
+            .collect()
+    }
+
+    fn open(&self, _: &mut Coordinator, _: &Side, _: usize) -> Result<Base, Stopped> {
+        Ok(Base(None))
+    }
+
+    fn measure(
+        &self,
+        coordinator: &mut Coordinator,
+        side: &Side,
+        setup: usize,
+        Base(base): &mut Base,
+        warm_up: bool,
+    ) -> Result<Vec<Sample>, Stopped> {
+        let Some(meter) = side.meter else {
+            return Err(Stopped::Failed(
+                "its process is not known, so nothing of its memory: give --pid, or run the bench beside it"
+                    .to_owned(),
+            ));
+        };
+        if warm_up {
+            let group = coordinator.open(&self.wanted(side, setup, WARM_UP.min(self.connections)))?;
+            coordinator.close(group)?;
+            coordinator.wait("warming up", REST)?;
+            *base = Some(meter.resident_bytes()?);
+            return Ok(Vec::new());
+        }
+        let base = base.unwrap_or(0) as f64;
+        let each = |resident: u64| (resident as f64 - base).max(0.0) / f64::from(self.connections);
+        let group = coordinator.open(&self.wanted(side, setup, self.connections))?;
+        coordinator.wait("coming to rest", REST)?;
+        let open = each(meter.resident_bytes()?);
+        let mut samples = vec![sample("resident per connection", Unit::Bytes, open)];
+        if self.seconds > 0 {
+            let time = Duration::from_secs(self.seconds);
+            let begun = std::time::Instant::now();
+            let ((), cpu_ns) = charged(side, || coordinator.wait("idle", time))?;
+            let share = cpu_ns.unwrap_or(0) as f64 / begun.elapsed().as_nanos() as f64;
+            samples.push(sample("CPU while idle", Unit::PercentOfCore, share * 100.0));
+        }
+        coordinator.close(group)?;
+        coordinator.wait("after closing", Duration::from_secs(self.after))?;
+        let kept = each(meter.resident_bytes()?);
+        samples.push(sample("kept per former connection", Unit::Bytes, kept));
+        Ok(samples)
+    }
+
+    fn close(&self, _: &mut Coordinator, _: Base) -> Result<(), Stopped> {
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! How long a message takes, at a constant rate.
+
+use clap::Args;
+
+use super::{Sample, Scenario, Setup, charged, complete, delivery_samples, latency_samples};
+use crate::contestant::Side;
+use crate::control::{Pace, Publish, Role, Rooms};
+use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::report::quantity::grouped;
+
+/// How long a message takes from when it was due to every subscriber, at a constant rate. A message that leaves late
+/// because the one before was slow counts from when it was due (no coordinated omission).
+#[derive(Args, Clone, Debug)]
+pub struct Latency {
+    /// Subscribers of the channel.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    /// Bytes of a message, at least 35.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub bytes: usize,
+    /// Messages per second.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// Seconds of a round.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: u32,
+}
+
+impl Scenario for Latency {
+    type Open = (GroupId, GroupId);
+
+    fn name(&self) -> &'static str {
+        "latency"
+    }
+
+    fn parameters(&self) -> String {
+        format!(
+            "{} subscribers, {} bytes, {} messages per second",
+            grouped(self.subscribers.into()),
+            grouped(self.bytes as u64),
+            grouped(self.rate.into())
+        )
+    }
+
+    fn setups(&self) -> Vec<Setup> {
+        vec![Setup::only()]
+    }
+
+    fn open(&self, coordinator: &mut Coordinator, side: &Side, _: usize) -> Result<Self::Open, Stopped> {
+        let wanted = Wanted {
+            target: side.target.clone(),
+            role: Role::Subscriber,
+            count: self.subscribers,
+            rooms: Rooms::ONE,
+            in_flight: 64,
+        };
+        let subscribers = coordinator.open(&wanted)?;
+        let publishers = coordinator.open(&Wanted {
+            role: Role::Publisher,
+            // Each publishes 50 times a second at most, far from what a server may take for abuse.
+            count: self.rate.div_ceil(50),
+            ..wanted
+        })?;
+        Ok((subscribers, publishers))
+    }
+
+    fn measure(
+        &self,
+        coordinator: &mut Coordinator,
+        side: &Side,
+        _: usize,
+        (_, publishers): &mut Self::Open,
+        warm_up: bool,
+    ) -> Result<Vec<Sample>, Stopped> {
+        let seconds = if warm_up { 1 } else { self.seconds };
+        let count = u64::from(self.rate.div_ceil(50));
+        let messages = u64::from(self.rate) * u64::from(seconds);
+        let publish = Publish {
+            group: 0,
+            bytes: self.bytes,
+            burst: 1,
+            subscribers: self.subscribers,
+            pace: Pace::Rate {
+                interval_ns: count * 1_000_000_000 / u64::from(self.rate),
+                bursts: (messages / count).max(1),
+            },
+            latency: true,
+        };
+        let expected = messages * u64::from(self.subscribers);
+        let (driven, cpu_ns) = charged(side, || {
+            complete(coordinator.publish(*publishers, publish, expected)?)
+        })?;
+        let mut samples = latency_samples(&driven);
+        samples.extend(delivery_samples(&driven, cpu_ns));
+        Ok(samples)
+    }
+
+    fn close(
+        &self,
+        coordinator: &mut Coordinator,
+        (subscribers, publishers): Self::Open,
+    ) -> Result<(), Stopped> {
+        coordinator.close(publishers)?;
+        coordinator.close(subscribers)
+    }
+}

@@ -1,0 +1,97 @@
+//! Small rooms in which everyone speaks: a chat, a game.
+
+use clap::Args;
+
+use super::{Sample, Scenario, Setup, charged, complete, delivery_samples, latency_samples};
+use crate::contestant::Side;
+use crate::control::{Pace, Publish, Role, Rooms};
+use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::report::quantity::grouped;
+
+/// Small rooms in which every subscriber publishes at a constant rate: a chat, or a game with 60 updates a second.
+#[derive(Args, Clone, Debug)]
+pub struct Mesh {
+    /// Rooms.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rooms: u32,
+    /// Members of each room; everyone gets what everyone says.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub members: u32,
+    /// Messages per second of each member.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// Bytes of a message, at least 35.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub bytes: usize,
+    /// Seconds of a round.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: u32,
+}
+
+impl Scenario for Mesh {
+    type Open = GroupId;
+
+    fn name(&self) -> &'static str {
+        "mesh"
+    }
+
+    fn parameters(&self) -> String {
+        format!(
+            "{} rooms of {}, each member {} times a second, {} bytes",
+            grouped(self.rooms.into()),
+            self.members,
+            self.rate,
+            grouped(self.bytes as u64)
+        )
+    }
+
+    fn setups(&self) -> Vec<Setup> {
+        vec![Setup::only()]
+    }
+
+    fn open(&self, coordinator: &mut Coordinator, side: &Side, _: usize) -> Result<GroupId, Stopped> {
+        coordinator.open(&Wanted {
+            target: side.target.clone(),
+            role: Role::Subscriber,
+            count: self.rooms * self.members,
+            rooms: Rooms {
+                members: self.members,
+                first: 0,
+                each: 1,
+            },
+            in_flight: 64,
+        })
+    }
+
+    fn measure(
+        &self,
+        coordinator: &mut Coordinator,
+        side: &Side,
+        _: usize,
+        group: &mut GroupId,
+        warm_up: bool,
+    ) -> Result<Vec<Sample>, Stopped> {
+        let seconds = if warm_up { 1 } else { self.seconds };
+        let bursts = u64::from(self.rate) * u64::from(seconds);
+        let publish = Publish {
+            group: 0,
+            bytes: self.bytes,
+            burst: 1,
+            subscribers: self.members,
+            pace: Pace::Rate {
+                interval_ns: 1_000_000_000 / u64::from(self.rate),
+                bursts,
+            },
+            latency: true,
+        };
+        let expected = bursts * u64::from(self.rooms) * u64::from(self.members).pow(2);
+        let (driven, cpu_ns) = charged(side, || complete(coordinator.publish(*group, publish, expected)?))?;
+        let mut samples = delivery_samples(&driven, cpu_ns);
+        samples.extend(latency_samples(&driven));
+        Ok(samples)
+    }
+
+    fn close(&self, coordinator: &mut Coordinator, group: GroupId) -> Result<(), Stopped> {
+        coordinator.close(group)
+    }
+}

@@ -1,0 +1,320 @@
+//! The scenarios, and the way all of them go: every server beside the reference, in turns.
+//!
+//! ```text
+//!   for each set-up, for each contestant:   start ─► open ─► warm up ─► (measure it, measure the reference) × rounds ─► close
+//! ```
+
+pub mod accept;
+pub mod echo;
+pub mod fanout;
+pub mod idle;
+pub mod latency;
+pub mod mesh;
+pub mod publish;
+
+use std::time::Duration;
+
+use crate::contestant::{Contestant, Place, Side};
+use crate::control::Driven;
+use crate::coordinator::{Coordinator, Stopped};
+use crate::report::{Figure, Series, Unit};
+
+/// One way to do the work, where a call compares several.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What is special about it; empty where there is one only.
+    pub variant: String,
+    /// Threads of a spawned server.
+    pub shards: u16,
+}
+
+impl Setup {
+    /// The only one.
+    pub fn only() -> Setup {
+        Setup {
+            variant: String::new(),
+            shards: 1,
+        }
+    }
+}
+
+/// One measured value.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What.
+    pub what: &'static str,
+    /// In which unit.
+    pub unit: Unit,
+    /// How much.
+    pub value: f64,
+}
+
+/// A sample of something.
+pub fn sample(what: &'static str, unit: Unit, value: f64) -> Sample {
+    Sample { what, unit, value }
+}
+
+/// One kind of work.
+pub trait Scenario {
+    /// Connections that stay open between rounds.
+    type Open;
+
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// What is done, in words.
+    fn parameters(&self) -> String;
+    /// The ways to do it.
+    fn setups(&self) -> Vec<Setup>;
+    /// Opens what the rounds need.
+    fn open(&self, coordinator: &mut Coordinator, side: &Side, setup: usize) -> Result<Self::Open, Stopped>;
+    /// Does the work of a round. A warm-up may do less, and what it measures is forgotten.
+    fn measure(
+        &self,
+        coordinator: &mut Coordinator,
+        side: &Side,
+        setup: usize,
+        open: &mut Self::Open,
+        warm_up: bool,
+    ) -> Result<Vec<Sample>, Stopped>;
+    /// Closes what was opened.
+    fn close(&self, coordinator: &mut Coordinator, open: Self::Open) -> Result<(), Stopped>;
+}
+
+/// What all scenarios need.
+pub struct Field {
+    /// The load.
+    pub coordinator: Coordinator,
+    /// Who is measured.
+    pub contestants: Vec<Contestant>,
+    /// Where servers run.
+    pub place: Place,
+    /// Rounds after the warm-up.
+    pub rounds: u32,
+}
+
+/// What came of a scenario.
+#[derive(Default)]
+pub struct Found {
+    /// Everyone who was measured, the references last.
+    pub series: Vec<Series>,
+    /// What could not be done.
+    pub notes: Vec<String>,
+    /// It was interrupted.
+    pub interrupted: bool,
+}
+
+/// Runs a scenario with every contestant and set-up, each beside the reference.
+pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
+    let mut found = Found::default();
+    let mut references: Vec<Series> = Vec::new();
+    'all: for (index, setup) in scenario.setups().iter().enumerate() {
+        let mut reference = series(&Contestant::Reference, setup);
+        for contestant in &field.contestants.clone() {
+            let mut series = series(contestant, setup);
+            let ended = pair(
+                field,
+                scenario,
+                contestant,
+                index,
+                setup,
+                (&mut series, &mut reference),
+            );
+            let keep = !series.figures.is_empty() || series.fault.is_some();
+            match ended {
+                Ok(()) => {}
+                Err(Stopped::Interrupted) => found.interrupted = true,
+                Err(stopped) if keep => {
+                    series.fault.get_or_insert(stopped.to_string());
+                }
+                Err(stopped) => {
+                    series.fault = Some(stopped.to_string());
+                    found.series.push(series);
+                    continue;
+                }
+            }
+            if keep {
+                found.series.push(series);
+            }
+            if found.interrupted {
+                references.push(reference);
+                break 'all;
+            }
+        }
+        references.push(reference);
+    }
+    found.series.extend(
+        references
+            .into_iter()
+            .filter(|series| !series.figures.is_empty() || series.fault.is_some()),
+    );
+    found
+}
+
+fn series(contestant: &Contestant, setup: &Setup) -> Series {
+    Series {
+        name: contestant.name().to_owned(),
+        version: None,
+        variant: setup.variant.clone(),
+        is_reference: matches!(contestant, Contestant::Reference),
+        figures: Vec::new(),
+        fault: None,
+    }
+}
+
+/// Measures one contestant and the reference in turns.
+fn pair<S: Scenario>(
+    field: &mut Field,
+    scenario: &S,
+    contestant: &Contestant,
+    index: usize,
+    setup: &Setup,
+    (series, reference): (&mut Series, &mut Series),
+) -> Result<(), Stopped> {
+    let side = contestant.start(&field.place, setup.shards)?;
+    let bare = Contestant::Reference.start(&field.place, 1)?;
+    series.version.clone_from(&side.version);
+    let mut sides = [(side, series), (bare, reference)];
+    let coordinator = &mut field.coordinator;
+    let mut opened = Vec::new();
+    for (side, _) in &sides {
+        opened.push(scenario.open(coordinator, side, index)?);
+    }
+    for round in 0..=field.rounds {
+        for ((side, series), open) in sides.iter_mut().zip(&mut opened) {
+            let warm_up = round == 0;
+            let measured = scenario.measure(coordinator, side, index, open, warm_up);
+            match measured {
+                Ok(samples) if !warm_up => samples.into_iter().for_each(|sample| add(series, sample)),
+                Ok(_) => {}
+                Err(Stopped::Failed(words)) => {
+                    let words = match side.last_words() {
+                        Some(last) => format!("{words}; the server has ended: {last}"),
+                        None => words,
+                    };
+                    series.fault = Some(words.clone());
+                    return Err(Stopped::Failed(words));
+                }
+                Err(stopped) => return Err(stopped),
+            }
+        }
+    }
+    for open in opened {
+        scenario.close(coordinator, open)?;
+    }
+    Ok(())
+}
+
+fn add(series: &mut Series, sample: Sample) {
+    match series
+        .figures
+        .iter_mut()
+        .find(|figure| figure.what == sample.what)
+    {
+        Some(figure) => figure.samples.push(sample.value),
+        None => series.figures.push(Figure {
+            what: sample.what.to_owned(),
+            unit: sample.unit,
+            samples: vec![sample.value],
+            ratio: None,
+        }),
+    }
+}
+
+/// The CPU that `work` took of a server, in nanoseconds.
+pub fn charged<T>(
+    side: &Side,
+    work: impl FnOnce() -> Result<T, Stopped>,
+) -> Result<(T, Option<u64>), Stopped> {
+    /// A server that has just sent its last message goes to sleep within this time, and only then is its account made up.
+    const SETTLE: Duration = Duration::from_millis(5);
+    let Some(meter) = side.meter else {
+        return Ok((work()?, None));
+    };
+    let before = meter.cpu_ns()?;
+    let done = work()?;
+    std::thread::sleep(SETTLE);
+    let after = meter.cpu_ns()?;
+    Ok((done, Some(after.saturating_sub(before))))
+}
+
+/// Makes losses a failure.
+pub fn complete(driven: Driven) -> Result<Driven, Stopped> {
+    let words = driven
+        .words
+        .as_deref()
+        .map(|words| format!(" (the server said: {words})"));
+    let words = words.unwrap_or_default();
+    let Driven {
+        expected,
+        received,
+        disordered,
+        lost,
+        ..
+    } = driven;
+    let fault = if received < expected {
+        Some(format!(
+            "{} of {expected} messages did not arrive",
+            expected - received
+        ))
+    } else if received > expected {
+        Some(format!(
+            "{} messages more than the {expected} expected arrived",
+            received - expected
+        ))
+    } else if driven.digest != driven.expected_digest {
+        Some("some messages arrived twice and others not at all".to_owned())
+    } else if disordered > 0 {
+        Some(format!("{disordered} messages arrived out of order"))
+    } else {
+        None
+    };
+    match (fault, lost) {
+        (None, 0) => Ok(driven),
+        (None, lost) => Err(Stopped::Failed(format!("{lost} connections were lost{words}"))),
+        (Some(fault), 0) => Err(Stopped::Failed(format!("{fault}{words}"))),
+        (Some(fault), lost) => Err(Stopped::Failed(format!(
+            "{fault}; {lost} connections were lost{words}"
+        ))),
+    }
+}
+
+/// The samples of deliveries: CPU for each, and how many in a second.
+pub fn delivery_samples(driven: &Driven, cpu_ns: Option<u64>) -> Vec<Sample> {
+    let received = driven.received.max(1) as f64;
+    let mut samples = Vec::new();
+    if let Some(cpu_ns) = cpu_ns {
+        samples.push(sample(
+            "CPU per delivery",
+            Unit::Nanoseconds,
+            cpu_ns as f64 / received,
+        ));
+    }
+    let seconds = driven.elapsed_ns.max(1) as f64 / 1e9;
+    samples.push(sample("deliveries", Unit::PerSecond, received / seconds));
+    samples
+}
+
+/// The samples of latencies.
+pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
+    let mut values = driven.latency.clone();
+    values.sort_unstable();
+    let total: u64 = values.iter().map(|(_, count)| count).sum();
+    let at = |share: f64| {
+        let rank = ((total as f64 * share).ceil() as u64).max(1);
+        let mut seen = 0;
+        let found = values.iter().find(|(_, count)| {
+            seen += count;
+            seen >= rank
+        });
+        found.map(|(value, _)| *value as f64)
+    };
+    [
+        ("latency p50", 0.5),
+        ("latency p99", 0.99),
+        ("latency p99.9", 0.999),
+        ("latency max", 1.0),
+    ]
+    .into_iter()
+    .filter_map(|(what, share)| Some(sample(what, Unit::Nanoseconds, at(share)?)))
+    .collect()
+}

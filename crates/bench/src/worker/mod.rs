@@ -1,0 +1,291 @@
+//! A worker: a process that holds connections, does as the coordinator says and counts what comes.
+//!
+//! One thread, one `epoll`. It is the load generator's cost that decides how much a machine can measure, so there is no
+//! runtime, no task and no timer; what a frame says is looked for, not parsed.
+//!
+//! Reading order: this file (the loop), [`connection`], [`opening`], [`load`].
+
+mod connection;
+mod load;
+mod opening;
+
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::time::Timespec;
+use slab::Slab;
+use switchboard_proto::ws::deflate::Contexts;
+
+use self::connection::{Connection, Lost};
+use self::load::Load;
+use self::opening::Opening;
+use crate::control::{Command, Open, Report};
+
+/// Size of the buffer that all sockets are read into.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Readiness events taken at once.
+const EVENTS_MAX: usize = 1_024;
+/// The standard input among the events.
+const COMMANDS: u64 = u64::MAX;
+/// How often the coordinator hears how far things are, and deadlines are looked at.
+const TELL_NS: u64 = 200_000_000;
+
+/// Runs until the standard input ends.
+pub fn run() -> io::Result<()> {
+    crate::sources::connections_max();
+    let mut worker = Worker::new()?;
+    let mut events = Vec::with_capacity(EVENTS_MAX);
+    loop {
+        let timeout = worker.timeout();
+        events.clear();
+        match epoll::wait(
+            &worker.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            match event.data.u64() {
+                COMMANDS => {
+                    if !worker.read_commands()? {
+                        return Ok(());
+                    }
+                }
+                key => worker.handle_event(key as usize, event.flags, now_ns()),
+            }
+        }
+        worker.advance(now_ns())?;
+    }
+}
+
+/// Connections for one purpose.
+struct Group {
+    open: Open,
+    /// Keys of the connections, by their order in this worker.
+    members: Vec<usize>,
+    /// The next sequence number of each, should it publish.
+    sequences: Vec<u32>,
+}
+
+struct Worker {
+    epoll: OwnedFd,
+    connections: Slab<Connection>,
+    groups: HashMap<u32, Group>,
+    opening: Option<Opening>,
+    load: Load,
+    contexts: Contexts,
+    buffer: Vec<u8>,
+    commands: Vec<u8>,
+    told_ns: u64,
+}
+
+impl Worker {
+    fn new() -> io::Result<Worker> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let stdin = io::stdin();
+        rustix::io::ioctl_fionbio(&stdin, true)?;
+        epoll::add(&epoll, &stdin, EventData::new_u64(COMMANDS), EventFlags::IN)?;
+        Ok(Worker {
+            epoll,
+            connections: Slab::new(),
+            groups: HashMap::new(),
+            opening: None,
+            load: Load::default(),
+            contexts: Contexts::new(1),
+            buffer: vec![0; READ_BUFFER_BYTES],
+            commands: Vec::new(),
+            told_ns: 0,
+        })
+    }
+
+    /// How long nothing need be done without an event.
+    fn timeout(&self) -> Option<Timespec> {
+        let due = self.load.due_ns().map(|due| due.saturating_sub(now_ns()));
+        let wait = match (due, self.opening.is_some() || self.load.is_active()) {
+            // epoll waits whole milliseconds; less is waited for without sleeping, or every message would leave late.
+            (Some(due), _) if due < 1_000_000 => 0,
+            (Some(due), _) => (due - 1_000_000).min(TELL_NS),
+            (None, true) => TELL_NS,
+            (None, false) => return None,
+        };
+        Some(Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(wait).unwrap_or(0),
+        })
+    }
+
+    /// Reads what the coordinator says. `false`: it has gone.
+    fn read_commands(&mut self) -> io::Result<bool> {
+        let mut piece = [0; 16 * 1024];
+        loop {
+            match rustix::io::read(io::stdin(), &mut piece) {
+                Ok(0) => return Ok(false),
+                Ok(length) => self.commands.extend_from_slice(&piece[..length]),
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        while let Some(end) = self.commands.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.commands.drain(..=end).collect();
+            let command = serde_json::from_slice(&line)?;
+            self.handle_command(command)?;
+        }
+        Ok(true)
+    }
+
+    fn handle_command(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Open(open) => self.begin_open(*open),
+            Command::Close { group } => {
+                for key in self
+                    .groups
+                    .remove(&group)
+                    .map(|group| group.members)
+                    .unwrap_or_default()
+                {
+                    // Those that were lost are not there any more, and their keys may be others' by now.
+                    if self
+                        .connections
+                        .get(key)
+                        .is_some_and(|connection| connection.group == group)
+                    {
+                        self.connections.remove(key).reset();
+                    }
+                }
+                tell(&Report::Closed)
+            }
+            Command::Drive(drive) => {
+                self.load = Load::new(drive, &self.groups, now_ns());
+                self.begin_load();
+                Ok(())
+            }
+            Command::Delivered(counts) => {
+                self.load.handle_remote(&counts, now_ns());
+                Ok(())
+            }
+            Command::Collect => {
+                let driven = self.load.collect(&mut self.groups);
+                self.load = Load::default();
+                tell(&Report::Driven(Box::new(driven)))
+            }
+        }
+    }
+
+    fn handle_event(&mut self, key: usize, flags: EventFlags, now: u64) {
+        if let Err(lost) = self.serve(key, flags, now) {
+            self.lose(key, &lost);
+        }
+    }
+
+    fn serve(&mut self, key: usize, flags: EventFlags, now: u64) -> Result<(), Lost> {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(());
+        };
+        let Some(group) = self.groups.get(&connection.group) else {
+            return Ok(());
+        };
+        let was_ready = connection.is_ready();
+        if flags.intersects(EventFlags::OUT) {
+            connection.handle_writable()?;
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
+            let (load, number) = (&mut self.load, connection.number);
+            connection.handle_readable(
+                &group.open,
+                &mut self.buffer,
+                &mut self.contexts,
+                |seen, frame| {
+                    load.handle_frame(group.open.group, number, key, seen, frame, now);
+                },
+            )?;
+        }
+        if !was_ready
+            && connection.is_ready()
+            && let Some(opening) = &mut self.opening
+        {
+            opening.handle_ready(now);
+        }
+        self.watch(key)
+    }
+
+    /// Looks for room to write while something waits, and only then.
+    fn watch(&mut self, key: usize) -> Result<(), Lost> {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(());
+        };
+        let wants = connection.wants_write();
+        if wants != connection.polls_write {
+            connection.polls_write = wants;
+            let flags = match wants {
+                true => EventFlags::IN | EventFlags::OUT,
+                false => EventFlags::IN,
+            };
+            epoll::modify(
+                &self.epoll,
+                connection.stream(),
+                EventData::new_u64(key as u64),
+                flags,
+            )
+            .map_err(io::Error::from)?;
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, key: usize, lost: &Lost) {
+        let Some(connection) = self.connections.try_remove(key) else {
+            return;
+        };
+        let was_ready = connection.is_ready();
+        match &mut self.opening {
+            Some(opening) if !was_ready && opening.group() == connection.group => opening.handle_failed(lost),
+            _ => self.load.handle_lost(lost),
+        }
+        connection.reset();
+    }
+
+    /// Sends what is due, opens what may be opened, and tells the coordinator.
+    fn advance(&mut self, now: u64) -> io::Result<()> {
+        self.pump_load(now);
+        self.pump_opening(now)?;
+        let counts = self.load.take_remote();
+        if !counts.is_empty() {
+            tell(&Report::Delivered(counts))?;
+        }
+        if self.load.poll_finished(now) {
+            tell(&Report::Finished)?;
+        }
+        if now >= self.told_ns + TELL_NS {
+            self.told_ns = now;
+            if let Some(opening) = &self.opening {
+                tell(&Report::Opening {
+                    ready: opening.ready(),
+                })?;
+            }
+            if self.load.is_active() {
+                tell(&Report::Driving {
+                    received: self.load.received(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}
+
+/// The machine's monotonic clock, equal in all its processes.
+pub(crate) fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
