@@ -38,6 +38,7 @@ use crate::position::Position;
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
+use crate::ws::frame::encode_message;
 use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
 
 /// `history` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
@@ -207,6 +208,8 @@ enum Said {
     },
     /// The content is in the scratch buffer.
     Echo(MessageKind),
+    /// It has gone back.
+    Echoed,
     /// A Ping, which is answered, or a Pong.
     Control,
     Close,
@@ -366,6 +369,7 @@ impl Session {
                         .connection
                         .send(kind, &shared.scratch, contexts, &mut shared.replies);
                 }
+                Said::Echoed => self.unfinished_since = None,
                 Said::Control => self.count_control_frame(now, shared),
                 Said::Close => self.handle_close(now, shared),
             }
@@ -379,6 +383,7 @@ impl Session {
         input: &mut &mut [u8],
         shared: &mut Shared,
     ) -> Result<Option<Said>, PeerMisbehaved> {
+        let compresses = self.connection.compresses();
         let Some(received) = self.connection.receive(input, &mut shared.contexts)? else {
             return Ok(None);
         };
@@ -396,6 +401,11 @@ impl Session {
         let bound = match &self.mode {
             Mode::Native(_) => None,
             Mode::Raw(channel) => Some(channel),
+            // What goes back as it is needs no turn through the connection.
+            Mode::Echo if !compresses && self.phase == Phase::Open => {
+                encode_message(message.kind(), message.bytes(), false, &mut shared.replies);
+                return Ok(Some(Said::Echoed));
+            }
             Mode::Echo => {
                 shared.scratch.clear();
                 shared.scratch.extend_from_slice(message.bytes());

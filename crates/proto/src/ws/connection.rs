@@ -483,6 +483,11 @@ impl Connection {
         Sent::Appended
     }
 
+    /// Whether a compression was agreed.
+    pub fn compresses(&self) -> bool {
+        self.compression.is_some()
+    }
+
     /// With which window [`encode_shared`](super::encode_shared) may compress for this connection; `None` if it may
     /// not: nothing was agreed, or our messages refer to earlier ones.
     pub fn shared_window_bits(&self) -> Option<u8> {

@@ -17,7 +17,7 @@ use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
 use switchboard_proto::session::server::{End, Link as Wanted, Mode, Request, Session};
 use switchboard_proto::time::Time;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::mail::{Asked, Full, Mail, Origin};
@@ -234,29 +234,30 @@ impl State {
             if !link.session.wants_input() && link.session.link() == Wanted::Open {
                 return written;
             }
-            match link.stream.poll_read_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => {
-                    link.session.handle_eof();
-                    return Poll::Ready(());
-                }
-            }
             let mut buffer = std::mem::take(&mut self.read_buffer);
-            let read = self.link(at).map(|link| link.stream.try_read(&mut buffer));
+            let mut filled = ReadBuf::new(&mut buffer);
+            // Unlike `try_read`, this knows that a socket which did not fill the buffer is empty, and does not ask it again.
+            let read = match self.link(at) {
+                Some(link) => Pin::new(&mut link.stream).poll_read(cx, &mut filled),
+                None => Poll::Pending,
+            };
+            let length = filled.filled().len();
             match read {
-                Some(Ok(length)) if length > 0 => {
+                Poll::Ready(Ok(())) if length > 0 => {
                     self.stats.received_bytes.add(length as u64);
                     self.handle_input(at, &mut buffer[..length]);
                 }
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Some(Ok(_) | Err(_)) | None => {
+                Poll::Ready(Ok(()) | Err(_)) => {
                     if let Some(link) = self.link(at) {
                         link.session.handle_eof();
                     }
                 }
+                Poll::Pending => {}
             }
             self.read_buffer = buffer;
+            if read.is_pending() {
+                return Poll::Pending;
+            }
         }
         // Others first, then the rest.
         cx.waker().wake_by_ref();

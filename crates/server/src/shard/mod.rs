@@ -42,8 +42,9 @@ use crate::broker::{Broker, Factory, Seat};
 use crate::clock::Clock;
 use crate::stats::ShardStats;
 
-/// Size of the buffer that all sockets of a shard are read into.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Size of the buffer that all sockets of a shard are read into. A message that comes whole within it is neither copied nor
+/// put together, so it is larger than the largest message by default (64 KiB) with a few others before it.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Mails handled before the sockets get their turn again.
 const MAILS_PER_TURN: usize = 1_024;
 
