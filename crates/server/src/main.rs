@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Gives back what closed connections had (`docs/decisions/0004-jemalloc.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     switchboard_server::cli::main()
 }
