@@ -3,15 +3,16 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use crate::bars::{Bars, Work};
 use crate::charge::Meter;
 use crate::contestant::{Contestant, Place};
 use crate::coordinator::{Coordinator, Progress, Stopped};
 use crate::peers::Peer;
-use crate::report::{Machine, Report, table};
+use crate::report::{self, Machine, Report, table};
 use crate::scenario::{self, Field, Scenario};
 use crate::target::{Dialect, Hello, Target};
 use crate::{process, reference, worker};
@@ -89,6 +90,17 @@ enum Command {
         scenario: scenario::mesh::Mesh,
         #[command(flatten)]
         options: Options,
+    },
+    /// All that Switchboard promises of its speed, each figure beside its bar.
+    Bars(Bars),
+    /// Write saved reports as a table for documents, or as a chart.
+    Render {
+        /// A chart (SVG) of this figure, such as "CPU per delivery"; without, Markdown tables of all figures.
+        #[arg(long, value_name = "FIGURE")]
+        chart: Option<String>,
+        /// Reports, as --json writes them.
+        #[arg(value_name = "FILE", required = true)]
+        reports: Vec<PathBuf>,
     },
     /// Run the bare server by itself.
     Reference {
@@ -214,6 +226,19 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
         Command::Latency { scenario, options } => measure(&scenario, &options),
         Command::Publish { scenario, options } => measure(&scenario, &options),
         Command::Mesh { scenario, options } => measure(&scenario, &options),
+        Command::Bars(bars) => measure_bars(&bars),
+        Command::Render { chart, reports } => {
+            let reports = reports
+                .iter()
+                .map(|path| read_report(path))
+                .collect::<Result<Vec<_>, _>>()?;
+            let words = match chart {
+                Some(figure) => report::chart(&reports, &figure),
+                None => report::markdown(&reports),
+            };
+            io::stdout().lock().write_all(words.as_bytes())?;
+            Ok(Outcome::Done)
+        }
         Command::Reference { listen } => {
             crate::sources::connections_max();
             reference::run(TcpListener::bind(listen)?)?;
@@ -233,7 +258,83 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
     }
 }
 
+/// One scenario: measured, written to the standard output.
 fn measure<S: Scenario>(scenario: &S, options: &Options) -> Result<Outcome, BenchError> {
+    let report = report_of(scenario, options)?;
+    let mut out = io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        out.write_all(table(&report, colour).as_bytes())?;
+    }
+    Ok(outcome(&report))
+}
+
+fn outcome(report: &Report) -> Outcome {
+    let faulty = report.series.iter().any(|series| series.fault.is_some());
+    match (report.interrupted, faulty) {
+        (true, _) => Outcome::Interrupted,
+        (false, true) => Outcome::Fault,
+        (false, false) => Outcome::Done,
+    }
+}
+
+/// Every measurement that has a bar, by the same words that a person would type.
+fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+    let mut all = Outcome::Done;
+    let chosen = |work: &&Work| bars.only.is_empty() || bars.only.contains(work);
+    for work in Work::ALL.iter().filter(chosen) {
+        let words = [&["bench"], work.arguments()].concat();
+        let line = <Line as clap::Parser>::try_parse_from(&words)
+            .map_err(|error| BenchError::Failed(error.to_string()))?;
+        let mut report = match &line.command {
+            Command::Fanout { scenario, options } => report_of(scenario, options),
+            Command::Idle { scenario, options } => report_of(scenario, options),
+            Command::Accept { scenario, options } => report_of(scenario, options),
+            Command::Echo { scenario, options } => report_of(scenario, options),
+            Command::Publish { scenario, options } => report_of(scenario, options),
+            _ => continue,
+        }?;
+        report.command = format!("switchboard {}", words.join(" "));
+        if let Some(directory) = &bars.save {
+            std::fs::create_dir_all(directory)?;
+            let mut bytes = serde_json::to_vec_pretty(&report).map_err(io::Error::from)?;
+            bytes.push(b'\n');
+            std::fs::write(directory.join(format!("{}.json", work.name())), bytes)?;
+        }
+        let mut out = io::stdout().lock();
+        for finding in work.findings(&report) {
+            writeln!(out, "{}", finding.line())?;
+            if !finding.is_met() && all == Outcome::Done {
+                all = Outcome::Fault;
+            }
+        }
+        for series in &report.series {
+            if let Some(fault) = &series.fault {
+                writeln!(out, "  {}: {fault}", series.name)?;
+            }
+        }
+        if outcome(&report) == Outcome::Interrupted {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    Ok(all)
+}
+
+fn read_report(path: &Path) -> Result<Report, BenchError> {
+    let wrong = |error: &dyn std::fmt::Display| BenchError::Usage(format!("{}: {error}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
+}
+
+fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, BenchError> {
     let mut field = options.field()?;
     let found = scenario::run(&mut field, scenario);
     field.coordinator.progress().end();
@@ -248,20 +349,7 @@ fn measure<S: Scenario>(scenario: &S, options: &Options) -> Result<Outcome, Benc
         interrupted: found.interrupted,
     };
     report.settle();
-    let mut out = io::stdout().lock();
-    if options.json {
-        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        out.write_all(table(&report, colour).as_bytes())?;
-    }
-    let faulty = report.series.iter().any(|series| series.fault.is_some());
-    Ok(match (report.interrupted, faulty) {
-        (true, _) => Outcome::Interrupted,
-        (false, true) => Outcome::Fault,
-        (false, false) => Outcome::Done,
-    })
+    Ok(report)
 }
 
 impl Options {

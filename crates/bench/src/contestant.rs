@@ -15,6 +15,17 @@ use crate::target::{Dialect, Target};
 /// Time for a server to listen.
 const START_MAX: Duration = Duration::from_secs(20);
 
+/// Settings of a spawned Switchboard: one load process says what a thousand clients would, so what one client may say in a
+/// second is no limit here.
+const UNHURRIED: &[(&str, &str)] = &[
+    ("SWITCHBOARD_LIMITS__COMMANDS_PER_S", "1000000/s"),
+    ("SWITCHBOARD_LIMITS__COMMANDS_BURST", "1000000"),
+    ("SWITCHBOARD_LIMITS__INBOUND_BYTES_PER_S", "1GiB/s"),
+    ("SWITCHBOARD_LIMITS__INBOUND_BYTES_BURST", "1GiB"),
+    ("SWITCHBOARD_LIMITS__SUBSCRIBES_PER_S", "100000/s"),
+    ("SWITCHBOARD_LIMITS__SUBSCRIBES_BURST", "100000"),
+];
+
 /// Somebody to measure.
 #[derive(Clone, Debug)]
 pub enum Contestant {
@@ -99,20 +110,20 @@ impl Contestant {
                     "--shards".into(),
                     shards.into(),
                 ];
-                let process = Process::start(core, &this()?, &arguments, Pipes::Quiet)?;
+                let process = Process::start(core, &this()?, &arguments, UNHURRIED, Pipes::Quiet)?;
                 let target = Target::switchboard(address, *dialect, &place.run);
                 self.started(process, target, Some(env!("CARGO_PKG_VERSION").to_owned()))
             }
             Contestant::Reference => {
                 let arguments = ["bench".into(), "reference".into(), "--listen".into(), listen];
-                let process = Process::start(core, &this()?, &arguments, Pipes::Quiet)?;
+                let process = Process::start(core, &this()?, &arguments, &[], Pipes::Quiet)?;
                 self.started(process, Target::bare(address), None)
             }
             Contestant::Peer { peer, scripts } => {
                 let script = scripts.join("run");
                 let version = peer_version(&script, *peer)?;
                 let arguments = [peer.name().into(), port.to_string().into()];
-                let process = Process::start(core, &script.into_os_string(), &arguments, Pipes::Quiet)?;
+                let process = Process::start(core, &script.into_os_string(), &arguments, &[], Pipes::Quiet)?;
                 self.started(process, peer.target(address, &place.run), Some(version))
             }
             Contestant::Running { name, target, meter } => Ok(Side {

@@ -382,7 +382,7 @@ impl Coordinator {
         let index = self.workers.len();
         let program = std::env::current_exe()?.into();
         let arguments = ["bench".into(), "worker".into()];
-        let mut process = Process::start(self.core, &program, &arguments, Pipes::Control)?;
+        let mut process = Process::start(self.core, &program, &arguments, &[], Pipes::Control)?;
         let (stdin, stdout) = (process.child().stdin.take(), process.child().stdout.take());
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(Stopped::Failed("a load process has no pipes".to_owned()));

@@ -6,6 +6,7 @@
 //!      └─► report: table, JSON
 //! ```
 
+pub mod bars;
 pub mod charge;
 pub mod cli;
 pub mod contestant;

@@ -20,6 +20,11 @@ pub enum Peer {
     TokioTungstenite,
     /// The same over fastwebsockets.
     Fastwebsockets,
+    /// A C++ server on the topics of uWebSockets.
+    #[value(name = "uwebsockets")]
+    UWebSockets,
+    /// Centrifugo, in its JSON protocol.
+    Centrifugo,
 }
 
 impl Peer {
@@ -32,6 +37,8 @@ impl Peer {
             Peer::SocketIo => "socket.io",
             Peer::TokioTungstenite => "tokio-tungstenite",
             Peer::Fastwebsockets => "fastwebsockets",
+            Peer::UWebSockets => "uwebsockets",
+            Peer::Centrifugo => "centrifugo",
         }
     }
 
@@ -39,7 +46,7 @@ impl Peer {
     pub fn target(self, address: SocketAddr, run: &str) -> Target {
         let bare = Target::bare(address);
         match self {
-            Peer::Ws | Peer::TokioTungstenite | Peer::Fastwebsockets => bare,
+            Peer::Ws | Peer::TokioTungstenite | Peer::Fastwebsockets | Peer::UWebSockets => bare,
             Peer::Nchan => Target {
                 echo_path: None,
                 ..bare
@@ -56,6 +63,17 @@ impl Peer {
                 subscribe: Some(Hello::new("SUB {channel} {room}\r\nPING\r\n")),
                 publish: "PUB {channel} {length}\r\n{payload}\r\n".to_owned(),
                 channel: format!("bench.{run}.{{room}}"),
+                ..bare
+            },
+            Peer::Centrifugo => Target {
+                path: "/connection/websocket".to_owned(),
+                publisher_path: "/connection/websocket".to_owned(),
+                echo_path: None,
+                hello: vec![Hello::new("{\"id\":1,\"connect\":{}}")],
+                subscribe: Some(Hello::new("{\"id\":2,\"subscribe\":{\"channel\":\"{channel}\"}}")),
+                publish: "{\"id\":3,\"publish\":{\"channel\":\"{channel}\",\"data\":\"{payload}\"}}"
+                    .to_owned(),
+                channel: format!("bench:{run}-{{room}}"),
                 ..bare
             },
             Peer::SocketIo => Target {

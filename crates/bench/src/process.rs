@@ -25,9 +25,11 @@ impl Process {
         core: Option<usize>,
         program: &OsString,
         arguments: &[OsString],
+        variables: &[(&str, &str)],
         pipes: Pipes,
     ) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
+        command.envs(variables.iter().copied());
         command.args(["bench", "exec"]);
         if let Some(core) = core {
             command.args(["--core", &core.to_string()]);

@@ -62,7 +62,7 @@ impl Report {
             .collect();
         let figures = self.series.iter_mut().flat_map(|series| &mut series.figures);
         for (figure, ratio) in figures.zip(ratios) {
-            figure.ratio = ratio;
+            figure.ratio = figure.ratio.or(ratio);
         }
     }
 

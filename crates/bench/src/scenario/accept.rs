@@ -11,6 +11,8 @@ use crate::report::quantity::grouped;
 
 /// Connections that come: what each costs the server, handshake included. Closing them is not counted.
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Accept {
     /// Connections of a round.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -15,6 +15,8 @@ const BYTES: u64 = 400 << 20;
 
 /// Messages that come back, every connection with one under way: what each costs the server.
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Echo {
     /// Busy connections.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -15,6 +15,8 @@ const PUBLISHERS: u32 = 16;
 
 /// One message to many subscribers of a channel: what each delivery costs the server.
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Fanout {
     /// Subscribers of the channel.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -18,6 +18,8 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Connections that only are: resident memory of each, what stays when they have gone, and what their heartbeat costs.
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Idle {
     /// Connections.
     #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..))]

@@ -11,6 +11,8 @@ use crate::report::quantity::grouped;
 /// How long a message takes from when it was due to every subscriber, at a constant rate. A message that leaves late
 /// because the one before was slow counts from when it was due (no coordinated omission).
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Latency {
     /// Subscribers of the channel.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]

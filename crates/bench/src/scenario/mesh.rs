@@ -10,6 +10,8 @@ use crate::report::quantity::grouped;
 
 /// Small rooms in which every subscriber publishes at a constant rate: a chat, or a game with 60 updates a second.
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Mesh {
     /// Rooms.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]

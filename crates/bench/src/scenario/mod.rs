@@ -111,14 +111,17 @@ pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
         let mut reference = series(&Contestant::Reference, setup);
         for contestant in &field.contestants.clone() {
             let mut series = series(contestant, setup);
+            let mut beside = self::series(&Contestant::Reference, setup);
             let ended = pair(
                 field,
                 scenario,
                 contestant,
                 index,
                 setup,
-                (&mut series, &mut reference),
+                (&mut series, &mut beside),
             );
+            settle(&mut series, &beside);
+            pool(&mut reference, beside);
             let keep = !series.figures.is_empty() || series.fault.is_some();
             match ended {
                 Ok(()) => {}
@@ -176,14 +179,43 @@ fn pair<S: Scenario>(
     let mut sides = [(side, series), (bare, reference)];
     let coordinator = &mut field.coordinator;
     let mut opened = Vec::new();
+    let mut ended = Ok(());
     for (side, _) in &sides {
-        opened.push(scenario.open(coordinator, side, index)?);
+        match scenario.open(coordinator, side, index) {
+            Ok(open) => opened.push(open),
+            Err(stopped) => ended = ended.and(Err(stopped)),
+        }
     }
-    for round in 0..=field.rounds {
-        for ((side, series), open) in sides.iter_mut().zip(&mut opened) {
+    if ended.is_ok() {
+        ended = rounds(
+            coordinator,
+            scenario,
+            index,
+            field.rounds,
+            &mut sides,
+            &mut opened,
+        );
+    }
+    // Also after a failure: the next contestant needs the room.
+    for open in opened {
+        ended = ended.and(scenario.close(coordinator, open));
+    }
+    ended
+}
+
+/// The warm-up and the rounds, the sides in turns.
+fn rounds<S: Scenario>(
+    coordinator: &mut Coordinator,
+    scenario: &S,
+    index: usize,
+    rounds: u32,
+    sides: &mut [(Side, &mut Series)],
+    opened: &mut [S::Open],
+) -> Result<(), Stopped> {
+    for round in 0..=rounds {
+        for ((side, series), open) in sides.iter_mut().zip(opened.iter_mut()) {
             let warm_up = round == 0;
-            let measured = scenario.measure(coordinator, side, index, open, warm_up);
-            match measured {
+            match scenario.measure(coordinator, side, index, open, warm_up) {
                 Ok(samples) if !warm_up => samples.into_iter().for_each(|sample| add(series, sample)),
                 Ok(_) => {}
                 Err(Stopped::Failed(words)) => {
@@ -198,10 +230,39 @@ fn pair<S: Scenario>(
             }
         }
     }
-    for open in opened {
-        scenario.close(coordinator, open)?;
-    }
     Ok(())
+}
+
+/// The ratio of a figure is the median of the ratios of its rounds, each to the round of the reference beside it: so a machine
+/// that is slower for a minute is so for both.
+fn settle(series: &mut Series, beside: &Series) {
+    for figure in &mut series.figures {
+        let Some(reference) = beside.figure(&figure.what) else {
+            continue;
+        };
+        let rounds = figure.samples.iter().zip(&reference.samples);
+        let mut ratios = Figure {
+            samples: rounds.map(|(sample, reference)| sample / reference).collect(),
+            ..figure.clone()
+        };
+        ratios.samples.retain(|ratio| ratio.is_finite());
+        figure.ratio = ratios.median();
+    }
+}
+
+/// Adds the rounds that the reference has run beside one contestant to those beside the others.
+fn pool(reference: &mut Series, beside: Series) {
+    reference.fault = reference.fault.take().or(beside.fault);
+    for figure in beside.figures {
+        match reference
+            .figures
+            .iter_mut()
+            .find(|known| known.what == figure.what)
+        {
+            Some(known) => known.samples.extend(figure.samples),
+            None => reference.figures.push(figure),
+        }
+    }
 }
 
 fn add(series: &mut Series, sample: Sample) {

@@ -11,6 +11,8 @@ use crate::report::quantity::grouped;
 
 /// Many publishers, many channels with few subscribers each: what a published message costs the server.
 #[derive(Args, Clone, Debug)]
+// Each flag by itself: the group that clap would make has the name of the subcommand's.
+#[group(skip)]
 pub struct Publish {
     /// Channels. Several: 10,15000.
     #[arg(long, value_name = "N", default_value = "1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
