@@ -1,10 +1,14 @@
 //! The public listener: HTTP/1.1 by hyper, until a connection becomes a WebSocket and its bare socket goes to the shard.
 //!
 //! ```text
-//!  accept ─► hyper http1 ─► [`site`] answers ─► next request
-//!                             │ 101
-//!                             └─► socket and what was read behind the head ─► [`Shard::open`]
+//!  accept ─► first read ─── a whole handshake ──► [`site`]: 101 ─► socket and what was read behind the head ─► [`Shard::open`]
+//!                │ anything else                                     ▲
+//!                └────────► hyper http1 ─► [`site`] answers ─────────┤ 101
+//!                               ▲               └─► next request ────┘
 //! ```
+//!
+//! Nearly every connection here begins with a handshake that arrives whole. For that one case hyper is not asked: it would cost
+//! half as much again as the system calls. Whatever is not exactly this case, hyper reads from its first byte on.
 
 mod assets;
 pub mod internal;
@@ -14,16 +18,20 @@ mod stall;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::SEC_WEBSOCKET_KEY;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchboard_proto::session::server::Session;
-use tokio::io::AsyncWriteExt;
+use switchboard_proto::ws::handshake::{HeadLimits, HeadReader, encode_response};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::site::{Site, Upgrade};
@@ -131,9 +139,108 @@ async fn drain(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves requests of one connection until it ends or becomes a WebSocket.
+/// What the first read of a connection has brought.
+enum First {
+    /// A handshake that is accepted, the head of its answer, and what came behind it.
+    Handshake(Upgrade, Vec<u8>, Vec<u8>),
+    /// Anything else.
+    Other(Vec<u8>),
+}
+
+/// Serves one connection until it ends or becomes a WebSocket.
 async fn serve(
+    mut stream: TcpStream,
+    shard: Rc<Shard>,
+    site: Rc<Site>,
+    limits: Limits,
+    clock: Clock,
+    slot: Slot,
+) {
+    let begun = clock.now();
+    let first = tokio::time::timeout(
+        limits.head_deadline,
+        read_first(&mut stream, &shard, &site, &limits),
+    )
+    .await;
+    match first {
+        Ok(Ok(First::Handshake(upgrade, head, read))) => {
+            let written = tokio::time::timeout(limits.write_stall, stream.write_all(&head)).await;
+            if matches!(written, Ok(Ok(()))) {
+                open(stream, &shard, upgrade, &read, clock, slot);
+            }
+        }
+        Ok(Ok(First::Other(read))) => {
+            let limits = Limits {
+                head_deadline: limits.head_deadline.saturating_sub(clock.now().since(begun)),
+                ..limits
+            };
+            // Boxed, so that the many that need it not are small.
+            Box::pin(serve_http(stream, read, shard, site, limits, clock, slot)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_elapsed) => {
+            refuse_slow_head(&stream);
+            let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
+        }
+    }
+}
+
+/// Reads once, and answers a handshake that is whole.
+async fn read_first(
+    stream: &mut TcpStream,
+    shard: &Shard,
+    site: &Site,
+    limits: &Limits,
+) -> io::Result<First> {
+    std::future::poll_fn(|cx| {
+        shard.with_read_buffer(|buffer| {
+            // No more than hyper would take at once.
+            let most = buffer.len().min(limits.head_bytes_max);
+            let mut filled = ReadBuf::new(&mut buffer[..most]);
+            std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut filled))?;
+            Poll::Ready(Ok(first(filled.filled(), site, limits)))
+        })
+    })
+    .await
+}
+
+fn first(read: &[u8], site: &Site, limits: &Limits) -> First {
+    let head_limits = HeadLimits {
+        bytes_max: limits.head_bytes_max,
+        headers_max: limits.headers_max,
+    };
+    if let Ok(Some((request, length))) = HeadReader::new(head_limits).request(read)
+        && request.headers().contains_key(SEC_WEBSOCKET_KEY)
+        && let (response, Some(upgrade)) = site.answer(&request)
+    {
+        let mut head = Vec::with_capacity(256);
+        // The answer to an upgrade has no body.
+        encode_response(&response.map(|_| ""), &mut head);
+        return First::Handshake(upgrade, head, read[length..].to_vec());
+    }
+    First::Other(read.to_vec())
+}
+
+/// Hands a socket whose handshake is answered to the shard.
+fn open(stream: TcpStream, shard: &Rc<Shard>, upgrade: Upgrade, read: &[u8], clock: Clock, slot: Slot) {
+    let Upgrade { mode, compression } = upgrade;
+    let settings = shard.settings();
+    let (identity, jitter) = shard.anonymous();
+    tracing::debug!(session = %identity.session, ?mode, "session opened");
+    let session = Session::new(clock.now(), mode, identity, compression, jitter, &settings);
+    shard.open(stream, read, session, slot);
+}
+
+/// RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
+fn refuse_slow_head(stream: &TcpStream) {
+    let _unread =
+        stream.try_write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+}
+
+/// Serves requests of a connection, whose first bytes are in `read`, until it ends or becomes a WebSocket.
+async fn serve_http(
     stream: TcpStream,
+    read: Vec<u8>,
     shard: Rc<Shard>,
     site: Rc<Site>,
     limits: Limits,
@@ -162,25 +269,18 @@ async fn serve(
         .max_header_size(limits.head_bytes_max)
         // hyper panics below 8 KiB.
         .max_buf_size(limits.head_bytes_max.max(8 * 1024))
-        .serve_connection(TokioIo::new(Stalling::new(stream, limits.write_stall)), service);
+        .serve_connection(
+            TokioIo::new(Stalling::new(stream, read, limits.write_stall)),
+            service,
+        );
     let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
     let stalling = parts.io.into_inner();
     let stalled = stalling.is_stalled();
     let mut stream = stalling.into_inner();
     match (served, upgrade.take()) {
-        (Ok(()), Some(Upgrade { mode, compression })) => {
-            let settings = shard.settings();
-            let (identity, jitter) = shard.anonymous();
-            tracing::debug!(session = %identity.session, ?mode, "session opened");
-            let session = Session::new(clock.now(), mode, identity, compression, jitter, &settings);
-            return shard.open(stream, &parts.read_buf, session, slot);
-        }
-        (Err(error), _) if error.is_timeout() && !answered.get() => {
-            // RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
-            let _unread = stream
-                .try_write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        }
+        (Ok(()), Some(upgrade)) => return open(stream, &shard, upgrade, &parts.read_buf, clock, slot),
+        (Err(error), _) if error.is_timeout() && !answered.get() => refuse_slow_head(&stream),
         (Err(error), _) => tracing::debug!(%error, "connection ended"),
         (Ok(()), None) => {}
     }

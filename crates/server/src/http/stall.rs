@@ -15,6 +15,8 @@ use tokio::time::Sleep;
 /// See the module.
 pub struct Stalling {
     stream: TcpStream,
+    /// What was read of the stream before, and how much of it has been read again.
+    read: (Vec<u8>, usize),
     write_stall: Duration,
     /// Runs while the socket takes nothing.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -22,10 +24,12 @@ pub struct Stalling {
 }
 
 impl Stalling {
-    /// Fails with [`io::ErrorKind::TimedOut`] once something has waited for `write_stall`.
-    pub fn new(stream: TcpStream, write_stall: Duration) -> Stalling {
+    /// Fails with [`io::ErrorKind::TimedOut`] once something has waited for `write_stall`. `read` was read of the stream
+    /// before, and is read first.
+    pub fn new(stream: TcpStream, read: Vec<u8>, write_stall: Duration) -> Stalling {
         Stalling {
             stream,
+            read: (read, 0),
             write_stall,
             deadline: None,
             stalled: false,
@@ -63,6 +67,16 @@ impl AsyncRead for Stalling {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let (read, again) = &mut self.read;
+        if let Some(rest) = read.get(*again..).filter(|rest| !rest.is_empty()) {
+            let length = rest.len().min(buffer.remaining());
+            buffer.put_slice(&rest[..length]);
+            *again += length;
+            if *again == read.len() {
+                self.read = (Vec::new(), 0);
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

@@ -225,6 +225,14 @@ impl Shard {
         )
     }
 
+    /// Lends the buffer that sockets are read into.
+    pub fn with_read_buffer<T>(&self, read: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut buffer = std::mem::take(&mut self.state.borrow_mut().read_buffer);
+        let result = read(&mut buffer);
+        self.state.borrow_mut().read_buffer = buffer;
+        result
+    }
+
     /// Settings of sessions.
     pub fn settings(&self) -> Arc<Settings> {
         self.state.borrow().shared.settings.clone()
