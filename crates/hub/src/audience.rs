@@ -280,6 +280,7 @@ impl Audience {
         while let Some(Subscription { channel, slot }) = self.subscriptions_of(subscriber).last().copied() {
             leave.extend(self.take(channel, slot));
         }
+        self.forget_subscribers();
         leave
     }
 
@@ -529,6 +530,16 @@ impl Audience {
             });
         }
         name
+    }
+
+    /// Gives back the places behind the last session that is subscribed to anything.
+    fn forget_subscribers(&mut self) {
+        while self.subscribers.last().is_some_and(|list| list.is_empty()) {
+            self.subscribers.pop();
+        }
+        if self.subscribers.capacity() > 4 * self.subscribers.len().max(IDLE_CAPACITY) {
+            self.subscribers.shrink_to(2 * self.subscribers.len());
+        }
     }
 
     fn forget_lag_capacity(&mut self) {

@@ -45,6 +45,8 @@ use crate::stats::ShardStats;
 /// Size of the buffer that all sockets of a shard are read into. A message that comes whole within it is neither copied nor
 /// put together, so it is larger than the largest message by default (64 KiB) with a few others before it.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Places for links that stay when all have gone.
+const LINKS_KEPT: usize = 1_024;
 /// Mails handled before the sockets get their turn again.
 const MAILS_PER_TURN: usize = 1_024;
 
@@ -303,6 +305,9 @@ impl State {
         self.home.handle_timeout();
         self.broker.handle_timeout(self.now);
         self.stats.sessions.set(self.links.len() as u64);
+        if self.links.is_empty() && self.links.capacity() > LINKS_KEPT {
+            self.links = Slab::new();
+        }
     }
 }
 
