@@ -19,7 +19,7 @@ use switchboard_proto::session::server::{
 use switchboard_proto::time::Time;
 use switchboard_proto::ws::Role;
 use switchboard_proto::ws::deflate::{Agreed, Contexts};
-use switchboard_proto::ws::frame::{Header, Opcode};
+use switchboard_proto::ws::frame::{Header, Opcode, encode_message};
 
 use crate::script::Script;
 use crate::vocabulary;
@@ -212,14 +212,27 @@ impl World {
         self.pinged_at = None;
         let held_before = self.session.unfinished_bytes();
         let mut bytes = piece.to_vec();
-        let mut input = bytes.as_mut_slice();
-        let mut answered = 0;
-        while let Some(request) = self.session.poll_request(self.now, &mut input, &mut self.shared) {
-            let before = self.shared.replies.len();
-            self.requested(script, request);
-            answered += self.shared.replies.len() - before;
+        let (mut taken, mut answered) = (0, 0);
+        loop {
+            let mut input = &mut bytes[taken..];
+            let request = self.session.poll_request(self.now, &mut input, &mut self.shared);
+            let left = input.len();
+            taken = bytes.len() - left;
+            match request {
+                Some(Request::Echo { kind, bytes: length }) => {
+                    assert_eq!(*self.session.mode(), Mode::Echo);
+                    let content = &bytes[taken - length..taken];
+                    encode_message(kind, content, false, &mut self.shared.replies);
+                }
+                Some(request) => {
+                    let before = self.shared.replies.len();
+                    self.requested(script, request);
+                    answered += self.shared.replies.len() - before;
+                }
+                None => break,
+            }
         }
-        assert!(input.is_empty(), "`None` means that the input is used up");
+        assert_eq!(taken, bytes.len(), "`None` means that the input is used up");
         let said = self.shared.replies.len() - answered;
         let is_echo = *self.session.mode() == Mode::Echo;
         if !(is_echo && self.agreed.is_some()) {
@@ -296,6 +309,8 @@ impl World {
             }
             Request::Publish { id, .. } => event = Event::Published { id, position },
             Request::History { id, channel, .. } => return self.answer_history(script, id, &channel),
+            // Answered when it was made, from the input.
+            Request::Echo { .. } => return,
         }
         self.session.say(&event, &mut self.shared);
     }

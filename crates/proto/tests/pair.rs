@@ -20,6 +20,7 @@ use switchboard_proto::session::server::{
     End, Identity, Link, Mode, Request, Session, SessionId, Settings, Shared,
 };
 use switchboard_proto::time::Time;
+use switchboard_proto::ws::frame::encode_message;
 use switchboard_proto::ws::{MaskKeys, MessageKind, frame};
 
 /// One server session. `wire` is what has left it.
@@ -79,10 +80,22 @@ impl Server {
 
     /// Bytes from a client; returns what it asks of the hub.
     fn receive(&mut self, mut bytes: Vec<u8>) -> Vec<Request> {
-        let mut input = bytes.as_mut_slice();
         let mut requests = Vec::new();
-        while let Some(request) = self.session.poll_request(self.now, &mut input, &mut self.shared) {
-            requests.push(request);
+        let mut taken = 0;
+        loop {
+            let mut input = &mut bytes[taken..];
+            let request = self.session.poll_request(self.now, &mut input, &mut self.shared);
+            let left = input.len();
+            taken = bytes.len() - left;
+            match request {
+                Some(request @ Request::Echo { kind, bytes: length }) => {
+                    let content = &bytes[taken - length..taken];
+                    encode_message(kind, content, false, &mut self.shared.replies);
+                    requests.push(request);
+                }
+                Some(request) => requests.push(request),
+                None => break,
+            }
         }
         self.send();
         requests
@@ -677,6 +690,31 @@ fn echo_returns_what_it_gets() {
     let fragments = [masked(0x01, b"he"), masked(0x89, b"p"), masked(0x80, b"llo")].concat();
     server.receive(fragments);
     assert_eq!(server.sent(), ["hello", "<pong p>", "hello"]);
+}
+
+#[test]
+fn a_long_echo_is_sent_from_where_it_was_read() {
+    let long = "0123456789abcdef".repeat(2_000);
+    let whole = masked(0x81, long.as_bytes());
+    let mut server = Server::new(Mode::Echo, SessionLimits::default());
+    let in_place = [Request::Echo {
+        kind: MessageKind::Text,
+        bytes: long.len(),
+    }];
+    // Alone, and between others of the same read.
+    assert_eq!(server.receive(whole.clone()), in_place);
+    assert_eq!(server.sent(), [long.as_str()]);
+    let between = [masked(0x81, b"a"), whole.clone(), masked(0x81, b"b")].concat();
+    assert_eq!(server.receive(between), in_place);
+    assert_eq!(server.sent(), ["a", long.as_str(), "b"]);
+    // What comes in pieces or fragments lies elsewhere.
+    let (beginning, rest) = whole.split_at(10_000);
+    assert_eq!(server.receive(beginning.to_vec()), []);
+    assert_eq!(server.receive(rest.to_vec()), []);
+    assert_eq!(server.sent(), [long.as_str()]);
+    let fragments = [masked(0x01, b""), masked(0x80, long.as_bytes())].concat();
+    assert_eq!(server.receive(fragments), []);
+    assert_eq!(server.sent(), [long.as_str()]);
 }
 
 #[test]

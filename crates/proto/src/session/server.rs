@@ -50,6 +50,9 @@ const STRIKES_MAX: u16 = 100;
 /// Above this amount of unsent bytes nothing more is read from the peer, so that what it asks for stays bounded.
 const READ_PAUSE_BYTES: usize = 64 * 1024;
 
+/// From this length on, an echo is sent from where it was read. A shorter one is cheaper copied, and joins its neighbours.
+const ECHO_IN_PLACE_BYTES_MIN: usize = 16 * 1024;
+
 /// What every session of a shard shares.
 pub struct Shared {
     /// Settings.
@@ -145,6 +148,15 @@ pub enum Request {
         /// Idempotency key.
         key: Option<Key>,
     },
+    /// Send the last `bytes` bytes that were taken off the input as one message of this kind, as [`encode_message`] or
+    /// [`encode_message_head`](crate::ws::frame::encode_message_head) does, behind what waits. They lie there unmasked. Only
+    /// for a long message that came whole: it need not be copied to go back.
+    Echo {
+        /// Text or binary.
+        kind: MessageKind,
+        /// Length of the content.
+        bytes: usize,
+    },
     /// Answer with [`Event::History`] or an error, then call [`Session::handle_history_answered`].
     History {
         /// Of the command.
@@ -210,6 +222,8 @@ enum Said {
     Echo(MessageKind),
     /// It has gone back.
     Echoed,
+    /// The last bytes that were taken off the input, so many, are to go back.
+    EchoInPlace(MessageKind, usize),
     /// A Ping, which is answered, or a Pong.
     Control,
     Close,
@@ -370,6 +384,10 @@ impl Session {
                         .send(kind, &shared.scratch, contexts, &mut shared.replies);
                 }
                 Said::Echoed => self.unfinished_since = None,
+                Said::EchoInPlace(kind, bytes) => {
+                    self.unfinished_since = None;
+                    return Some(Request::Echo { kind, bytes });
+                }
                 Said::Control => self.count_control_frame(now, shared),
                 Said::Close => self.handle_close(now, shared),
             }
@@ -384,6 +402,7 @@ impl Session {
         shared: &mut Shared,
     ) -> Result<Option<Said>, PeerMisbehaved> {
         let compresses = self.connection.compresses();
+        let input_range = input.as_ptr_range();
         let Some(received) = self.connection.receive(input, &mut shared.contexts)? else {
             return Ok(None);
         };
@@ -403,7 +422,13 @@ impl Session {
             Mode::Raw(channel) => Some(channel),
             // What goes back as it is needs no turn through the connection.
             Mode::Echo if !compresses && self.phase == Phase::Open => {
-                encode_message(message.kind(), message.bytes(), false, &mut shared.replies);
+                let (kind, content) = (message.kind(), message.bytes());
+                // What came in several reads or frames was put together elsewhere.
+                let is_in_place = input_range.contains(&content.as_ptr());
+                if is_in_place && content.len() >= ECHO_IN_PLACE_BYTES_MIN {
+                    return Ok(Some(Said::EchoInPlace(kind, content.len())));
+                }
+                encode_message(kind, content, false, &mut shared.replies);
                 return Ok(Some(Said::Echoed));
             }
             Mode::Echo => {

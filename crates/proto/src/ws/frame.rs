@@ -236,6 +236,19 @@ pub fn encode_message(kind: MessageKind, payload: &[u8], compressed: bool, out: 
     encode(kind.into(), compressed, payload, None, out);
 }
 
+/// Appends what stands before the `bytes` bytes of the content in the frame of [`encode_message`], uncompressed: for whoever
+/// sends the content from where it is.
+pub fn encode_message_head(kind: MessageKind, bytes: usize, out: &mut Vec<u8>) {
+    Header {
+        opcode: kind.into(),
+        fin: true,
+        rsv1: false,
+        mask: None,
+        payload_bytes: bytes as u64,
+    }
+    .encode(out);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,8 @@ use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
 use switchboard_proto::session::server::{End, Link as Wanted, Mode, Request, Session};
 use switchboard_proto::time::Time;
+use switchboard_proto::ws::MessageKind;
+use switchboard_proto::ws::frame::{encode_message, encode_message_head};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -305,23 +307,65 @@ impl State {
 
     /// What a client has sent.
     fn handle_input(&mut self, at: LinkRef, bytes: &mut [u8]) {
-        let mut input = bytes;
+        let mut taken = 0;
         loop {
             let now = self.now;
             // The borrow of the link ends with the request: what follows may need the whole state.
             let Some(link) = self.links.get_mut(at.key as usize) else {
                 return;
             };
-            let Some(request) = link.session.poll_request(now, &mut input, &mut self.shared) else {
-                break;
-            };
-            self.handle_request(at, request);
+            let mut input = &mut bytes[taken..];
+            let request = link.session.poll_request(now, &mut input, &mut self.shared);
+            let left = input.len();
+            taken = bytes.len() - left;
+            match request {
+                Some(Request::Echo { kind, bytes: length }) => {
+                    self.echo(at, kind, &bytes[taken - length..taken]);
+                }
+                Some(request) => self.handle_request(at, request),
+                None => break,
+            }
         }
         self.send_replies(at);
     }
 
+    /// Sends a message back from where it was read.
+    fn echo(&mut self, at: LinkRef, kind: MessageKind, content: &[u8]) {
+        // Earlier answers go first.
+        self.send_replies(at);
+        let now = self.now;
+        let Some(link) = self.links.get_mut(at.key as usize) else {
+            return;
+        };
+        let replies = &mut self.shared.replies;
+        if !link.session.outbox().is_empty() {
+            return encode_message(kind, content, false, replies);
+        }
+        encode_message_head(kind, content.len(), replies);
+        let slices = [IoSlice::new(replies), IoSlice::new(content)];
+        match link.stream.try_write_vectored(&slices) {
+            Ok(written) => {
+                self.stats.sent_bytes.add(written as u64);
+                let head = replies.split_off(written.min(replies.len()));
+                let content = &content[written.saturating_sub(replies.len())..];
+                replies.clear();
+                for rest in [&head[..], content] {
+                    link.session
+                        .handle_unwritten(now, Bytes::copy_from_slice(rest), 0);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => replies.extend_from_slice(content),
+            Err(_) => {
+                replies.clear();
+                link.session.handle_eof();
+            }
+        }
+    }
+
     fn handle_request(&mut self, at: LinkRef, request: Request) {
         match request {
+            // Needs the input; see `handle_input`.
+            Request::Echo { .. } => {}
             Request::Subscribe { id, channel } => self.subscribe(at, id, channel),
             Request::Unsubscribe { id, channel } => {
                 match self.audience.detach(&channel, super::turn::subscriber(at)) {
