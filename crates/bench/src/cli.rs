@@ -125,13 +125,9 @@ enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The server to measure; without any other word about it, a Switchboard.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "ws://127.0.0.1:8000/ws",
-        conflicts_with = "spawn"
-    )]
-    url: String,
+    /// [default: ws://127.0.0.1:8000/ws]
+    #[arg(long, value_name = "URL", conflicts_with = "spawn")]
+    url: Option<String>,
     /// Start a Switchboard for it.
     #[arg(long)]
     spawn: bool,
@@ -145,25 +141,61 @@ pub struct Options {
     #[arg(long, value_name = "NAME", value_enum, default_value = "json")]
     dialect: Dialect,
     /// Subprotocol to ask for.
-    #[arg(long, value_name = "NAME", help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     subprotocol: Option<String>,
     /// Data frames that the server sends before it is asked anything.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     greeting: u32,
     /// Text that every connection sends first; one frame is awaited as its answer. Repeatable.
-    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     hello: Vec<String>,
     /// Text that subscribes to {channel}; one frame is awaited as its answer. Without it the URL does, by {channel} in it.
-    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     subscribe: Option<String>,
     /// Text that publishes {payload}, of {length} bytes, to {channel}.
-    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     publish: Option<String>,
     /// URL of connections that only publish, where it is another one.
-    #[arg(long, value_name = "URL", help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     publish_url: Option<String>,
     /// Form of a channel's name, with {room} for its number.
-    #[arg(long, value_name = "TEXT", help_heading = "Another server")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "spawn",
+        help_heading = "Another server"
+    )]
     channel: Option<String>,
     /// Process of the server, where it cannot be found by its address.
     #[arg(long, value_name = "PID")]
@@ -362,7 +394,7 @@ impl Options {
             contestants.push(Contestant::Spawned {
                 dialect: self.dialect,
             });
-        } else if self.peer.is_empty() || self.url != "ws://127.0.0.1:8000/ws" {
+        } else if self.peer.is_empty() || self.url.is_some() {
             contestants.push(self.running(&run)?);
         }
         contestants.extend(self.peer.iter().map(|peer| Contestant::Peer {
@@ -382,7 +414,8 @@ impl Options {
 
     /// A server that runs already.
     fn running(&self, run: &str) -> Result<Contestant, BenchError> {
-        let (host, path) = split_url(&self.url)?;
+        let url = self.url.as_deref().unwrap_or("ws://127.0.0.1:8000/ws");
+        let (host, path) = split_url(url)?;
         let address = host
             .to_socket_addrs()
             .ok()
@@ -394,7 +427,13 @@ impl Options {
             }
             None => Meter::listening(address),
         };
-        let is_other = self.publish.is_some() || self.subscribe.is_some() || path != "/ws";
+        let is_other = path != "/ws"
+            || self.publish.is_some()
+            || self.subscribe.is_some()
+            || self.channel.is_some()
+            || self.subprotocol.is_some()
+            || self.greeting > 0
+            || !self.hello.is_empty();
         if !is_other {
             return Ok(Contestant::Running {
                 name: "switchboard".to_owned(),
@@ -403,7 +442,14 @@ impl Options {
             });
         }
         let publisher_path = match &self.publish_url {
-            Some(url) => split_url(url)?.1,
+            Some(other) => match split_url(other)? {
+                (other_host, path) if other_host == host => path,
+                _ => {
+                    return Err(BenchError::Usage(
+                        "--publish-url: publishers connect to the server of --url".to_owned(),
+                    ));
+                }
+            },
             None => path.clone(),
         };
         let target = Target {
@@ -423,7 +469,7 @@ impl Options {
             ..Target::bare(address)
         };
         Ok(Contestant::Running {
-            name: self.url.clone(),
+            name: url.to_owned(),
             target: Box::new(target),
             meter,
         })

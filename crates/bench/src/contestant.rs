@@ -14,6 +14,8 @@ use crate::target::{Dialect, Target};
 
 /// Time for a server to listen.
 const START_MAX: Duration = Duration::from_secs(20);
+/// Time for a server to end whose connections have ended.
+const END_MAX: Duration = Duration::from_millis(200);
 
 /// Settings of a spawned Switchboard: one load process says what a thousand clients would, so what one client may say in a
 /// second is no limit here.
@@ -164,10 +166,22 @@ impl Contestant {
 }
 
 impl Side {
-    /// What it has said before it ended, if it has.
+    /// What it has said before it ended, if it has, or does now: its connections end before it does.
     pub fn last_words(&mut self) -> Option<String> {
         let process = self.process.as_mut()?;
-        process.has_ended().then(|| process.words())
+        let begun = Instant::now();
+        while !process.has_ended() {
+            if begun.elapsed() > END_MAX {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(process.words())
+    }
+
+    /// Files that it has open, and how many it may have, where that can be seen.
+    pub fn files(&self) -> Option<(u64, u64)> {
+        self.meter?.files().ok()
     }
 }
 
@@ -176,11 +190,13 @@ fn peer_version(script: &Path, peer: Peer) -> Result<String, Stopped> {
         .args([peer.name(), "--version"])
         .output();
     match output {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()),
+        Ok(output) if output.status.success() => {
+            let words = String::from_utf8_lossy(&output.stdout);
+            let line = words.lines().next().unwrap_or_default();
+            // The script says the name as well.
+            let version = line.strip_prefix(peer.name()).unwrap_or(line);
+            Ok(version.trim().to_owned())
+        }
         Ok(output) => Err(Stopped::Failed(
             String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         )),

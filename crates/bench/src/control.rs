@@ -17,12 +17,17 @@ pub enum Command {
         /// Which.
         group: u32,
     },
-    /// Begin to send. Answered by [`Report::Finished`] where something is to be sent.
-    Drive(Drive),
+    /// Count what comes from now on. Answered by [`Report::Prepared`].
+    Prepare(Drive),
+    /// Begin to send, now that everyone counts. Answered by [`Report::Finished`] where something is to be sent.
+    Begin,
     /// Deliveries, seen by another worker, of messages that this one has published.
     Delivered(Vec<Count>),
     /// End what is being driven. Answered by [`Report::Driven`].
-    Collect,
+    Collect {
+        /// Groups of the server that was driven: what they have lost so far, in between as well, is its fault.
+        groups: Vec<u32>,
+    },
 }
 
 /// Connections to open.
@@ -138,6 +143,27 @@ pub enum Pace {
     },
 }
 
+impl Pace {
+    /// What of it falls to the publishers from `first` on, `share` of `count`: all parts together are the whole.
+    #[must_use]
+    pub fn part(self, first: u32, share: u32, count: u32) -> Pace {
+        match self {
+            Pace::Closed { at_once, bursts } => {
+                let until = |n: u32| u64::from(at_once) * u64::from(n) / u64::from(count.max(1));
+                let (before, after) = (until(first), until(first + share));
+                // As many bursts as fall to those under way: who has none of these has nothing to do.
+                let bursts_until = |under_way: u64| bursts * under_way / u64::from(at_once.max(1));
+                Pace::Closed {
+                    at_once: u32::try_from(after - before).unwrap_or(at_once),
+                    bursts: bursts_until(after) - bursts_until(before),
+                }
+            }
+            // Every publisher has its own clock.
+            Pace::Rate { .. } => self,
+        }
+    }
+}
+
 /// A number of deliveries of one publisher's messages.
 #[derive(Clone, Copy, Serialize, Deserialize, Debug)]
 pub struct Count {
@@ -163,7 +189,12 @@ pub enum Report {
         error: Option<String>,
     },
     /// The answer to [`Command::Close`].
-    Closed,
+    Closed {
+        /// Connections of the group that were not there any more.
+        lost: u32,
+    },
+    /// The answer to [`Command::Prepare`].
+    Prepared,
     /// Deliveries of messages that other workers have published.
     Delivered(Vec<Count>),
     /// Deliveries or echoes so far, now and then.

@@ -4,7 +4,7 @@
 //! which is [`Stopped::Interrupted`] from whatever was under way.**
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ChildStdin;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -73,6 +73,7 @@ pub struct GroupId(u32);
 
 struct Group {
     open: bool,
+    address: SocketAddr,
     /// First number and count, per worker.
     shares: Vec<(u32, u32)>,
 }
@@ -160,6 +161,7 @@ impl Coordinator {
         }
         self.groups.push(Group {
             open: true,
+            address: wanted.target.address,
             shares: shares.clone(),
         });
         for (index, (first, count)) in shares.iter().enumerate().filter(|(_, (_, count))| *count > 0) {
@@ -216,35 +218,57 @@ impl Coordinator {
         }
     }
 
-    /// Closes connections.
+    /// Closes connections. Fails if some of them were lost before.
     pub fn close(&mut self, group: GroupId) -> Result<(), Stopped> {
         let held = &mut self.groups[group.0 as usize];
         if !std::mem::take(&mut held.open) {
             return Ok(());
         }
-        let shares = held.shares.clone();
+        let (shares, count) = (held.shares.clone(), held.count());
         let mut waiting = 0;
         for (index, (_, count)) in shares.iter().enumerate().filter(|(_, (_, count))| *count > 0) {
             self.tell(index, &Command::Close { group: group.0 })?;
             self.workers[index].connections -= count;
             waiting += 1;
         }
+        let mut gone = 0;
         while waiting > 0 {
-            if let (_, Report::Closed) = self.next_event()? {
+            if let (_, Report::Closed { lost }) = self.next_event()? {
                 waiting -= 1;
+                gone += lost;
             }
         }
-        Ok(())
+        match gone {
+            0 => Ok(()),
+            gone => Err(Stopped::Failed(format!(
+                "{gone} of {count} connections were lost"
+            ))),
+        }
+    }
+
+    /// Closes what is still open, all of it, whatever becomes of one.
+    pub fn close_all(&mut self) -> Result<(), Stopped> {
+        let mut ended = Ok(());
+        for group in 0..self.groups.len() as u32 {
+            ended = ended.and(self.close(GroupId(group)));
+        }
+        ended
     }
 
     /// Publishes with the connections of a group, and counts what arrives anywhere. `expected` deliveries are shown as the
     /// whole.
     pub fn publish(&mut self, group: GroupId, publish: Publish, expected: u64) -> Result<Driven, Stopped> {
-        let publish = Publish {
-            group: group.0,
-            ..publish
-        };
-        let drives = vec![Drive::Publish(publish); self.workers.len()];
+        let held = &self.groups[group.0 as usize];
+        let count = held.count();
+        let drives = (0..self.workers.len()).map(|index| {
+            let (first, share) = held.shares.get(index).copied().unwrap_or_default();
+            Drive::Publish(Publish {
+                group: group.0,
+                pace: publish.pace.part(first, share, count),
+                ..publish.clone()
+            })
+        });
+        let drives = drives.collect();
         self.drive(group, drives, expected)
     }
 
@@ -271,19 +295,25 @@ impl Coordinator {
         self.check()?;
         let shares = self.groups[group.0 as usize].shares.clone();
         let sends = |index: usize| shares.get(index).is_some_and(|(_, count)| *count > 0);
-        // Those that only listen are ready before anything is sent.
-        let order = (0..drives.len()).filter(|index| !sends(*index));
-        let order: Vec<_> = order
-            .chain((0..drives.len()).filter(|index| sends(*index)))
-            .collect();
-        for index in order {
-            self.tell(index, &Command::Drive(drives[index].clone()))?;
+        for (index, drive) in drives.iter().enumerate() {
+            self.tell(index, &Command::Prepare(drive.clone()))?;
+        }
+        // What came before a worker counts would be missing.
+        let mut preparing = drives.len();
+        while preparing > 0 {
+            if let (_, Report::Prepared) = self.next_event()? {
+                preparing -= 1;
+            }
+        }
+        for index in 0..drives.len() {
+            self.tell(index, &Command::Begin)?;
         }
         let mut waiting = (0..drives.len()).filter(|index| sends(*index)).count();
         let mut received = vec![0; drives.len()];
         while waiting > 0 {
             match self.next_event()? {
-                (_, Report::Finished) => waiting -= 1,
+                // Who has nothing to send has at once done so.
+                (index, Report::Finished) if sends(index) => waiting -= 1,
                 (_, Report::Delivered(counts)) => self.forward(&shares, counts)?,
                 (index, Report::Driving { received: now }) => {
                     received[index] = now;
@@ -292,13 +322,17 @@ impl Coordinator {
                 _ => {}
             }
         }
-        self.collect()
+        self.collect(self.groups[group.0 as usize].address)
     }
 
-    /// Ends what is being driven, and adds it up.
-    fn collect(&mut self) -> Result<Driven, Stopped> {
+    /// Ends what is being driven at the server there, and adds it up.
+    fn collect(&mut self, address: SocketAddr) -> Result<Driven, Stopped> {
+        let groups = (0..).zip(&self.groups);
+        let its = groups.filter(|(_, group)| group.open && group.address == address);
+        let groups = its.map(|(id, _)| id).collect();
+        let collect = Command::Collect { groups };
         for index in 0..self.workers.len() {
-            self.tell(index, &Command::Collect)?;
+            self.tell(index, &collect)?;
         }
         let mut sum = Driven::default();
         let mut waiting = self.workers.len();

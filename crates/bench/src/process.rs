@@ -5,6 +5,8 @@ use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -14,10 +16,13 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 pub struct Process {
     child: Child,
     words: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 /// Bytes kept of what a child says on its standard error: the newest.
 const WORDS_BYTES_MAX: usize = 4_096;
+/// Time to read what a child has said that has ended; longer only where a descendant holds the pipe.
+const WORDS_MAX: Duration = Duration::from_secs(1);
 
 impl Process {
     /// Starts a program through [`exec`], which pins it. `core`: where it runs; `None`: anywhere.
@@ -43,7 +48,7 @@ impl Process {
         };
         let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn()?;
         let words: Arc<Mutex<Vec<u8>>> = Arc::default();
-        if let Some(mut stderr) = child.stderr.take() {
+        let reader = child.stderr.take().map(|mut stderr| {
             let words = words.clone();
             // Read all the time: a full pipe would stop the child.
             std::thread::spawn(move || {
@@ -54,9 +59,9 @@ impl Process {
                     let excess = words.len().saturating_sub(WORDS_BYTES_MAX);
                     words.drain(..excess);
                 }
-            });
-        }
-        Ok(Process { child, words })
+            })
+        });
+        Ok(Process { child, words, reader })
     }
 
     /// Its number.
@@ -69,8 +74,13 @@ impl Process {
         &mut self.child
     }
 
-    /// The end of what it has said on its standard error.
+    /// The end of what it has said on its standard error. For one that has ended.
     pub fn words(&self) -> String {
+        let begun = Instant::now();
+        while self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) && begun.elapsed() < WORDS_MAX
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let words = self
             .words
             .lock()

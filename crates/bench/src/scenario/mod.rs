@@ -120,22 +120,18 @@ pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
                 setup,
                 (&mut series, &mut beside),
             );
-            settle(&mut series, &beside);
-            pool(&mut reference, beside);
-            let keep = !series.figures.is_empty() || series.fault.is_some();
             match ended {
                 Ok(()) => {}
                 Err(Stopped::Interrupted) => found.interrupted = true,
-                Err(stopped) if keep => {
-                    series.fault.get_or_insert(stopped.to_string());
-                }
-                Err(stopped) => {
+                // One of the two did not come to run.
+                Err(stopped) if series.fault.is_none() && beside.fault.is_none() => {
                     series.fault = Some(stopped.to_string());
-                    found.series.push(series);
-                    continue;
                 }
+                Err(_) => {}
             }
-            if keep {
+            settle(&mut series, &beside);
+            pool(&mut reference, beside);
+            if !series.figures.is_empty() || series.fault.is_some() {
                 found.series.push(series);
             }
             if found.interrupted {
@@ -180,10 +176,10 @@ fn pair<S: Scenario>(
     let coordinator = &mut field.coordinator;
     let mut opened = Vec::new();
     let mut ended = Ok(());
-    for (side, _) in &sides {
+    for (side, series) in &mut sides {
         match scenario.open(coordinator, side, index) {
             Ok(open) => opened.push(open),
-            Err(stopped) => ended = ended.and(Err(stopped)),
+            Err(stopped) => ended = ended.and(Err(blame(stopped, side, series))),
         }
     }
     if ended.is_ok() {
@@ -196,11 +192,12 @@ fn pair<S: Scenario>(
             &mut opened,
         );
     }
-    // Also after a failure: the next contestant needs the room.
-    for open in opened {
-        ended = ended.and(scenario.close(coordinator, open));
+    for ((side, series), open) in sides.iter_mut().zip(opened) {
+        let closed = scenario.close(coordinator, open);
+        ended = ended.and(closed.map_err(|stopped| blame(stopped, side, series)));
     }
-    ended
+    // What a failure has left open: the next contestant needs the room, and the quiet.
+    ended.and(coordinator.close_all())
 }
 
 /// The warm-up and the rounds, the sides in turns.
@@ -218,19 +215,25 @@ fn rounds<S: Scenario>(
             match scenario.measure(coordinator, side, index, open, warm_up) {
                 Ok(samples) if !warm_up => samples.into_iter().for_each(|sample| add(series, sample)),
                 Ok(_) => {}
-                Err(Stopped::Failed(words)) => {
-                    let words = match side.last_words() {
-                        Some(last) => format!("{words}; the server has ended: {last}"),
-                        None => words,
-                    };
-                    series.fault = Some(words.clone());
-                    return Err(Stopped::Failed(words));
-                }
-                Err(stopped) => return Err(stopped),
+                Err(stopped) => return Err(blame(stopped, side, series)),
             }
         }
     }
     Ok(())
+}
+
+/// Writes a failure down with whom it happened to, and what can be seen of the reason.
+fn blame(stopped: Stopped, side: &mut Side, series: &mut Series) -> Stopped {
+    if !matches!(stopped, Stopped::Interrupted) && series.fault.is_none() {
+        series.fault = Some(match (side.last_words(), side.files()) {
+            (Some(last), _) => format!("{stopped}; the server has ended: {last}"),
+            (None, Some((open, max))) if open >= max / 4 * 3 => {
+                format!("{stopped}; the server has opened {open} of the {max} files that its limit allows")
+            }
+            _ => stopped.to_string(),
+        });
+    }
+    stopped
 }
 
 /// The ratio of a figure is the median of the ratios of its rounds, each to the round of the reference beside it: so a machine

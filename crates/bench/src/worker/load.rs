@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 use hdrhistogram::Histogram;
 
-use super::connection::{Lost, Seen};
+use super::connection::Seen;
 use super::{Group, Worker};
 use crate::control::{Count, Drive, Driven, Pace, Publish};
 use crate::stamp::{Reader, Stamp};
@@ -30,6 +30,7 @@ pub(super) struct Load {
     reader: Reader,
     driven: Driven,
     latency: Option<Histogram<u64>>,
+    /// When sending began; 0: it has not.
     begun_ns: u64,
     last_ns: u64,
     finished: bool,
@@ -80,11 +81,12 @@ struct Echoing {
 }
 
 impl Load {
-    pub(super) fn new(drive: Drive, groups: &HashMap<u32, Group>, now: u64) -> Load {
+    /// Something to do once it is told to [`Load::begin`]. What comes is counted from now on.
+    pub(super) fn new(drive: Drive, groups: &HashMap<u32, Group>) -> Load {
         let (work, latency) = match drive {
             Drive::Publish(publish) => {
                 let latency = publish.latency;
-                (Work::Publish(Publishing::new(publish, groups, now)), latency)
+                (Work::Publish(Publishing::new(publish, groups)), latency)
             }
             Drive::Echo { group, bytes, echoes } => {
                 let template = groups.get(&group).map(|group| group.open.target.echo.as_str());
@@ -106,9 +108,16 @@ impl Load {
         Load {
             work,
             latency: latency.then(histogram).flatten(),
-            begun_ns: now,
-            last_ns: now,
             ..Load::default()
+        }
+    }
+
+    /// Everyone counts: what is due may be sent.
+    pub(super) fn begin(&mut self, now: u64) {
+        self.begun_ns = now;
+        self.last_ns = now;
+        if let Work::Publish(publishing) = &mut self.work {
+            publishing.due.iter_mut().for_each(|(due, _)| *due += now);
         }
     }
 
@@ -123,8 +132,8 @@ impl Load {
     /// When something is to be sent by the clock.
     pub(super) fn due_ns(&self) -> Option<u64> {
         match &self.work {
-            Work::Publish(publishing) => publishing.due.front().map(|(due, _)| *due),
-            Work::Echo(_) | Work::None => None,
+            Work::Publish(publishing) if self.begun_ns > 0 => publishing.due.front().map(|(due, _)| *due),
+            Work::Publish(_) | Work::Echo(_) | Work::None => None,
         }
     }
 
@@ -183,11 +192,6 @@ impl Load {
         }
     }
 
-    pub(super) fn handle_lost(&mut self, lost: &Lost) {
-        self.driven.lost += 1;
-        self.driven.words = Some(lost.to_string());
-    }
-
     /// Deliveries to tell the other workers.
     pub(super) fn take_remote(&mut self) -> Vec<Count> {
         let Work::Publish(publishing) = &mut self.work else {
@@ -205,6 +209,7 @@ impl Load {
     /// Whether there is an end, for the first time.
     pub(super) fn poll_finished(&mut self, now: u64) -> bool {
         let done = match &self.work {
+            _ if self.begun_ns == 0 => return false,
             Work::None => return false,
             // A worker that only listens ends when it is told to.
             Work::Publish(publishing) if publishing.publishers.is_empty() => return false,
@@ -240,7 +245,7 @@ impl Load {
 }
 
 impl Publishing {
-    fn new(publish: Publish, groups: &HashMap<u32, Group>, now: u64) -> Publishing {
+    fn new(publish: Publish, groups: &HashMap<u32, Group>) -> Publishing {
         let mut publishers = Vec::new();
         let mut first = 0;
         let bursts_each = match publish.pace {
@@ -268,8 +273,8 @@ impl Publishing {
         let (due, bursts_left, ready) = match publish.pace {
             Pace::Closed { at_once, bursts } => (VecDeque::new(), bursts, u64::from(at_once).min(count)),
             Pace::Rate { interval_ns, .. } => {
-                // Spread over the interval, or all would publish in the same moment for ever.
-                let phase = |index: u64| now + interval_ns + interval_ns * index / count.max(1);
+                // From the beginning on, and spread over the interval: or all would publish in the same moment for ever.
+                let phase = |index: u64| interval_ns + interval_ns * index / count.max(1);
                 (
                     (0..count).map(|index| (phase(index), index as usize)).collect(),
                     0,
@@ -337,14 +342,10 @@ impl Publishing {
 }
 
 impl Worker {
-    /// Looks at the load for the first time: nothing has come yet that would start it.
-    pub(super) fn begin_load(&mut self) {
-        self.pump_load(super::now_ns());
-    }
-
     /// Sends what is due.
     pub(super) fn pump_load(&mut self, now: u64) {
         match &mut self.load.work {
+            _ if self.load.begun_ns == 0 => {}
             Work::None => {}
             Work::Publish(_) => self.pump_publish(now),
             Work::Echo(_) => self.pump_echo(now),

@@ -69,6 +69,9 @@ struct Group {
     members: Vec<usize>,
     /// The next sequence number of each, should it publish.
     sequences: Vec<u32>,
+    /// How many were lost after they were ready, and what was said then.
+    lost: u64,
+    words: Option<String>,
 }
 
 struct Worker {
@@ -142,6 +145,7 @@ impl Worker {
         match command {
             Command::Open(open) => self.begin_open(*open),
             Command::Close { group } => {
+                let mut lost = 0;
                 for key in self
                     .groups
                     .remove(&group)
@@ -155,21 +159,31 @@ impl Worker {
                         .is_some_and(|connection| connection.group == group)
                     {
                         self.connections.remove(key).reset();
+                    } else {
+                        lost += 1;
                     }
                 }
-                tell(&Report::Closed)
+                tell(&Report::Closed { lost })
             }
-            Command::Drive(drive) => {
-                self.load = Load::new(drive, &self.groups, now_ns());
-                self.begin_load();
+            Command::Prepare(drive) => {
+                self.load = Load::new(drive, &self.groups);
+                tell(&Report::Prepared)
+            }
+            Command::Begin => {
+                self.load.begin(now_ns());
+                self.pump_load(now_ns());
                 Ok(())
             }
             Command::Delivered(counts) => {
                 self.load.handle_remote(&counts, now_ns());
                 Ok(())
             }
-            Command::Collect => {
-                let driven = self.load.collect(&mut self.groups);
+            Command::Collect { groups } => {
+                let mut driven = self.load.collect(&mut self.groups);
+                for group in groups.iter().filter_map(|group| self.groups.get(group)) {
+                    driven.lost += group.lost;
+                    driven.words = group.words.clone().or(driven.words);
+                }
                 self.load = Load::default();
                 tell(&Report::Driven(Box::new(driven)))
             }
@@ -190,26 +204,29 @@ impl Worker {
             return Ok(());
         };
         let was_ready = connection.is_ready();
+        let mut read = Ok(());
         if flags.intersects(EventFlags::OUT) {
             connection.handle_writable()?;
         }
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
             let (load, number) = (&mut self.load, connection.number);
-            connection.handle_readable(
+            read = connection.handle_readable(
                 &group.open,
                 &mut self.buffer,
                 &mut self.contexts,
                 |seen, frame| {
                     load.handle_frame(group.open.group, number, key, seen, frame, now);
                 },
-            )?;
+            );
         }
+        // Also of one that is ready and lost in the same reading: the opening waits for its answer.
         if !was_ready
             && connection.is_ready()
             && let Some(opening) = &mut self.opening
         {
             opening.handle_ready(now);
         }
+        read?;
         self.watch(key)
     }
 
@@ -243,7 +260,12 @@ impl Worker {
         let was_ready = connection.is_ready();
         match &mut self.opening {
             Some(opening) if !was_ready && opening.group() == connection.group => opening.handle_failed(lost),
-            _ => self.load.handle_lost(lost),
+            _ => {
+                if let Some(group) = self.groups.get_mut(&connection.group) {
+                    group.lost += 1;
+                    group.words = Some(lost.to_string());
+                }
+            }
         }
         connection.reset();
     }

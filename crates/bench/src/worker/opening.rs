@@ -64,6 +64,8 @@ impl Worker {
         let group = Group {
             sequences: vec![0; open.count as usize],
             members: Vec::with_capacity(open.count as usize),
+            lost: 0,
+            words: None,
             open,
         };
         self.groups.insert(group.open.group, group);

@@ -1,0 +1,191 @@
+//! Calls of the program, and what it said.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use switchboard_bench::report::{Report, Series};
+
+use crate::kernel::Process;
+
+/// The program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
+/// Whatever is waited for comes within this time, on a machine that is busy with other tests.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Runs `switchboard bench` with these words.
+pub fn bench(words: &str) -> Ended {
+    Running::start(words).ended()
+}
+
+/// The same with words that hold blanks.
+pub fn bench_with(words: &str, more: &[&str]) -> Ended {
+    let mut command = command(words);
+    command.args(more);
+    Running::run(command).ended()
+}
+
+/// The same in a process that may open `files` files and no more.
+pub fn bench_with_files(files: u32, words: &str) -> Ended {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args([
+            "-c",
+            &format!("ulimit -n {files} && exec \"$@\""),
+            "sh",
+            PROGRAM,
+            "bench",
+        ])
+        .args(words.split_whitespace())
+        .env_clear();
+    Running::run(command).ended()
+}
+
+fn command(words: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg("bench").args(words.split_whitespace()).env_clear();
+    command
+}
+
+/// A call that goes on. Killed when the value goes.
+pub struct Running {
+    child: Child,
+    out: Option<JoinHandle<String>>,
+    err: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Begins to run `switchboard bench` with these words.
+    pub fn start(words: &str) -> Running {
+        Running::run(command(words))
+    }
+
+    fn run(mut command: Command) -> Running {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        Running {
+            child,
+            out: Some(std::thread::spawn(|| read(out))),
+            err: Some(std::thread::spawn(|| read(err))),
+        }
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        Process::of(self.child.id()).unwrap()
+    }
+
+    /// How it ends, and what it said until then.
+    pub fn ended(mut self) -> Ended {
+        let status = until("the bench ends", || self.child.try_wait().unwrap());
+        Ended {
+            code: status.code(),
+            out: self.out.take().unwrap().join().unwrap(),
+            err: self.err.take().unwrap().join().unwrap(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing to do where it has ended.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+fn read(mut stream: impl Read) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Ended {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// These words are in the output, wherever its lines end.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Ended {
+        let out: Vec<_> = self.out.split_whitespace().collect();
+        assert!(out.join(" ").contains(words), "expected {words:?} in\n{self}");
+        self
+    }
+
+    /// These words are on the standard error.
+    #[track_caller]
+    pub fn complains(self, words: &str) -> Ended {
+        assert!(self.err.contains(words), "expected {words:?} in\n{self}");
+        self
+    }
+
+    /// What `--json` printed.
+    #[track_caller]
+    pub fn report(&self) -> Report {
+        match serde_json::from_str(&self.out) {
+            Ok(report) => report,
+            Err(error) => panic!("{error}: {self}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {:?}\n{}\n{}", self.code, self.out, self.err)
+    }
+}
+
+/// Everyone of a report but the reference.
+pub fn measured(report: &Report) -> Vec<&Series> {
+    report
+        .series
+        .iter()
+        .filter(|series| !series.is_reference)
+        .collect()
+}
+
+/// The only one that was measured beside the reference.
+#[track_caller]
+pub fn only(report: &Report) -> &Series {
+    let measured = measured(report);
+    assert_eq!(measured.len(), 1, "{report:?}");
+    measured[0]
+}
+
+/// The least sample of a figure.
+#[track_caller]
+pub fn least(series: &Series, what: &str) -> f64 {
+    match series.figure(what).and_then(|figure| figure.minimum()) {
+        Some(least) => least,
+        None => panic!("no {what} in {series:?}"),
+    }
+}
+
+/// Looks until there is something to see.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    while begun.elapsed() < SOON {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain: {what}");
+}

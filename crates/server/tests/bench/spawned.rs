@@ -1,0 +1,208 @@
+//! Every scenario against servers that the bench starts itself.
+
+use switchboard_bench::report::{Report, Series};
+
+use crate::call::{Ended, Running, bench, measured, until};
+use crate::kernel::Process;
+
+/// A report without faults, in which everyone has all samples of every figure, and a ratio.
+#[track_caller]
+fn whole(ended: Ended, rounds: usize, variants: &[&str]) -> Report {
+    let ended = ended.expect(0);
+    assert_eq!(ended.err, "", "{ended}");
+    let report = ended.report();
+    assert!(!report.interrupted && report.notes.is_empty(), "{ended}");
+    let of = |series: &[&Series]| -> Vec<String> { series.iter().map(|one| one.variant.clone()).collect() };
+    let references: Vec<_> = report
+        .series
+        .iter()
+        .filter(|series| series.is_reference)
+        .collect();
+    assert_eq!(of(&measured(&report)), variants, "{ended}");
+    assert_eq!(of(&references), variants, "{ended}");
+    for series in &report.series {
+        assert_eq!(series.fault, None, "{ended}");
+        assert!(!series.figures.is_empty(), "{ended}");
+        for figure in &series.figures {
+            assert_eq!(figure.samples.len(), rounds, "{}: {ended}", figure.what);
+            assert!(
+                figure.samples.iter().all(|sample| *sample >= 0.0),
+                "{}: {ended}",
+                figure.what
+            );
+        }
+    }
+    for (series, reference) in measured(&report).iter().zip(references) {
+        assert_eq!(series.name, "switchboard");
+        assert_eq!(series.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        for figure in &series.figures {
+            // So few connections may fit into what the bare server has anyway.
+            let nothing = reference.figure(&figure.what).unwrap().median() == Some(0.0);
+            assert_eq!(figure.ratio.is_none(), nothing, "{}: {ended}", figure.what);
+        }
+    }
+    report
+}
+
+#[track_caller]
+fn figures(report: &Report, expected: &[&str]) {
+    for series in &report.series {
+        let whats: Vec<_> = series.figures.iter().map(|figure| figure.what.as_str()).collect();
+        assert_eq!(whats, expected);
+    }
+}
+
+#[test]
+fn fanout() {
+    let ended = bench(
+        "fanout --spawn --subscribers 20 --messages 20 --burst 1,10 --compress --shards 1,2 --rounds 2 --json",
+    );
+    let report = whole(
+        ended,
+        2,
+        &[
+            "single messages, 1 shard, plain",
+            "single messages, 1 shard, compressed",
+            "bursts of 10, 1 shard, plain",
+            "bursts of 10, 1 shard, compressed",
+            "single messages, 2 shards, plain",
+            "single messages, 2 shards, compressed",
+            "bursts of 10, 2 shards, plain",
+            "bursts of 10, 2 shards, compressed",
+        ],
+    );
+    figures(&report, &["CPU per delivery", "deliveries"]);
+    assert!(
+        report
+            .command
+            .starts_with("switchboard bench fanout --spawn --subscribers 20 ")
+    );
+}
+
+#[test]
+fn fanout_in_a_table() {
+    let ended = bench("fanout --spawn --dialect raw --subscribers 20 --messages 20 --rounds 2").expect(0);
+    assert_eq!(ended.err, "");
+    let rows = |name: &str| {
+        ended
+            .out
+            .lines()
+            .filter(|line| line.trim_start().starts_with(name))
+            .count()
+    };
+    assert_eq!((rows("switchboard"), rows("reference")), (2, 2), "{ended}");
+    ended
+        .says("fanout · 20 subscribers, 64 bytes")
+        .says("min median max ratio")
+        .says("1 ×");
+}
+
+#[test]
+fn idle() {
+    let call = |words: &str| {
+        bench(&format!(
+            "idle --spawn --connections 300 --rounds 1 --after 0 --json {words}"
+        ))
+    };
+    std::thread::scope(|scope| {
+        let silent = scope.spawn(|| call("--subscriptions 0 --seconds 1"));
+        let report = whole(call("--subscriptions 100"), 1, &["100 channels in common"]);
+        figures(
+            &report,
+            &["resident per connection", "kept per former connection"],
+        );
+        let report = whole(silent.join().unwrap(), 1, &["no channel"]);
+        let what = [
+            "resident per connection",
+            "CPU while idle",
+            "kept per former connection",
+        ];
+        figures(&report, &what);
+    });
+}
+
+#[test]
+fn accept() {
+    let ended = bench("accept --spawn --connections 50 --in-flight 10 --rounds 2 --json");
+    let report = whole(ended, 2, &[""]);
+    figures(&report, &["CPU per connection", "connections"]);
+}
+
+#[test]
+fn echo() {
+    let ended = bench("echo --spawn --connections 4 --bytes 64,65536 --echoes 40 --rounds 2 --json");
+    let report = whole(ended, 2, &["64 bytes", "65,536 bytes"]);
+    figures(
+        &report,
+        &[
+            "CPU per echo",
+            "echoes",
+            "latency p50",
+            "latency p99",
+            "latency p99.9",
+            "latency max",
+        ],
+    );
+}
+
+/// Both at once: they go by the clock.
+#[test]
+fn latency_and_mesh() {
+    const LATENCY: [&str; 4] = ["latency p50", "latency p99", "latency p99.9", "latency max"];
+    const DELIVERY: [&str; 2] = ["CPU per delivery", "deliveries"];
+    std::thread::scope(|scope| {
+        let mesh = scope
+            .spawn(|| bench("mesh --spawn --rooms 2 --members 3 --rate 20 --seconds 1 --rounds 1 --json"));
+        let ended = bench("latency --spawn --subscribers 10 --rate 120 --seconds 1 --rounds 1 --json");
+        let latency = whole(ended, 1, &[""]);
+        figures(&latency, &[&LATENCY[..], &DELIVERY].concat());
+        let mesh = whole(mesh.join().unwrap(), 1, &[""]);
+        figures(&mesh, &[&DELIVERY[..], &LATENCY].concat());
+        for series in latency.series.iter().chain(&mesh.series) {
+            let latencies = LATENCY.map(|what| series.figure(what).unwrap().samples[0]);
+            assert!(latencies.is_sorted() && latencies[0] > 0.0, "{latencies:?}");
+        }
+    });
+}
+
+#[test]
+fn publish() {
+    let ended = bench("publish --spawn --rooms 4,30 --publishers 4 --messages 200 --rounds 2 --json");
+    let report = whole(ended, 2, &["4 rooms", "30 rooms"]);
+    figures(&report, &["CPU per publish", "CPU per delivery", "deliveries"]);
+}
+
+/// A process of the load holds 50 connections, so that there are several of them on each side of a message.
+#[test]
+fn more_connections_than_one_process_holds() {
+    let words = "--spawn --subscribers 120 --connections-per-process 50 --json";
+    whole(
+        bench(&format!("fanout {words} --messages 30 --rounds 3")),
+        3,
+        &[""],
+    );
+    whole(
+        bench(&format!("fanout {words} --messages 60 --burst 20 --rounds 3")),
+        3,
+        &[""],
+    );
+    let echo = "echo --spawn --connections 20 --connections-per-process 6 --echoes 203 --rounds 3 --json";
+    whole(bench(echo), 3, &[""]);
+
+    let running = Running::start(&format!("latency {words} --seconds 1 --rounds 1"));
+    let process = running.process();
+    // 120 and one that publishes, twice: 50, 50, 21 + 29, 50, 42.
+    until("five processes of the load", || {
+        let all = process.descendants();
+        let is_worker = |one: &&Process| one.command.ends_with(" bench worker ");
+        (all.iter().filter(is_worker).count() == 5).then_some(())
+    });
+    whole(running.ended(), 1, &[""]);
+}
+
+#[test]
+fn a_process_that_may_open_few_files_shares_the_work() {
+    // 36 connections each, beside what a process needs for itself.
+    let words = "fanout --spawn --subscribers 50 --messages 8 --rounds 1 --json";
+    whole(crate::call::bench_with_files(100, words), 1, &[""]);
+}
