@@ -19,18 +19,20 @@ use crate::{process, reference, worker};
 
 const EXAMPLES: &str = "\
 Examples:
-  switchboard bench fanout --spawn                          a server started for it, on a core of its own
-  switchboard bench fanout --spawn --burst 1,10             messages by themselves, and ten together
-  switchboard bench latency --rate 100                      the Switchboard that runs on this machine
-  switchboard bench fanout --spawn --peer ws --peer nats    others, with the same work
-  switchboard bench echo --url ws://127.0.0.1:9000/echo     any WebSocket server that echoes
+  switchboard bench fanout --spawn                        a server started for it, on its own core
+  switchboard bench fanout --spawn --burst 1,10           messages by themselves, and ten together
+  switchboard bench latency --rate 100                    the Switchboard that runs here
+  switchboard bench fanout --spawn --peer ws --peer nats  others, with the same work
+  switchboard bench echo --url ws://127.0.0.1:9000/echo   any WebSocket server that echoes
   switchboard bench fanout --url ws://127.0.0.1:9000/ \\
       --subscribe 'SUB {channel}' --publish 'PUB {channel} {payload}'
 
-Every figure stands beside the same figure of a reference, measured in turns with it: a bare epoll loop that accepts, sends
-once per subscriber and does nothing else. So the ratio says what a server adds to the system calls.
+Every figure stands beside the same figure of a reference, measured in turns with it: a bare
+epoll loop that accepts, sends once per subscriber and does nothing else. So the ratio says
+what a server adds to the system calls.
 
-Exit codes: 0 done; 1 messages were lost, or it failed; 2 wrong usage; 130 interrupted (what was measured is printed).";
+Exit codes: 0 done; 1 messages were lost, a bar is missed, or it failed; 2 wrong usage;
+130 interrupted (what was measured is printed).";
 
 /// Measure what a WebSocket server costs.
 #[derive(Args, Debug)]

@@ -22,7 +22,7 @@ pub struct Echo {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
     /// Bytes of a message, at least 35. Several: 64,65536.
-    #[arg(long, value_name = "N", default_value = "64", value_delimiter = ',')]
+    #[arg(long, value_name = "N", default_value = "64", value_delimiter = ',', value_parser = super::message_bytes)]
     pub bytes: Vec<usize>,
     /// Messages of a round; by default 100,000 small ones.
     #[arg(long, value_name = "N")]

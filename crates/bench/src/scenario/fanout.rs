@@ -22,7 +22,7 @@ pub struct Fanout {
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub subscribers: u32,
     /// Bytes of a message, at least 35.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
     /// Messages that are published together; the next ones follow when these have arrived. Several: 1,10. The reference
     /// sends every message by itself.

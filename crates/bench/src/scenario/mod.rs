@@ -18,6 +18,7 @@ use crate::contestant::{Contestant, Place, Side};
 use crate::control::Driven;
 use crate::coordinator::{Coordinator, Stopped};
 use crate::report::{Figure, Series, Unit};
+use crate::stamp::STAMP_BYTES;
 
 /// One way to do the work, where a call compares several.
 #[derive(Clone, Debug)]
@@ -101,6 +102,15 @@ pub struct Found {
     pub notes: Vec<String>,
     /// It was interrupted.
     pub interrupted: bool,
+}
+
+/// Reads the size of a message: it holds its stamp, and a worker takes it.
+pub fn message_bytes(text: &str) -> Result<usize, String> {
+    const MOST: usize = 4 << 20;
+    match text.parse() {
+        Ok(bytes) if (STAMP_BYTES..=MOST).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("a message has {STAMP_BYTES} to {MOST} bytes")),
+    }
 }
 
 /// Runs a scenario with every contestant and set-up, each beside the reference.
