@@ -1,5 +1,7 @@
 //! The tables and the chart in `docs/benchmarks` are those of the reports beside them.
 
+#![allow(clippy::unwrap_used)] // a test ends where it fails
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

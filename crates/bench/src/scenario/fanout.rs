@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, delivery_samples};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, published};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
-use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::grouped;
 
 /// Deliveries of one round, if nothing else is asked for.
@@ -69,7 +69,7 @@ impl Fanout {
 }
 
 impl Scenario for Fanout {
-    type Open = (GroupId, GroupId);
+    type Open = Crowd;
 
     fn name(&self) -> &'static str {
         "fanout"
@@ -124,14 +124,14 @@ impl Scenario for Fanout {
             in_flight: 64,
         };
         wanted.target.compress = choice.compress && !side.is_reference;
-        let subscribers = coordinator.open(&wanted)?;
+        let subscribers = wanted.clone();
         wanted.target.compress = false;
-        let publishers = coordinator.open(&Wanted {
+        let publishers = Wanted {
             role: Role::Publisher,
             count: PUBLISHERS,
             ..wanted
-        })?;
-        Ok((subscribers, publishers))
+        };
+        Crowd::open(coordinator, &subscribers, &publishers)
     }
 
     fn measure(
@@ -139,7 +139,7 @@ impl Scenario for Fanout {
         coordinator: &mut Coordinator,
         side: &Side,
         setup: usize,
-        (_, publishers): &mut Self::Open,
+        crowd: &mut Crowd,
         warm_up: bool,
     ) -> Result<Vec<Sample>, Stopped> {
         let burst = if side.is_reference {
@@ -161,18 +161,11 @@ impl Scenario for Fanout {
             latency: false,
         };
         let expected = bursts * u64::from(burst) * u64::from(self.subscribers);
-        let (driven, cpu_ns) = charged(side, || {
-            complete(coordinator.publish(*publishers, publish, expected)?)
-        })?;
+        let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         Ok(delivery_samples(&driven, cpu_ns))
     }
 
-    fn close(
-        &self,
-        coordinator: &mut Coordinator,
-        (subscribers, publishers): Self::Open,
-    ) -> Result<(), Stopped> {
-        coordinator.close(publishers)?;
-        coordinator.close(subscribers)
+    fn close(&self, coordinator: &mut Coordinator, crowd: Crowd) -> Result<(), Stopped> {
+        crowd.close(coordinator)
     }
 }

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, delivery_samples, latency_samples};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, latency_samples, published};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
-use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::grouped;
 
 /// How long a message takes from when it was due to every subscriber, at a constant rate. A message that leaves late
@@ -29,7 +29,7 @@ pub struct Latency {
 }
 
 impl Scenario for Latency {
-    type Open = (GroupId, GroupId);
+    type Open = Crowd;
 
     fn name(&self) -> &'static str {
         "latency"
@@ -56,14 +56,13 @@ impl Scenario for Latency {
             rooms: Rooms::ONE,
             in_flight: 64,
         };
-        let subscribers = coordinator.open(&wanted)?;
-        let publishers = coordinator.open(&Wanted {
+        let publishers = Wanted {
             role: Role::Publisher,
             // Each publishes 50 times a second at most, far from what a server may take for abuse.
             count: self.rate.div_ceil(50),
-            ..wanted
-        })?;
-        Ok((subscribers, publishers))
+            ..wanted.clone()
+        };
+        Crowd::open(coordinator, &wanted, &publishers)
     }
 
     fn measure(
@@ -71,7 +70,7 @@ impl Scenario for Latency {
         coordinator: &mut Coordinator,
         side: &Side,
         _: usize,
-        (_, publishers): &mut Self::Open,
+        crowd: &mut Crowd,
         warm_up: bool,
     ) -> Result<Vec<Sample>, Stopped> {
         let seconds = if warm_up { 1 } else { self.seconds };
@@ -89,20 +88,13 @@ impl Scenario for Latency {
             latency: true,
         };
         let expected = messages * u64::from(self.subscribers);
-        let (driven, cpu_ns) = charged(side, || {
-            complete(coordinator.publish(*publishers, publish, expected)?)
-        })?;
+        let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         let mut samples = latency_samples(&driven);
         samples.extend(delivery_samples(&driven, cpu_ns));
         Ok(samples)
     }
 
-    fn close(
-        &self,
-        coordinator: &mut Coordinator,
-        (subscribers, publishers): Self::Open,
-    ) -> Result<(), Stopped> {
-        coordinator.close(publishers)?;
-        coordinator.close(subscribers)
+    fn close(&self, coordinator: &mut Coordinator, crowd: Crowd) -> Result<(), Stopped> {
+        crowd.close(coordinator)
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, delivery_samples, latency_samples};
+use super::{Sample, Scenario, Setup, delivery_samples, latency_samples, published};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
@@ -87,7 +87,7 @@ impl Scenario for Mesh {
             latency: true,
         };
         let expected = bursts * u64::from(self.rooms) * u64::from(self.members).pow(2);
-        let (driven, cpu_ns) = charged(side, || complete(coordinator.publish(*group, publish, expected)?))?;
+        let (driven, cpu_ns) = published(coordinator, side, *group, publish, expected)?;
         let mut samples = delivery_samples(&driven, cpu_ns);
         samples.extend(latency_samples(&driven));
         Ok(samples)

@@ -15,8 +15,8 @@ pub mod publish;
 use std::time::Duration;
 
 use crate::contestant::{Contestant, Place, Side};
-use crate::control::Driven;
-use crate::coordinator::{Coordinator, Stopped};
+use crate::control::{Driven, Publish};
+use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
 use crate::report::{Figure, Series, Unit};
 use crate::stamp::STAMP_BYTES;
 
@@ -309,6 +309,45 @@ pub fn charged<T>(
     std::thread::sleep(SETTLE);
     let after = meter.cpu_ns()?;
     Ok((done, Some(after.saturating_sub(before))))
+}
+
+/// The subscribers of something, and those who publish it.
+pub struct Crowd {
+    subscribers: GroupId,
+    publishers: GroupId,
+}
+
+impl Crowd {
+    /// Opens both.
+    pub fn open(
+        coordinator: &mut Coordinator,
+        subscribers: &Wanted,
+        publishers: &Wanted,
+    ) -> Result<Crowd, Stopped> {
+        Ok(Crowd {
+            subscribers: coordinator.open(subscribers)?,
+            publishers: coordinator.open(publishers)?,
+        })
+    }
+
+    /// Closes both.
+    pub fn close(self, coordinator: &mut Coordinator) -> Result<(), Stopped> {
+        coordinator.close(self.publishers)?;
+        coordinator.close(self.subscribers)
+    }
+}
+
+/// Publishes, and says what came of it and what CPU it took of the server. Losses are a failure.
+pub fn published(
+    coordinator: &mut Coordinator,
+    side: &Side,
+    publishers: GroupId,
+    publish: Publish,
+    expected: u64,
+) -> Result<(Driven, Option<u64>), Stopped> {
+    charged(side, || {
+        complete(coordinator.publish(publishers, publish, expected)?)
+    })
 }
 
 /// Makes losses a failure.

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, delivery_samples, sample};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, published, sample};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
-use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
 use crate::report::quantity::grouped;
 
@@ -35,7 +35,7 @@ pub struct Publish {
 }
 
 impl Scenario for Publish {
-    type Open = (GroupId, GroupId);
+    type Open = Crowd;
 
     fn name(&self) -> &'static str {
         "publish"
@@ -68,7 +68,7 @@ impl Scenario for Publish {
             None => 1,
         };
         let held = if side.is_reference {
-            rooms.min(1_000)
+            rooms.min(self.publishers.max(1_000))
         } else {
             rooms
         };
@@ -83,8 +83,7 @@ impl Scenario for Publish {
             },
             in_flight: 64,
         };
-        let subscribers = coordinator.open(&wanted)?;
-        let publishers = coordinator.open(&Wanted {
+        let publishers = Wanted {
             role: Role::Publisher,
             count: self.publishers,
             rooms: Rooms {
@@ -92,9 +91,9 @@ impl Scenario for Publish {
                 first: 0,
                 each: (held / self.publishers).max(1),
             },
-            ..wanted
-        })?;
-        Ok((subscribers, publishers))
+            ..wanted.clone()
+        };
+        Crowd::open(coordinator, &wanted, &publishers)
     }
 
     fn measure(
@@ -102,7 +101,7 @@ impl Scenario for Publish {
         coordinator: &mut Coordinator,
         side: &Side,
         setup: usize,
-        (_, publishers): &mut Self::Open,
+        crowd: &mut Crowd,
         warm_up: bool,
     ) -> Result<Vec<Sample>, Stopped> {
         let rooms = self.rooms[setup];
@@ -130,9 +129,7 @@ impl Scenario for Publish {
             latency: false,
         };
         let expected = bursts * u64::from(self.members);
-        let (driven, cpu_ns) = charged(side, || {
-            complete(coordinator.publish(*publishers, publish, expected)?)
-        })?;
+        let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         let mut samples = Vec::new();
         if let Some(cpu_ns) = cpu_ns {
             let each = cpu_ns as f64 / driven.published.max(1) as f64;
@@ -142,12 +139,7 @@ impl Scenario for Publish {
         Ok(samples)
     }
 
-    fn close(
-        &self,
-        coordinator: &mut Coordinator,
-        (subscribers, publishers): Self::Open,
-    ) -> Result<(), Stopped> {
-        coordinator.close(publishers)?;
-        coordinator.close(subscribers)
+    fn close(&self, coordinator: &mut Coordinator, crowd: Crowd) -> Result<(), Stopped> {
+        crowd.close(coordinator)
     }
 }

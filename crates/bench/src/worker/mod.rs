@@ -3,7 +3,7 @@
 //! One thread, one `epoll`. It is the load generator's cost that decides how much a machine can measure, so there is no
 //! runtime, no task and no timer; what a frame says is looked for, not parsed.
 //!
-//! Reading order: this file (the loop), [`connection`], [`opening`], [`load`].
+//! Reading order: this file (the loop), `connection`, `opening`, `load`.
 
 mod connection;
 mod load;
