@@ -33,6 +33,11 @@ impl Meter {
         Meter::of(pid).ok()
     }
 
+    /// Whether another process is this one or descends from it.
+    pub fn includes(self, pid: u32) -> bool {
+        self.family().contains(&pid)
+    }
+
     /// The process.
     pub fn pid(self) -> u32 {
         self.pid
@@ -43,7 +48,13 @@ impl Meter {
     pub fn cpu_ns(self) -> io::Result<u64> {
         let mut total = 0;
         for pid in self.family() {
-            for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+            let tasks = match fs::read_dir(format!("/proc/{pid}/task")) {
+                Ok(tasks) => tasks,
+                // A child may end between the look and the reading, too.
+                Err(_) if pid != self.pid => continue,
+                Err(error) => return Err(error),
+            };
+            for task in tasks.flatten() {
                 // A thread may end between the look and the reading.
                 let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
                     continue;
@@ -59,7 +70,11 @@ impl Meter {
     pub fn resident_bytes(self) -> io::Result<u64> {
         let mut total = 0;
         for pid in self.family() {
-            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            let text = match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+                Ok(text) => text,
+                Err(_) if pid != self.pid => continue,
+                Err(error) => return Err(error),
+            };
             let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
             let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
             total += kibibytes.unwrap_or(0) * 1_024;

@@ -34,6 +34,13 @@ impl Process {
         pipes: Pipes,
     ) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
+        if !variables.is_empty() {
+            // What is measured depends on nothing in the caller's shell.
+            let inherited = std::env::vars_os().map(|(name, _)| name);
+            for name in inherited.filter(|name| name.to_string_lossy().starts_with("SWITCHBOARD_")) {
+                command.env_remove(name);
+            }
+        }
         command.envs(variables.iter().copied());
         command.args(["bench", "exec"]);
         if let Some(core) = core {

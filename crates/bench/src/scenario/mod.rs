@@ -304,10 +304,11 @@ pub fn charged<T>(
     let Some(meter) = side.meter else {
         return Ok((work()?, None));
     };
-    let before = meter.cpu_ns()?;
+    let ended = |_| Stopped::Failed("the process of the server has ended".to_owned());
+    let before = meter.cpu_ns().map_err(ended)?;
     let done = work()?;
     std::thread::sleep(SETTLE);
-    let after = meter.cpu_ns()?;
+    let after = meter.cpu_ns().map_err(ended)?;
     Ok((done, Some(after.saturating_sub(before))))
 }
 

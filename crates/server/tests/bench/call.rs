@@ -42,6 +42,13 @@ pub fn bench_with_files(files: u32, words: &str) -> Ended {
     Running::run(command).ended()
 }
 
+/// Runs `switchboard bench` with a variable in its environment.
+pub fn bench_in(name: &str, value: &str, words: &str) -> Ended {
+    let mut command = command(words);
+    command.env(name, value);
+    Running::run(command).ended()
+}
+
 fn command(words: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("bench").args(words.split_whitespace()).env_clear();

@@ -128,6 +128,20 @@ fn wrong_usage() {
 }
 
 #[test]
+fn a_process_that_is_not_the_server() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let ended = bench(&format!("fanout --url ws://{address}/ws --pid {}", other.id()));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    ended
+        .expect(2)
+        .complains(&format!("it does not listen at {address}"));
+    bench("fanout --spawn --pid 1").expect(2).complains("--pid");
+}
+
+#[test]
 fn a_core_that_is_not_there() {
     let words = "fanout --spawn --subscribers 5 --messages 4 --rounds 1";
     bench(&format!("{words} --server-core 1000"))

@@ -2,7 +2,7 @@
 
 use switchboard_bench::report::{Report, Series};
 
-use crate::call::{Ended, Running, bench, measured, until};
+use crate::call::{Ended, Running, bench, bench_in, measured, until};
 use crate::kernel::Process;
 
 /// A report without faults, in which everyone has all samples of every figure, and a ratio.
@@ -205,4 +205,12 @@ fn a_process_that_may_open_few_files_shares_the_work() {
     // 36 connections each, beside what a process needs for itself.
     let words = "fanout --spawn --subscribers 50 --messages 8 --rounds 1 --json";
     whole(crate::call::bench_with_files(100, words), 1, &[""]);
+}
+
+#[test]
+fn what_is_measured_depends_on_nothing_in_the_shell() {
+    let words = "fanout --spawn --subscribers 5 --messages 4 --rounds 1";
+    // The one is no setting and would be refused, the other would leave room for no subscriber.
+    bench_in("SWITCHBOARD_PEERS", "/nowhere", words).expect(0);
+    bench_in("SWITCHBOARD_LIMITS__CONNECTIONS_MAX", "1", words).expect(0);
 }
