@@ -61,6 +61,24 @@ async fn counted(live: &Live, what: &str, counter: impl Fn(&ShardStats) -> &Coun
 }
 
 #[test]
+fn a_slow_first_head_leaves_the_whole_time_to_the_next_one() {
+    let set = |config: &mut Config| {
+        all_far(config);
+        config.limits.http_head_deadline = Duration::from_secs(5);
+    };
+    run_on_shards(set, async |live| {
+        let mut peer = Peer::connect(live.public).await;
+        // More than half of the deadline each time: what is left of the first would not do for the second.
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            peer.send("GET /assets/playground.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await;
+            peer.answer().await.expect(200);
+        }
+    });
+}
+
+#[test]
 fn a_head_that_comes_byte_by_byte_gets_408() {
     let set = |config: &mut Config| {
         all_far(config);

@@ -170,12 +170,9 @@ async fn serve(
             }
         }
         Ok(Ok(First::Other(read))) => {
-            let limits = Limits {
-                head_deadline: limits.head_deadline.saturating_sub(clock.now().since(begun)),
-                ..limits
-            };
+            let left = limits.head_deadline.saturating_sub(clock.now().since(begun));
             // Boxed, so that the many that need it not are small.
-            Box::pin(serve_http(stream, read, shard, site, limits, clock, slot)).await;
+            Box::pin(serve_http(stream, (read, left), shard, site, limits, clock, slot)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
         Err(_elapsed) => {
@@ -237,10 +234,11 @@ fn refuse_slow_head(stream: &TcpStream) {
         stream.try_write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 }
 
-/// Serves requests of a connection, whose first bytes are in `read`, until it ends or becomes a WebSocket.
+/// Serves requests of a connection until it ends or becomes a WebSocket. Of the first head some bytes are `read`, and the
+/// others have the time that is `left`.
 async fn serve_http(
     stream: TcpStream,
-    read: Vec<u8>,
+    (read, left): (Vec<u8>, Duration),
     shard: Rc<Shard>,
     site: Rc<Site>,
     limits: Limits,
@@ -273,15 +271,22 @@ async fn serve_http(
             TokioIo::new(Stalling::new(stream, read, limits.write_stall)),
             service,
         );
-    let served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    // hyper has one deadline for all heads, and begins to count the first one's only now.
+    let mut first_head = std::pin::pin!(tokio::time::sleep(left));
+    let served = std::future::poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+        Poll::Pending if !answered.get() => first_head.as_mut().poll(cx).map(|()| Err(None)),
+        served => served.map_err(Some),
+    })
+    .await;
     let parts = connection.into_parts();
     let stalling = parts.io.into_inner();
     let stalled = stalling.is_stalled();
     let mut stream = stalling.into_inner();
     match (served, upgrade.take()) {
         (Ok(()), Some(upgrade)) => return open(stream, &shard, upgrade, &parts.read_buf, clock, slot),
-        (Err(error), _) if error.is_timeout() && !answered.get() => refuse_slow_head(&stream),
-        (Err(error), _) => tracing::debug!(%error, "connection ended"),
+        (Err(None), _) => refuse_slow_head(&stream),
+        (Err(Some(error)), _) if error.is_timeout() && !answered.get() => refuse_slow_head(&stream),
+        (Err(Some(error)), _) => tracing::debug!(%error, "connection ended"),
         (Ok(()), None) => {}
     }
     if !stalled {

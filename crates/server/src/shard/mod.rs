@@ -227,12 +227,10 @@ impl Shard {
         )
     }
 
-    /// Lends the buffer that sockets are read into.
+    /// Lends the buffer that sockets are read into. `read` may call nothing of the shard.
     pub fn with_read_buffer<T>(&self, read: impl FnOnce(&mut [u8]) -> T) -> T {
-        let mut buffer = std::mem::take(&mut self.state.borrow_mut().read_buffer);
-        let result = read(&mut buffer);
-        self.state.borrow_mut().read_buffer = buffer;
-        result
+        // Not taken out: a panic must leave it to the others, who would take an empty one for the end of their streams.
+        read(&mut self.state.borrow_mut().read_buffer)
     }
 
     /// Settings of sessions.
