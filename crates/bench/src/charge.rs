@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 /// A server's processes: one, with its children.
 #[derive(Clone, Copy, Debug)]
@@ -18,18 +18,11 @@ impl Meter {
         Ok(meter)
     }
 
-    /// The process that listens at `address`, if it is on this machine and may be looked at.
+    /// The process that listens on the port of `address`, if it is on this machine and may be looked at.
     pub fn listening(address: SocketAddr) -> Option<Meter> {
-        let inode = listening_inode(address)?;
-        let link = format!("socket:[{inode}]");
-        let pid = processes().find(|pid| {
-            let files = fs::read_dir(format!("/proc/{pid}/fd"));
-            files.is_ok_and(|files| {
-                files.flatten().any(|file| {
-                    fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
-                })
-            })
-        })?;
+        // Another machine's port is not ours of the same number.
+        TcpListener::bind((address.ip(), 0)).ok()?;
+        let pid = crate::listener::listener(address.port())?;
         Meter::of(pid).ok()
     }
 
@@ -116,26 +109,6 @@ impl Meter {
     }
 }
 
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-/// The inode of the socket that listens at `address`, or at every address with its port.
-fn listening_inode(address: SocketAddr) -> Option<u64> {
-    const LISTEN: &str = "0A";
-    let port = format!(":{:04X}", address.port());
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let text = fs::read_to_string(table).ok()?;
-        text.lines().skip(1).find_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let (local, state) = (fields.nth(1)?, fields.nth(1)?);
-            let inode = fields.nth(5)?;
-            (local.ends_with(&port) && state == LISTEN).then(|| inode.parse().ok())?
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +119,7 @@ mod tests {
         let meter = Meter::listening(listener.local_addr().unwrap()).unwrap();
         assert_eq!(meter.pid(), std::process::id());
         assert!(meter.resident_bytes().unwrap() > 0);
+        let elsewhere = std::net::SocketAddr::from(([192, 0, 2, 1], listener.local_addr().unwrap().port()));
+        assert!(Meter::listening(elsewhere).is_none());
     }
 }

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod contestant;
 pub mod control;
 pub mod coordinator;
+pub mod listener;
 pub mod peers;
 pub mod process;
 pub mod reference;

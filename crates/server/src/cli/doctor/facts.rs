@@ -193,44 +193,12 @@ fn try_to_listen(address: SocketAddr) -> Outcome {
     }
 }
 
-/// Who listens on `port`, if the kernel lets us see it: another user's processes it does not.
+/// Who listens on `port`, if the kernel lets us see it.
 fn holder(port: u16) -> Option<Holder> {
-    let mut inodes = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        inodes.extend(listening_inodes(&read(table)?, port));
-    }
-    for process in std::fs::read_dir("/proc").ok()?.flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else {
-            continue;
-        };
-        let holds = files.flatten().any(|file| {
-            let target = std::fs::read_link(file.path()).unwrap_or_default();
-            let target = target.to_string_lossy();
-            inodes.iter().any(|inode| *target == format!("socket:[{inode}]"))
-        });
-        if holds {
-            let name = read(&format!("/proc/{pid}/comm")).unwrap_or_default();
-            let name = name.trim().to_owned();
-            return Some(Holder { pid, name });
-        }
-    }
-    None
-}
-
-/// The inodes of the sockets that listen on `port`, from a table as `/proc/net/tcp` is: local address in the second
-/// column, state in the fourth (0A listens), inode in the tenth.
-fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
-    let inode = |line: &str| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let (_, hex) = columns.get(1)?.rsplit_once(':')?;
-        let listens = columns.get(3) == Some(&"0A") && u16::from_str_radix(hex, 16).ok()? == port;
-        listens.then(|| columns.get(9)?.parse().ok()).flatten()
-    };
-    table.lines().filter_map(inode).collect()
+    let pid = switchboard_bench::listener::listener(port)?;
+    let name = read(&format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = name.trim().to_owned();
+    Some(Holder { pid, name })
 }
 
 #[cfg(test)]
@@ -266,16 +234,6 @@ mod tests {
             Some(4096)
         );
         assert_eq!(group_of_process("4:memory:/a\n0::/b/c\n"), Some("/b/c"));
-    }
-
-    #[test]
-    fn only_sockets_that_listen_on_the_port_count() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 34865 1 0 100 0\n\
-            1: 0100007F:1F40 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 34866 1 0 100 0\n\
-            2: 0100007F:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 34867 1 0 100 0\n";
-        assert_eq!(listening_inodes(table, 8000), [34_865]);
-        assert!(listening_inodes("nonsense", 8000).is_empty());
     }
 
     #[test]
