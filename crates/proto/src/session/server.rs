@@ -18,6 +18,8 @@
 //! reads what the peer had still sent, because an early close would become a RST that destroys our Close frame
 //! (RFC 6455 section 7.1.1).
 
+mod contract;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,18 +30,16 @@ use super::broadcast::Form;
 use super::heartbeat::{Beat, Heartbeat};
 use super::outbox::Outbox;
 use super::rate::Meter;
-use crate::channel::ChannelName;
 use crate::dialect::{Command, DialectId, Event, Inbound, Rejected};
-use crate::entry::{Key, User};
 use crate::error_code::ErrorCode;
 use crate::limits::{Rate, SessionLimits};
-use crate::payload::Payload;
-use crate::position::Position;
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
 use crate::ws::frame::encode_message;
 use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
+
+pub use contract::{End, Identity, Link, Mode, Request, SessionId, Settings};
 
 /// `history` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
 const HISTORIES_UNANSWERED_MAX: u8 = 4;
@@ -49,7 +49,6 @@ const HISTORY_RETRY: Duration = Duration::from_millis(100);
 const STRIKES_MAX: u16 = 100;
 /// Above this amount of unsent bytes nothing more is read from the peer, so that what it asks for stays bounded.
 const READ_PAUSE_BYTES: usize = 64 * 1024;
-
 /// From this length on, an echo is sent from where it was read. A shorter one is cheaper copied, and joins its neighbours.
 const ECHO_IN_PLACE_BYTES_MIN: usize = 16 * 1024;
 
@@ -75,133 +74,6 @@ impl Shared {
             scratch: Vec::new(),
         }
     }
-}
-
-/// Settings of all sessions.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Bounds.
-    pub limits: SessionLimits,
-    /// Whether a client without a token is taken.
-    pub anonymous: bool,
-    /// Broadcasts below this size are not compressed.
-    pub compress_bytes_min: usize,
-    /// 1 (fast) to 9 (small).
-    pub compression_level: u8,
-}
-
-/// How a session speaks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// A dialect with subscriptions chosen by commands.
-    Native(DialectId),
-    /// The raw dialect, for one channel.
-    Raw(ChannelName),
-    /// Every message comes back as it is: for conformance suites and connectivity checks.
-    Echo,
-}
-
-/// Who a session is.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// Names the session.
-    pub session: SessionId,
-    /// Who it is held for.
-    pub user: User,
-}
-
-/// The name of a session: 64 random bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct SessionId(pub u64);
-
-impl std::fmt::Display for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "s_{:016x}", self.0)
-    }
-}
-
-/// What a client wants of the hub.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Request {
-    /// Answer with [`Event::Subscribed`] or an error.
-    Subscribe {
-        /// Of the command.
-        id: Option<u64>,
-        /// Which channel.
-        channel: ChannelName,
-    },
-    /// Answer with [`Event::Unsubscribed`] or an error.
-    Unsubscribe {
-        /// Of the command.
-        id: Option<u64>,
-        /// Which channel.
-        channel: ChannelName,
-    },
-    /// Answer with [`Event::Published`] if it has an id, or an error.
-    Publish {
-        /// Of the command.
-        id: Option<u64>,
-        /// Which channel.
-        channel: ChannelName,
-        /// The content.
-        payload: Payload,
-        /// Idempotency key.
-        key: Option<Key>,
-    },
-    /// Send the last `bytes` bytes that were taken off the input as one message of this kind, as [`encode_message`] or
-    /// [`encode_message_head`](crate::ws::frame::encode_message_head) does, behind what waits. They lie there unmasked. Only
-    /// for a long message that came whole: it need not be copied to go back.
-    Echo {
-        /// Text or binary.
-        kind: MessageKind,
-        /// Length of the content.
-        bytes: usize,
-    },
-    /// Answer with [`Event::History`] or an error, then call [`Session::handle_history_answered`].
-    History {
-        /// Of the command.
-        id: Option<u64>,
-        /// Which channel.
-        channel: ChannelName,
-        /// After which position.
-        since: Option<Position>,
-        /// How many messages at most.
-        limit: Option<u32>,
-    },
-}
-
-/// What the shell does with the socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Link {
-    /// Read and write.
-    Open,
-    /// Write what is left, then shut the sending direction; read and discard.
-    Lingering,
-    /// Drop it.
-    Ended,
-}
-
-/// Why a session ended, or is about to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum End {
-    /// The peer closed in good order.
-    Closed,
-    /// The peer went without a Close.
-    Gone,
-    /// The peer broke the WebSocket protocol.
-    Misbehaved,
-    /// The peer went on beyond its rate, or sent too much at once.
-    Excessive,
-    /// The peer answered no ping.
-    Silent,
-    /// The socket accepted nothing for too long.
-    Stalled,
-    /// The subscriber was too slow for a channel that disconnects then.
-    Lagged,
-    /// The command or its token was not acceptable.
-    Refused,
-    /// The server stops.
-    Stopping,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
