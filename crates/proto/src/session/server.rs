@@ -102,20 +102,22 @@ enum Said {
 }
 
 /// See the module.
+// In this order: what a ping and its pong look at comes first, because it is memory that nobody has touched for seconds.
+#[repr(C)]
 pub struct Session {
-    connection: Connection,
-    outbox: Outbox,
-    heartbeat: Heartbeat,
     phase: Phase,
+    heartbeat: Heartbeat,
+    unfinished_since: Option<Time>,
+    stalled_since: Option<Time>,
+    outbox: Outbox,
+    connection: Connection,
+    control_frames: Meter,
     mode: Mode,
     form: Form,
     identity: Identity,
     commands: Meter,
     inbound_bytes: Meter,
-    control_frames: Meter,
     subscribes: Meter,
-    unfinished_since: Option<Time>,
-    stalled_since: Option<Time>,
     /// The newest ping that waits for the socket: older ones need no answer (RFC 6455 section 5.5.3).
     pong_owed: Option<Box<[u8]>>,
     strikes: u16,

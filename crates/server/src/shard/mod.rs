@@ -100,6 +100,8 @@ struct State {
     shared: Shared,
     namespaces: Arc<Namespaces>,
     wheel: Wheel,
+    /// Empty between two ticks.
+    due: Vec<LinkRef>,
     post: Post,
     /// Mail to this shard's own home, which needs no mailbox. Bounded by `mail_max`.
     local: VecDeque<Mail>,
@@ -142,6 +144,7 @@ impl Shard {
             shared: Shared::new(parts.settings),
             namespaces: parts.namespaces,
             wheel: Wheel::new(now),
+            due: Vec::new(),
             mail_max: parts.post.messages_max(),
             post: parts.post,
             local: VecDeque::new(),
@@ -294,17 +297,20 @@ impl State {
     }
 
     fn handle_tick(&mut self) {
-        let mut due = Vec::new();
+        let mut due = std::mem::take(&mut self.due);
         self.wheel.poll(self.now, &mut due);
-        for link in due {
+        for link in due.drain(..) {
             self.handle_link_due(link);
         }
+        self.due = due;
         self.leave_at_last();
         self.home.handle_timeout();
         self.broker.handle_timeout(self.now);
         self.stats.sessions.set(self.links.len() as u64);
         if self.links.is_empty() && self.links.capacity() > LINKS_KEPT {
             self.links = Slab::new();
+            self.wheel.clear();
+            self.due = Vec::new();
         }
     }
 }
