@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -34,6 +35,13 @@ what a server adds to the system calls.
 Exit codes: 0 done; 1 messages were lost, a bar is missed, or it failed; 2 wrong usage;
 130 interrupted (what was measured is printed).";
 
+const REFERENCE: &str = "\
+What it does, by the path of the handshake:
+  /room/N          the connection gets what is published in room N
+  /room/N/publish  every message of the connection goes to room N
+  /echo            every message comes back
+  /ping/SECONDS    a ping so often, and nothing else";
+
 /// Measure what a WebSocket server costs.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -51,14 +59,14 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Connections that only are.
+    /// Connections that say nothing: memory and heartbeat.
     Idle {
         #[command(flatten)]
         scenario: scenario::idle::Idle,
         #[command(flatten)]
         options: Options,
     },
-    /// Connections that come.
+    /// Connections that come: the handshake.
     Accept {
         #[command(flatten)]
         scenario: scenario::accept::Accept,
@@ -105,6 +113,7 @@ enum Command {
         reports: Vec<PathBuf>,
     },
     /// Run the bare server by itself.
+    #[command(after_help = REFERENCE)]
     Reference {
         /// Where.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8100")]
@@ -117,11 +126,16 @@ enum Command {
     #[command(hide = true)]
     Exec {
         #[arg(long)]
+        parent: u32,
+        #[arg(long)]
         core: Option<usize>,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
 }
+
+/// How long a look whether somebody listens may take.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// What all scenarios may be told.
 #[derive(Args, Clone, Debug)]
@@ -130,7 +144,8 @@ pub struct Options {
     /// [default: ws://127.0.0.1:8000/ws]
     #[arg(long, value_name = "URL", conflicts_with = "spawn")]
     url: Option<String>,
-    /// Start a Switchboard for it.
+    /// Start a Switchboard for it. Settings are its defaults, whatever the environment says; only the rate limits of the few
+    /// connections that publish are lifted.
     #[arg(long)]
     spawn: bool,
     /// Measure another server as well, or instead without --spawn and --url. Repeatable.
@@ -139,9 +154,9 @@ pub struct Options {
     /// Where the scripts are that run the peers.
     #[arg(long, value_name = "DIR", default_value = "crates/bench/peers")]
     peers_dir: PathBuf,
-    /// How subscribers of a Switchboard speak.
-    #[arg(long, value_name = "NAME", value_enum, default_value = "json")]
-    dialect: Dialect,
+    /// How subscribers of a Switchboard speak. [default: json]
+    #[arg(long, value_name = "NAME", value_enum)]
+    dialect: Option<Dialect>,
     /// Subprotocol to ask for.
     #[arg(
         long,
@@ -202,12 +217,12 @@ pub struct Options {
     /// Process of the server, where it cannot be found by its address.
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     pid: Option<u32>,
-    /// Core of the server that is started.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    server_core: usize,
-    /// Core of the load.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    load_core: usize,
+    /// Core of the servers that are started. [default: the first that this process may use]
+    #[arg(long, value_name = "N")]
+    server_core: Option<usize>,
+    /// Core of the load. [default: the second, where there is one]
+    #[arg(long, value_name = "N")]
+    load_core: Option<usize>,
     /// Rounds after a warm-up; each measures the server, then the reference.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -267,24 +282,38 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
                 .map(|path| read_report(path))
                 .collect::<Result<Vec<_>, _>>()?;
             let words = match chart {
-                Some(figure) => report::chart(&reports, &figure),
+                Some(figure) => {
+                    check_figure(&reports, &figure)?;
+                    report::chart(&reports, &figure)
+                }
                 None => report::markdown(&reports),
             };
             io::stdout().lock().write_all(words.as_bytes())?;
             Ok(Outcome::Done)
         }
         Command::Reference { listen } => {
-            crate::sources::connections_max();
-            reference::run(TcpListener::bind(listen)?)?;
+            crate::sources::raise_files_max();
+            let cannot = |error: io::Error| BenchError::Failed(format!("cannot listen on {listen}: {error}"));
+            let listener = TcpListener::bind(listen).map_err(cannot)?;
+            let address = listener.local_addr()?;
+            writeln!(
+                io::stdout(),
+                "The reference listens on {address}; Ctrl-C ends it.\n\n{REFERENCE}"
+            )?;
+            reference::run(listener)?;
             Ok(Outcome::Done)
         }
         Command::Worker => {
             worker::run()?;
             Ok(Outcome::Done)
         }
-        Command::Exec { core, command } => match command.split_first() {
+        Command::Exec {
+            parent,
+            core,
+            command,
+        } => match command.split_first() {
             Some((program, arguments)) => {
-                let error = process::exec(core, program, arguments);
+                let error = process::exec(parent, core, program, arguments);
                 Err(BenchError::Failed(format!("{}: {error}", program.display())))
             }
             None => Err(BenchError::Usage("what is to be run is missing".to_owned())),
@@ -371,8 +400,33 @@ fn read_report(path: &Path) -> Result<Report, BenchError> {
     serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
 }
 
+/// A chart of a figure that nobody has would be an empty picture.
+fn check_figure(reports: &[Report], figure: &str) -> Result<(), BenchError> {
+    let series = reports.iter().flat_map(|report| &report.series);
+    let mut figures: Vec<_> = series
+        .flat_map(|series| &series.figures)
+        .filter(|figure| figure.ratio.is_some())
+        .map(|figure| figure.what.as_str())
+        .collect();
+    figures.sort_unstable();
+    figures.dedup();
+    match figures.contains(&figure) {
+        true => Ok(()),
+        false => Err(BenchError::Usage(format!(
+            "--chart: no report has a ratio of {figure:?}; there are: {}",
+            figures.join(", ")
+        ))),
+    }
+}
+
 fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, BenchError> {
-    let mut field = options.field()?;
+    scenario.check().map_err(BenchError::Usage)?;
+    if let Some(option) = scenario.needs_spawn().filter(|_| !options.spawn) {
+        let words = format!("{option} is for a server that the bench starts: --spawn is missing");
+        return Err(BenchError::Usage(words));
+    }
+    let (mut field, mut notes) = options.field()?;
+    notes.extend(scenario.notes());
     let found = scenario::run(&mut field, scenario);
     field.coordinator.progress().end();
     let mut report = Report {
@@ -382,7 +436,7 @@ fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, Ben
         machine: Machine::this(),
         parameters: scenario.parameters(),
         series: found.series,
-        notes: found.notes,
+        notes,
         interrupted: found.interrupted,
     };
     report.settle();
@@ -390,14 +444,23 @@ fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, Ben
 }
 
 impl Options {
-    fn field(&self) -> Result<Field, BenchError> {
+    /// What is measured with what, and what a reader has to know of it.
+    fn field(&self) -> Result<(Field, Vec<String>), BenchError> {
         let run = format!("{:06x}", random()? & 0xff_ffff);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let load_core = (cores > 1).then_some(self.load_core);
+        let (server_core, load_core) = self.cores()?;
+        let peers: Vec<_> = self.peer.iter().map(|peer| peer.name()).collect();
+        scenario::distinct("--peer", &peers).map_err(BenchError::Usage)?;
+        let mut notes = Vec::new();
+        if server_core == load_core {
+            notes.push(format!(
+                "Server and load share core {load_core}: what is charged to the server is its own, but rates and latencies are those of \
+                 both together."
+            ));
+        }
         let mut contestants = Vec::new();
         if self.spawn {
             contestants.push(Contestant::Spawned {
-                dialect: self.dialect,
+                dialect: self.dialect.unwrap_or(Dialect::Json),
             });
         } else if self.peer.is_empty() || self.url.is_some() {
             contestants.push(self.running(&run)?);
@@ -406,21 +469,50 @@ impl Options {
             peer: *peer,
             scripts: self.peers_dir.clone(),
         }));
-        Ok(Field {
-            coordinator: Coordinator::new(load_core, self.connections_per_process, Box::new(Bar::new()))?,
+        let coordinator = Coordinator::new(
+            Some(load_core),
+            self.connections_per_process,
+            Box::new(Bar::new()),
+        )?;
+        let field = Field {
+            coordinator,
             contestants,
             place: Place {
-                core: self.server_core,
+                core: server_core,
                 run,
             },
             rounds: self.rounds,
-        })
+        };
+        Ok((field, notes))
+    }
+
+    /// The core of the servers, and that of the load.
+    fn cores(&self) -> Result<(usize, usize), BenchError> {
+        let cores = process::cores()?;
+        let known = |option: &str, asked: Option<usize>, default: usize| match asked {
+            None => Ok(default),
+            Some(core) if cores.contains(&core) => Ok(core),
+            Some(core) => {
+                let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
+                let words = format!("{option} {core}: this process may use {}", cores.join(", "));
+                Err(BenchError::Usage(words))
+            }
+        };
+        let first = cores.first().copied().unwrap_or(0);
+        let server = known("--server-core", self.server_core, first)?;
+        // Beside the server, wherever that is.
+        let other = cores
+            .iter()
+            .copied()
+            .find(|core| *core != server)
+            .unwrap_or(server);
+        Ok((server, known("--load-core", self.load_core, other)?))
     }
 
     /// A server that runs already.
     fn running(&self, run: &str) -> Result<Contestant, BenchError> {
         let url = self.url.as_deref().unwrap_or("ws://127.0.0.1:8000/ws");
-        let (host, path) = split_url(url)?;
+        let (host, path) = split_url("--url", url)?;
         let address = host
             .to_socket_addrs()
             .ok()
@@ -441,6 +533,11 @@ impl Options {
             }
             None => listening,
         };
+        if self.url.is_none() && TcpStream::connect_timeout(&address, CONNECT_MAX).is_err() {
+            return Err(BenchError::Failed(format!(
+                "nothing listens on {address}: start a Switchboard with `switchboard serve`, let --spawn start one, or say --url"
+            )));
+        }
         let is_other = path != "/ws"
             || self.publish.is_some()
             || self.subscribe.is_some()
@@ -451,12 +548,20 @@ impl Options {
         if !is_other {
             return Ok(Contestant::Running {
                 name: "switchboard".to_owned(),
-                target: Box::new(Target::switchboard(address, self.dialect, run)),
+                target: Box::new(Target::switchboard(
+                    address,
+                    self.dialect.unwrap_or(Dialect::Json),
+                    run,
+                )),
                 meter,
             });
         }
+        if self.dialect.is_some() {
+            let words = "--dialect is for a Switchboard, and --url and the other options say that this is another server";
+            return Err(BenchError::Usage(words.to_owned()));
+        }
         let publisher_path = match &self.publish_url {
-            Some(other) => match split_url(other)? {
+            Some(other) => match split_url("--publish-url", other)? {
                 (other_host, path) if other_host == host => path,
                 _ => {
                     return Err(BenchError::Usage(
@@ -490,28 +595,32 @@ impl Options {
     }
 }
 
-/// `host:port`, and path with query.
-fn split_url(url: &str) -> Result<(String, String), BenchError> {
-    let wrong = || BenchError::Usage(format!("{url} is no ws:// URL; TLS is not measured"));
-    let rest = url
-        .strip_prefix("ws://")
-        .or_else(|| url.strip_prefix("http://"))
-        .ok_or_else(wrong)?;
+/// `host:port`, and path with query, of the value of an option.
+fn split_url(option: &str, url: &str) -> Result<(String, String), BenchError> {
+    let wrong = |why: &str| BenchError::Usage(format!("{option} {url:?}: {why}"));
+    let rest = match url.split_once("://") {
+        Some(("ws" | "http", rest)) => rest,
+        Some(("wss" | "https", _)) => return Err(wrong("TLS is not measured; give a ws:// URL")),
+        _ => return Err(wrong("give a URL such as ws://127.0.0.1:8000/ws")),
+    };
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(at);
-    if host.is_empty() {
-        return Err(wrong());
-    }
-    let host = match host.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
-        _ => format!("{host}:80"),
+    let (authority, path) = rest.split_at(at);
+    let authority: http::uri::Authority = authority.parse().map_err(|_| wrong("its host is no host"))?;
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => 80,
+        Some(port) => {
+            let port = port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
+            port.filter(|port| *port > 0)
+                .ok_or_else(|| wrong("a port is a number from 1 to 65535"))?
+        }
+        None => return Err(wrong("a user in it is not sent")),
     };
     let path = if path.starts_with('/') {
         path.to_owned()
     } else {
         format!("/{path}")
     };
-    Ok((host, path))
+    Ok((format!("{}:{port}", authority.host()), path))
 }
 
 fn random() -> io::Result<u64> {
@@ -584,11 +693,12 @@ impl Bar {
 
 impl Progress for Bar {
     fn show(&mut self, doing: &str, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+        // The last, because it may draw.
         if self.0.message() != doing {
             self.0.set_message(doing.to_owned());
         }
-        self.0.set_length(total);
-        self.0.set_position(done);
     }
 
     fn end(&mut self) {

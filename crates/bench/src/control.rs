@@ -28,6 +28,8 @@ pub enum Command {
         /// Groups of the server that was driven: what they have lost so far, in between as well, is its fault.
         groups: Vec<u32>,
     },
+    /// How many heartbeats were answered so far. Answered by [`Report::Heartbeats`].
+    Heartbeats,
 }
 
 /// Connections to open.
@@ -204,6 +206,11 @@ pub enum Report {
     },
     /// Everything is sent and has arrived, or nothing has come for long.
     Finished,
+    /// The answer to [`Command::Heartbeats`].
+    Heartbeats {
+        /// By all connections that this worker ever had.
+        answered: u64,
+    },
     /// What was driven.
     Driven(Box<Driven>),
     /// The worker cannot go on.

@@ -1,7 +1,7 @@
 //! The coordinator: it starts workers, tells them what to do, and adds up what they found.
 //!
 //! **Everything that waits here ends: when the workers have answered, when one is gone, or when somebody presses Ctrl-C,
-//! which is [`Stopped::Interrupted`] from whatever was under way.**
+//! which is [`Stopped::Interrupted`] from whatever was under way, and from everything after it.**
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,8 +14,12 @@ use signal_hook::iterator::Signals;
 
 use crate::control::{Command, Count, Drive, Driven, Open, Publish, Report, Role, Rooms};
 use crate::process::{Pipes, Process};
+use crate::report::quantity::{counted, grouped, were};
 use crate::sources;
 use crate::target::Target;
+
+/// Load processes at most.
+const WORKERS_MAX: u64 = 64;
 
 /// Why a run did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +120,18 @@ impl Coordinator {
                 }
             }
         });
-        let allowed = sources::connections_max();
+        let files = sources::raise_files_max();
+        let Some(allowed) = files
+            .checked_sub(sources::FILES_KEPT)
+            .filter(|allowed| *allowed > 0)
+        else {
+            let words = format!(
+                "the open-file limit (ulimit -n) is {files}, and the load needs more than {}",
+                sources::FILES_KEPT
+            );
+            return Err(io::Error::other(words));
+        };
+        let allowed = u32::try_from(allowed).unwrap_or(u32::MAX);
         Ok(Coordinator {
             core,
             workers: Vec::new(),
@@ -143,6 +158,7 @@ impl Coordinator {
     /// Opens connections, in as many workers as the open-file limit asks for.
     pub fn open(&mut self, wanted: &Wanted) -> Result<GroupId, Stopped> {
         self.check()?;
+        self.check_room(wanted.count)?;
         let id = self.groups.len() as u32;
         let mut shares = Vec::new();
         let mut left = wanted.count;
@@ -183,6 +199,22 @@ impl Coordinator {
         Ok(GroupId(id))
     }
 
+    fn check_room(&self, count: u32) -> Result<(), Stopped> {
+        let held = self.workers.iter().map(|worker| u64::from(worker.connections));
+        let all = held.sum::<u64>() + u64::from(count);
+        let each = u64::from(self.connections_max);
+        match all.div_ceil(each) {
+            0..=WORKERS_MAX => Ok(()),
+            needed => Err(Stopped::Failed(format!(
+                "{} connections would take {} load processes with {} each, and there may be {WORKERS_MAX}: the open-file limit \
+                 (ulimit -n) or --connections-per-process is too low",
+                grouped(all),
+                grouped(needed),
+                grouped(each)
+            ))),
+        }
+    }
+
     fn sources(&mut self, wanted: &Wanted, count: u32) -> Vec<Ipv4Addr> {
         let sources = sources::sources(wanted.target.address, self.addresses, count);
         // 127.0.1.1 and the next thousands; a reset frees a port at once, so that using one again is no harm.
@@ -209,17 +241,19 @@ impl Coordinator {
         }
         match failed {
             Some(error) => Err(Stopped::Failed(format!(
-                "{} of {} connections to {} opened, then: {error}",
-                ready.iter().sum::<u32>(),
-                wanted.count,
+                "{} of {} to {} opened, then: {error}",
+                grouped(ready.iter().map(|ready| u64::from(*ready)).sum()),
+                counted(wanted.count, "connection"),
                 wanted.target.address
             ))),
             None => Ok(()),
         }
     }
 
-    /// Closes connections. Fails if some of them were lost before.
+    /// Closes connections. Fails if some of them were lost before. When interrupted it does nothing: the workers are about to
+    /// end, and one that is busy would not hear it.
     pub fn close(&mut self, group: GroupId) -> Result<(), Stopped> {
+        self.check()?;
         let held = &mut self.groups[group.0 as usize];
         if !std::mem::take(&mut held.open) {
             return Ok(());
@@ -241,7 +275,9 @@ impl Coordinator {
         match gone {
             0 => Ok(()),
             gone => Err(Stopped::Failed(format!(
-                "{gone} of {count} connections were lost"
+                "{} of {} lost",
+                grouped(gone.into()),
+                were(count, "connection")
             ))),
         }
     }
@@ -355,6 +391,21 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// How many heartbeats of the server all connections have answered so far.
+    pub fn heartbeats(&mut self) -> Result<u64, Stopped> {
+        for index in 0..self.workers.len() {
+            self.tell(index, &Command::Heartbeats)?;
+        }
+        let (mut sum, mut waiting) = (0, self.workers.len());
+        while waiting > 0 {
+            if let (_, Report::Heartbeats { answered }) = self.next_event()? {
+                sum += answered;
+                waiting -= 1;
+            }
+        }
+        Ok(sum)
     }
 
     /// Waits, while the workers answer pings.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A child that ends with its owner: when this is dropped, and by the kernel's hand should the bench be killed.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Process {
             }
         }
         command.envs(variables.iter().copied());
-        command.args(["bench", "exec"]);
+        command.args(["bench", "exec", "--parent", &std::process::id().to_string()]);
         if let Some(core) = core {
             command.args(["--core", &core.to_string()]);
         }
@@ -118,10 +118,15 @@ pub enum Pipes {
     Quiet,
 }
 
-/// Becomes another program, on one core, killed when the caller's parent ends. Returns only if that fails.
-pub fn exec(core: Option<usize>, program: &OsString, arguments: &[OsString]) -> io::Error {
+/// Becomes another program, on one core, killed when `parent` ends, which has started this process. Returns only if that
+/// fails.
+pub fn exec(parent: u32, core: Option<usize>, program: &OsString, arguments: &[OsString]) -> io::Error {
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return error.into();
+    }
+    // It may have ended before that was said.
+    if rustix::process::getppid().is_none_or(|now| now.as_raw_nonzero().get().unsigned_abs() != parent) {
+        return io::Error::other("the bench has ended");
     }
     if let Some(core) = core
         && let Err(error) = pin(core)
@@ -131,11 +136,14 @@ pub fn exec(core: Option<usize>, program: &OsString, arguments: &[OsString]) -> 
     Command::new(program).args(arguments).exec()
 }
 
-/// Binds this thread, and what it starts, to one core.
+/// The cores that this process may use.
+pub fn cores() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None::<Pid>)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+/// Binds this thread, and what it starts, to one core of [`cores`].
 fn pin(core: usize) -> io::Result<()> {
-    if core >= CpuSet::MAX_CPU {
-        return Err(io::Error::other(format!("there is no core {core}")));
-    }
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None::<Pid>, &set)

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Connections from one source address to one server port.
 pub const PER_ADDRESS: u32 = 10_000;
 /// Files that a process needs for itself.
-const FILES_KEPT: u64 = 64;
+pub const FILES_KEPT: u64 = 64;
 
 /// Source addresses for `count` connections to `target`, the `skip` before having been given away: 127.0.1.1 and on for a
 /// loopback target, none (the system chooses) for any other.
@@ -26,8 +26,8 @@ pub fn sources(target: SocketAddr, skip: u32, count: u32) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Raises the open-file limit of this process as far as it goes, and says how many connections it can hold.
-pub fn connections_max() -> u32 {
+/// Raises the open-file limit of this process as far as it goes, and says what it is then.
+pub fn raise_files_max() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // Where the system refuses, what holds is read below.
@@ -39,6 +39,5 @@ pub fn connections_max() -> u32 {
             },
         );
     }
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX));
-    u32::try_from(files.saturating_sub(FILES_KEPT)).unwrap_or(u32::MAX)
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -95,6 +95,20 @@ pub(crate) fn grouped(number: u64) -> String {
     commas(&number.to_string())
 }
 
+/// `1 message`, `1,234 messages`.
+pub(crate) fn counted(number: impl Into<u64>, what: &str) -> String {
+    let number = number.into();
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
+/// `1 message was`, `1,234 messages were`.
+pub(crate) fn were(number: impl Into<u64>, what: &str) -> String {
+    let number = number.into();
+    let were = if number == 1 { "was" } else { "were" };
+    format!("{} {were}", counted(number, what))
+}
+
 /// `-1234567.5` → `-1,234,567.5`.
 pub(crate) fn commas(number: &str) -> String {
     let (sign, number) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
@@ -180,6 +194,15 @@ mod tests {
                 let _ = ratio(value);
             }
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(1_u32, "message"), "1 message");
+        assert_eq!(counted(0_u32, "message"), "0 messages");
+        assert_eq!(counted(1_234_u32, "message"), "1,234 messages");
+        assert_eq!(were(1_u32, "message"), "1 message was");
+        assert_eq!(were(2_u32, "message"), "2 messages were");
     }
 
     #[test]

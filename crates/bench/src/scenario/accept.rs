@@ -7,7 +7,7 @@ use crate::contestant::Side;
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// Connections that come: what each costs the server, handshake included. Closing them is not counted.
 #[derive(Args, Clone, Debug)]
@@ -31,10 +31,14 @@ impl Scenario for Accept {
 
     fn parameters(&self) -> String {
         format!(
-            "{} connections, {} under way at once",
-            grouped(self.connections.into()),
-            self.in_flight
+            "{}, {} under way at once",
+            counted(self.connections, "connection"),
+            grouped(self.in_flight.into())
         )
+    }
+
+    fn connections(&self, _: &Side, _: usize) -> u64 {
+        self.connections.into()
     }
 
     fn setups(&self) -> Vec<Setup> {

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, latency_samples, sample};
+use super::{Sample, Scenario, Setup, charged, complete, distinct, latency_samples, sample};
 use crate::contestant::Side;
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
 use crate::report::Unit;
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// Bytes echoed in a round, if nothing else is asked for: 100,000 small messages, or as many large ones as weigh this.
 const ECHOES: u64 = 100_000;
@@ -25,7 +25,7 @@ pub struct Echo {
     #[arg(long, value_name = "N", default_value = "64", value_delimiter = ',', value_parser = super::message_bytes)]
     pub bytes: Vec<usize>,
     /// Messages of a round; by default 100,000 small ones.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub echoes: Option<u64>,
 }
 
@@ -39,10 +39,18 @@ impl Scenario for Echo {
     fn parameters(&self) -> String {
         let bytes: Vec<_> = self.bytes.iter().map(|bytes| grouped(*bytes as u64)).collect();
         format!(
-            "{} busy connections, {} bytes",
-            grouped(self.connections.into()),
+            "{}, {} bytes",
+            counted(self.connections, "busy connection"),
             bytes.join(" and ")
         )
+    }
+
+    fn check(&self) -> Result<(), String> {
+        distinct("--bytes", &self.bytes)
+    }
+
+    fn connections(&self, _: &Side, _: usize) -> u64 {
+        self.connections.into()
     }
 
     fn setups(&self) -> Vec<Setup> {

@@ -2,16 +2,19 @@
 
 use clap::Args;
 
-use super::{Crowd, Sample, Scenario, Setup, delivery_samples, published};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, published};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// Deliveries of one round, if nothing else is asked for.
 const DELIVERIES: u64 = 150_000;
 /// Publishers take turns, so that none comes near a rate that a server may limit.
 const PUBLISHERS: u32 = 16;
+
+/// What a burst may weigh: a publisher keeps it until the server has taken it.
+const BURST_BYTES_MAX: usize = 16 << 20;
 
 /// One message to many subscribers of a channel: what each delivery costs the server.
 #[derive(Args, Clone, Debug)]
@@ -25,17 +28,17 @@ pub struct Fanout {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
     /// Messages that are published together; the next ones follow when these have arrived. Several: 1,10. The reference
-    /// sends every message by itself.
-    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    /// sends every message by itself. 10,000 at most.
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub burst: Vec<u32>,
     /// Threads of a spawned server; several: 1,2. With more than one it runs on all cores.
-    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Vec<u16>,
-    /// Subscribers that agree on permessage-deflate, beside such that do not.
+    /// Measure twice: subscribers that agree on permessage-deflate, and others that do not.
     #[arg(long)]
     pub compress: bool,
     /// Messages of a round; by default as many as make 150,000 deliveries.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: Option<u64>,
 }
 
@@ -77,10 +80,41 @@ impl Scenario for Fanout {
 
     fn parameters(&self) -> String {
         format!(
-            "{} subscribers, {} bytes",
-            grouped(self.subscribers.into()),
+            "{}, {} bytes",
+            counted(self.subscribers, "subscriber"),
             grouped(self.bytes as u64)
         )
+    }
+
+    fn check(&self) -> Result<(), String> {
+        distinct("--burst", &self.burst)?;
+        distinct("--shards", &self.shards)?;
+        let together = self.burst.iter().max().copied().unwrap_or(1) as usize * self.bytes;
+        if together > BURST_BYTES_MAX {
+            return Err(format!(
+                "the messages of a burst have {} bytes together, at most {}",
+                grouped(together as u64),
+                grouped(BURST_BYTES_MAX as u64)
+            ));
+        }
+        Ok(())
+    }
+
+    fn needs_spawn(&self) -> Option<&'static str> {
+        (self.shards != [1]).then_some("--shards")
+    }
+
+    fn notes(&self) -> Vec<String> {
+        match self.shards.iter().any(|shards| *shards > 1) {
+            true => {
+                vec!["With more than one shard the server runs on all cores, beside the load.".to_owned()]
+            }
+            false => Vec::new(),
+        }
+    }
+
+    fn connections(&self, _: &Side, _: usize) -> u64 {
+        u64::from(self.subscribers) + u64::from(PUBLISHERS)
     }
 
     fn setups(&self) -> Vec<Setup> {

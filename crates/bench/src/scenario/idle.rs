@@ -1,22 +1,22 @@
-//! Connections that only are: their memory, and what their heartbeat costs.
+//! Connections that say nothing: their memory, and what their heartbeat costs.
 
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, sample};
+use super::{Sample, Scenario, Setup, charged, distinct, sample};
 use crate::contestant::Side;
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// Connections of the warm-up: the code is in memory then, and buffers have their size.
 const WARM_UP: u32 = 200;
 /// Time for a server to come to rest after the last connection.
 const REST: Duration = Duration::from_secs(1);
 
-/// Connections that only are: resident memory of each, what stays when they have gone, and what their heartbeat costs.
+/// Connections that say nothing: resident memory of each, what stays when they have gone, and what their heartbeat costs.
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]
@@ -74,7 +74,30 @@ impl Scenario for Idle {
     }
 
     fn parameters(&self) -> String {
-        format!("{} connections", grouped(self.connections.into()))
+        counted(self.connections, "connection")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        distinct("--subscriptions", &self.subscriptions)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        /// So many times the warm-up, and what that has left is little beside them.
+        const MANY: u32 = 10;
+        let mut notes = Vec::new();
+        if self.connections < MANY * WARM_UP {
+            notes.push(format!(
+                "Memory is what came on top of a warm-up of {} connections; with fewer than {} of them it is mostly what a process \
+                 takes and gives back in large pieces.",
+                WARM_UP.min(self.connections),
+                grouped((MANY * WARM_UP).into())
+            ));
+        }
+        notes
+    }
+
+    fn connections(&self, _: &Side, _: usize) -> u64 {
+        self.connections.into()
     }
 
     fn setups(&self) -> Vec<Setup> {
@@ -130,10 +153,21 @@ impl Scenario for Idle {
         let mut samples = vec![sample("resident per connection", Unit::Bytes, open)];
         if self.seconds > 0 {
             let time = Duration::from_secs(self.seconds);
+            let before = coordinator.heartbeats()?;
             let begun = std::time::Instant::now();
             let ((), cpu_ns) = charged(side, || coordinator.wait("idle", time))?;
-            let share = cpu_ns.unwrap_or(0) as f64 / begun.elapsed().as_nanos() as f64;
-            samples.push(sample("CPU while idle", Unit::PercentOfCore, share * 100.0));
+            let elapsed = begun.elapsed();
+            let heartbeats = (coordinator.heartbeats()? - before) as f64;
+            if let Some(cpu_ns) = cpu_ns {
+                let share = cpu_ns as f64 / elapsed.as_nanos() as f64;
+                samples.push(sample("CPU while idle", Unit::PercentOfCore, share * 100.0));
+                if heartbeats > 0.0 {
+                    let each = cpu_ns as f64 / heartbeats;
+                    samples.push(sample("CPU per heartbeat", Unit::Nanoseconds, each));
+                }
+            }
+            let rate = heartbeats / elapsed.as_secs_f64();
+            samples.push(sample("heartbeats", Unit::PerSecond, rate));
         }
         coordinator.close(group)?;
         coordinator.wait("after closing", Duration::from_secs(self.after))?;

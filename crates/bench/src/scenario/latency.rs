@@ -6,7 +6,7 @@ use super::{Crowd, Sample, Scenario, Setup, delivery_samples, latency_samples, p
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// How long a message takes from when it was due to every subscriber, at a constant rate. A message that leaves late
 /// because the one before was slow counts from when it was due (no coordinated omission).
@@ -28,6 +28,13 @@ pub struct Latency {
     pub seconds: u32,
 }
 
+impl Latency {
+    /// Each publishes 50 times a second at most, far from what a server may take for abuse.
+    fn publishers(&self) -> u32 {
+        self.rate.div_ceil(50)
+    }
+}
+
 impl Scenario for Latency {
     type Open = Crowd;
 
@@ -37,11 +44,15 @@ impl Scenario for Latency {
 
     fn parameters(&self) -> String {
         format!(
-            "{} subscribers, {} bytes, {} messages per second",
-            grouped(self.subscribers.into()),
+            "{}, {} bytes, {} per second",
+            counted(self.subscribers, "subscriber"),
             grouped(self.bytes as u64),
-            grouped(self.rate.into())
+            counted(self.rate, "message")
         )
+    }
+
+    fn connections(&self, _: &Side, _: usize) -> u64 {
+        u64::from(self.subscribers) + u64::from(self.publishers())
     }
 
     fn setups(&self) -> Vec<Setup> {
@@ -58,8 +69,7 @@ impl Scenario for Latency {
         };
         let publishers = Wanted {
             role: Role::Publisher,
-            // Each publishes 50 times a second at most, far from what a server may take for abuse.
-            count: self.rate.div_ceil(50),
+            count: self.publishers(),
             ..wanted.clone()
         };
         Crowd::open(coordinator, &wanted, &publishers)
@@ -74,7 +84,7 @@ impl Scenario for Latency {
         warm_up: bool,
     ) -> Result<Vec<Sample>, Stopped> {
         let seconds = if warm_up { 1 } else { self.seconds };
-        let count = u64::from(self.rate.div_ceil(50));
+        let count = u64::from(self.publishers());
         let messages = u64::from(self.rate) * u64::from(seconds);
         let publish = Publish {
             group: 0,

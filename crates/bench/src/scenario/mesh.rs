@@ -6,7 +6,7 @@ use super::{Sample, Scenario, Setup, delivery_samples, latency_samples, publishe
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// Small rooms in which every subscriber publishes at a constant rate: a chat, or a game with 60 updates a second.
 #[derive(Args, Clone, Debug)]
@@ -39,12 +39,23 @@ impl Scenario for Mesh {
 
     fn parameters(&self) -> String {
         format!(
-            "{} rooms of {}, each member {} times a second, {} bytes",
-            grouped(self.rooms.into()),
-            self.members,
-            self.rate,
+            "{} of {}, each member {} a second, {} bytes",
+            counted(self.rooms, "room"),
+            grouped(self.members.into()),
+            counted(self.rate, "message"),
             grouped(self.bytes as u64)
         )
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.rooms.checked_mul(self.members) {
+            Some(_) => Ok(()),
+            None => Err("--rooms and --members: more members than there are numbers for them".to_owned()),
+        }
+    }
+
+    fn connections(&self, _: &Side, _: usize) -> u64 {
+        u64::from(self.rooms) * u64::from(self.members)
     }
 
     fn setups(&self) -> Vec<Setup> {

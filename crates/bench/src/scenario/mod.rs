@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::contestant::{Contestant, Place, Side};
 use crate::control::{Driven, Publish};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::report::quantity::{counted, grouped, were};
 use crate::report::{Figure, Series, Unit};
 use crate::stamp::STAMP_BYTES;
 
@@ -64,6 +65,20 @@ pub trait Scenario {
     fn name(&self) -> &'static str;
     /// What is done, in words.
     fn parameters(&self) -> String;
+    /// Whether it can be done at all, whoever is measured.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// An option whose value only a spawned server can heed.
+    fn needs_spawn(&self) -> Option<&'static str> {
+        None
+    }
+    /// What a reader has to know of the figures.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Connections of one server at once.
+    fn connections(&self, side: &Side, setup: usize) -> u64;
     /// The ways to do it.
     fn setups(&self) -> Vec<Setup>;
     /// Opens what the rounds need.
@@ -98,8 +113,6 @@ pub struct Field {
 pub struct Found {
     /// Everyone who was measured, the references last.
     pub series: Vec<Series>,
-    /// What could not be done.
-    pub notes: Vec<String>,
     /// It was interrupted.
     pub interrupted: bool,
 }
@@ -111,6 +124,16 @@ pub fn message_bytes(text: &str) -> Result<usize, String> {
         Ok(bytes) if (STAMP_BYTES..=MOST).contains(&bytes) => Ok(bytes),
         _ => Err(format!("a message has {STAMP_BYTES} to {MOST} bytes")),
     }
+}
+
+/// Refuses values that were given twice: they would be measured twice, under one name.
+pub fn distinct<T: PartialEq + std::fmt::Display>(option: &str, values: &[T]) -> Result<(), String> {
+    for (index, value) in values.iter().enumerate() {
+        if values[..index].contains(value) {
+            return Err(format!("{option}: {value} is there twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Runs a scenario with every contestant and set-up, each beside the reference.
@@ -183,6 +206,11 @@ fn pair<S: Scenario>(
     let bare = Contestant::Reference.start(&field.place, 1)?;
     series.version.clone_from(&side.version);
     let mut sides = [(side, series), (bare, reference)];
+    for (side, series) in &mut sides {
+        if let Err(stopped) = has_room(side, scenario.connections(side, index)) {
+            return Err(blame(stopped, side, series));
+        }
+    }
     let coordinator = &mut field.coordinator;
     let mut opened = Vec::new();
     let mut ended = Ok(());
@@ -232,13 +260,30 @@ fn rounds<S: Scenario>(
     Ok(())
 }
 
+/// Whether a server may open the files for so many connections, as far as that can be seen.
+fn has_room(side: &Side, connections: u64) -> Result<(), Stopped> {
+    match side.files() {
+        Some((open, max)) if max.saturating_sub(open) < connections => Err(Stopped::Failed(format!(
+            "{} are too many for the open-file limit of its process (ulimit -n), which is {} with {} open",
+            counted(connections, "connection"),
+            grouped(max),
+            grouped(open)
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a failure down with whom it happened to, and what can be seen of the reason.
 fn blame(stopped: Stopped, side: &mut Side, series: &mut Series) -> Stopped {
     if !matches!(stopped, Stopped::Interrupted) && series.fault.is_none() {
         series.fault = Some(match (side.last_words(), side.files()) {
             (Some(last), _) => format!("{stopped}; the server has ended: {last}"),
             (None, Some((open, max))) if open >= max / 4 * 3 => {
-                format!("{stopped}; the server has opened {open} of the {max} files that its limit allows")
+                format!(
+                    "{stopped}; the server has opened {} of the {} files that its limit allows",
+                    grouped(open),
+                    grouped(max)
+                )
             }
             _ => stopped.to_string(),
         });
@@ -367,27 +412,33 @@ pub fn complete(driven: Driven) -> Result<Driven, Stopped> {
     } = driven;
     let fault = if received < expected {
         Some(format!(
-            "{} of {expected} messages did not arrive",
-            expected - received
+            "{} of {} did not arrive",
+            grouped(expected - received),
+            counted(expected, "message")
         ))
     } else if received > expected {
         Some(format!(
-            "{} messages more than the {expected} expected arrived",
-            received - expected
+            "{} more than the {} expected arrived",
+            counted(received - expected, "message"),
+            grouped(expected)
         ))
     } else if driven.digest != driven.expected_digest {
         Some("some messages arrived twice and others not at all".to_owned())
     } else if disordered > 0 {
-        Some(format!("{disordered} messages arrived out of order"))
+        Some(format!("{} arrived out of order", counted(disordered, "message")))
     } else {
         None
     };
     match (fault, lost) {
         (None, 0) => Ok(driven),
-        (None, lost) => Err(Stopped::Failed(format!("{lost} connections were lost{words}"))),
+        (None, lost) => Err(Stopped::Failed(format!(
+            "{} lost{words}",
+            were(lost, "connection")
+        ))),
         (Some(fault), 0) => Err(Stopped::Failed(format!("{fault}{words}"))),
         (Some(fault), lost) => Err(Stopped::Failed(format!(
-            "{fault}; {lost} connections were lost{words}"
+            "{fault}; {} lost{words}",
+            were(lost, "connection")
         ))),
     }
 }
@@ -408,7 +459,7 @@ pub fn delivery_samples(driven: &Driven, cpu_ns: Option<u64>) -> Vec<Sample> {
     samples
 }
 
-/// The samples of latencies.
+/// The samples of latencies: each percentile only where so few values are above it that one is.
 pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
     let mut values = driven.latency.clone();
     values.sort_unstable();
@@ -429,6 +480,7 @@ pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
         ("latency max", 1.0),
     ]
     .into_iter()
+    .filter(|(_, share)| *share == 1.0 || total as f64 * (1.0 - share) >= 1.0)
     .filter_map(|(what, share)| Some(sample(what, Unit::Nanoseconds, at(share)?)))
     .collect()
 }

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::{Crowd, Sample, Scenario, Setup, delivery_samples, published, sample};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, published, sample};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
-use crate::report::quantity::grouped;
+use crate::report::quantity::{counted, grouped};
 
 /// Many publishers, many channels with few subscribers each: what a published message costs the server.
 #[derive(Args, Clone, Debug)]
@@ -23,15 +23,56 @@ pub struct Publish {
     /// Channels of each subscriber.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rooms_each: u32,
-    /// Publishers, spread over the channels, all at once.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    pub publishers: u32,
+    /// Publishers, spread over the channels, all at once; no more than channels. [default: 64, or as many as there are channels]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub publishers: Option<u32>,
     /// Bytes of a message, at least 35.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
     /// Messages of a round.
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: u64,
+}
+
+/// Publishers, if nothing else is asked for and there are as many rooms.
+const PUBLISHERS: u32 = 64;
+
+/// What one set-up opens.
+struct Crowds {
+    /// Rooms with members.
+    rooms: u32,
+    /// Rooms of a subscriber.
+    each: u32,
+    subscribers: u64,
+}
+
+impl Publish {
+    /// The fewest rooms of all set-ups: so many publish in each of them, or the set-ups could not be compared.
+    fn fewest_rooms(&self) -> u32 {
+        self.rooms.iter().min().copied().unwrap_or(1)
+    }
+
+    fn publishers(&self) -> u32 {
+        self.publishers.unwrap_or(PUBLISHERS.min(self.fewest_rooms()))
+    }
+
+    fn crowds(&self, side: &Side, setup: usize) -> Crowds {
+        let all = self.rooms[setup];
+        // The bare protocols know one room per connection.
+        let each = match side.target.subscribe {
+            Some(_) => self.rooms_each.min(all),
+            None => 1,
+        };
+        let rooms = match side.is_reference {
+            true => all.min(self.publishers().max(1_000)),
+            false => all,
+        };
+        Crowds {
+            rooms,
+            each,
+            subscribers: u64::from(rooms.div_ceil(each)) * u64::from(self.members),
+        }
+    }
 }
 
 impl Scenario for Publish {
@@ -43,39 +84,49 @@ impl Scenario for Publish {
 
     fn parameters(&self) -> String {
         format!(
-            "{} publishers, rooms of {}, {} bytes",
-            grouped(self.publishers.into()),
-            self.members,
+            "{}, rooms of {}, {} bytes",
+            counted(self.publishers(), "publisher"),
+            grouped(self.members.into()),
             grouped(self.bytes as u64)
         )
+    }
+
+    fn check(&self) -> Result<(), String> {
+        distinct("--rooms", &self.rooms)?;
+        match (self.publishers, self.fewest_rooms()) {
+            (Some(publishers), rooms) if publishers > rooms => Err(format!(
+                "--publishers: each has a room of its own, and there are {}",
+                counted(rooms, "room")
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn connections(&self, side: &Side, setup: usize) -> u64 {
+        self.crowds(side, setup).subscribers + u64::from(self.publishers())
     }
 
     fn setups(&self) -> Vec<Setup> {
         self.rooms
             .iter()
             .map(|rooms| Setup {
-                variant: format!("{} rooms", grouped((*rooms).into())),
+                variant: counted(*rooms, "room"),
                 shards: 1,
             })
             .collect()
     }
 
     fn open(&self, coordinator: &mut Coordinator, side: &Side, setup: usize) -> Result<Self::Open, Stopped> {
-        let rooms = self.rooms[setup];
-        // The bare protocols know one room per connection.
-        let each = match side.target.subscribe {
-            Some(_) => self.rooms_each.min(rooms),
-            None => 1,
-        };
-        let held = if side.is_reference {
-            rooms.min(self.publishers.max(1_000))
-        } else {
-            rooms
-        };
+        let Crowds {
+            rooms,
+            each,
+            subscribers,
+        } = self.crowds(side, setup);
+        let too_many = |_| Stopped::Failed("more subscribers than there are numbers for them".to_owned());
         let wanted = Wanted {
             target: side.target.clone(),
             role: Role::Subscriber,
-            count: held.div_ceil(each) * self.members,
+            count: u32::try_from(subscribers).map_err(too_many)?,
             rooms: Rooms {
                 members: self.members,
                 first: 0,
@@ -85,11 +136,11 @@ impl Scenario for Publish {
         };
         let publishers = Wanted {
             role: Role::Publisher,
-            count: self.publishers,
+            count: self.publishers(),
             rooms: Rooms {
                 members: 1,
                 first: 0,
-                each: (held / self.publishers).max(1),
+                each: (rooms / self.publishers()).max(1),
             },
             ..wanted.clone()
         };
@@ -100,18 +151,10 @@ impl Scenario for Publish {
         &self,
         coordinator: &mut Coordinator,
         side: &Side,
-        setup: usize,
+        _: usize,
         crowd: &mut Crowd,
         warm_up: bool,
     ) -> Result<Vec<Sample>, Stopped> {
-        let rooms = self.rooms[setup];
-        if self.publishers > rooms {
-            let words = format!(
-                "{} publishers need as many rooms, and there are {rooms}",
-                self.publishers
-            );
-            return Err(Stopped::Failed(words));
-        }
         let bursts = if warm_up {
             self.messages.div_ceil(4)
         } else {
@@ -123,7 +166,7 @@ impl Scenario for Publish {
             burst: 1,
             subscribers: self.members,
             pace: Pace::Closed {
-                at_once: self.publishers,
+                at_once: self.publishers(),
                 bursts,
             },
             latency: false,

@@ -147,18 +147,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once. Calls `frame` with every data frame that comes when the hello is over.
+    /// Reads once. Calls `frame` with every data frame that comes when the hello is over. Returns how many heartbeats it has
+    /// answered.
     pub(super) fn handle_readable(
         &mut self,
         open: &Open,
         buffer: &mut [u8],
         contexts: &mut Contexts,
         frame: impl FnMut(&mut Seen<'_>, &[u8]),
-    ) -> Result<(), Lost> {
+    ) -> Result<u64, Lost> {
         let length = match (&self.stream).read(buffer) {
             Ok(0) => return Err(Lost::Closed(String::new())),
             Ok(length) => length,
-            Err(error) if is_for_later(&error) => return Ok(()),
+            Err(error) if is_for_later(&error) => return Ok(0),
             Err(error) => return Err(error.into()),
         };
         let mut input = &mut buffer[..length];
@@ -167,15 +168,16 @@ impl Connection {
             handshake.head.extend_from_slice(input);
             let read = handshake.machine.read(&handshake.head);
             let Some((connected, used)) = read.map_err(|failed| Lost::Handshake(failed.to_string()))? else {
-                return Ok(());
+                return Ok(0);
             };
             rest = handshake.head.split_off(used);
             input = &mut rest;
             self.state = State::Open(Conversation::new(connected, open));
             self.step(open, contexts);
         }
-        self.handle_input(open, input, contexts, frame)?;
-        self.flush()
+        let heartbeats = self.handle_input(open, input, contexts, frame)?;
+        self.flush()?;
+        Ok(heartbeats)
     }
 
     fn handle_input(
@@ -184,19 +186,21 @@ impl Connection {
         mut input: &mut [u8],
         contexts: &mut Contexts,
         mut frame: impl FnMut(&mut Seen<'_>, &[u8]),
-    ) -> Result<(), Lost> {
+    ) -> Result<u64, Lost> {
+        let mut heartbeats = 0;
         loop {
             let State::Open(conversation) = &mut self.state else {
-                return Ok(());
+                return Ok(heartbeats);
             };
             let received = conversation.ws.receive(&mut input, contexts);
             let bytes = match received.map_err(|misbehaved| Lost::Protocol(misbehaved.to_string()))? {
-                None => return Ok(()),
+                None => return Ok(heartbeats),
                 Some(Received::Text(text)) => text.as_bytes(),
                 Some(Received::Binary(bytes)) => bytes,
                 Some(Received::Ping(payload)) => {
                     let payload = payload.to_vec();
                     let _open = conversation.ws.pong(&payload, &mut self.out);
+                    heartbeats += 1;
                     continue;
                 }
                 Some(Received::Pong(_)) => continue,
@@ -207,6 +211,7 @@ impl Connection {
             };
             match &open.target.heartbeat {
                 Some((question, answer)) if bytes == question.as_bytes() => {
+                    heartbeats += 1;
                     let _open =
                         conversation
                             .ws

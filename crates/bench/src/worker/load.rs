@@ -18,7 +18,9 @@ use crate::target::Envelope;
 
 /// When nothing has come for so long, nothing more is hoped for.
 const QUIET_NS: u64 = 5_000_000_000;
-/// What may wait for the socket of one publisher.
+/// Bursts sent before the sockets are looked at again: a rate that cannot be held keeps nobody from anything else.
+const BURSTS_PER_PASS: usize = 1_024;
+/// What may wait for the socket of one publisher, where its bursts are not larger.
 const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// Characters kept of what a server says.
 const WORDS_MAX: usize = 200;
@@ -129,9 +131,11 @@ impl Load {
         self.driven.received
     }
 
-    /// When something is to be sent by the clock.
+    /// When something is to be sent without a reason from outside.
     pub(super) fn due_ns(&self) -> Option<u64> {
         match &self.work {
+            // More of them than go in one pass.
+            Work::Publish(publishing) if self.begun_ns > 0 && publishing.may_begin() => Some(0),
             Work::Publish(publishing) if self.begun_ns > 0 => publishing.due.front().map(|(due, _)| *due),
             Work::Publish(_) | Work::Echo(_) | Work::None => None,
         }
@@ -313,11 +317,16 @@ impl Publishing {
         self.outstanding == 0 && self.due.is_empty() && (self.bursts_left == 0 || self.publishers.is_empty())
     }
 
+    /// Closed: whether a burst may leave.
+    fn may_begin(&self) -> bool {
+        self.ready > 0 && self.bursts_left > 0
+    }
+
     /// Who sends a burst at `now`, and when that was due.
     fn poll_due(&mut self, now: u64) -> Option<(usize, u64)> {
         match self.publish.pace {
             Pace::Closed { .. } => {
-                if self.ready == 0 || self.bursts_left == 0 {
+                if !self.may_begin() {
                     return None;
                 }
                 self.ready -= 1;
@@ -359,7 +368,10 @@ impl Worker {
         let Work::Publish(publishing) = &mut self.load.work else {
             return;
         };
-        while let Some((index, due_ns)) = publishing.poll_due(now) {
+        for _ in 0..BURSTS_PER_PASS {
+            let Some((index, due_ns)) = publishing.poll_due(now) else {
+                break;
+            };
             let subscribers = u64::from(publishing.publish.subscribers);
             let burst = publishing.publish.burst;
             let number = publishing.first + index as u32;
@@ -384,8 +396,16 @@ impl Worker {
             }
             publisher.outstanding += subscribers * u64::from(burst);
             publishing.outstanding += subscribers * u64::from(burst);
-            if connection.unsent_bytes() > UNSENT_BYTES_MAX {
-                stalled = Some(number);
+            // Of several bursts in one pass none was offered to the socket yet. Whoever waits for the one before has no others.
+            let is_late = matches!(publishing.publish.pace, Pace::Rate { .. });
+            if is_late && connection.unsent_bytes() > UNSENT_BYTES_MAX {
+                // Should the connection be lost, sending what is left says so.
+                let _lost = connection.flush();
+                if connection.unsent_bytes() > UNSENT_BYTES_MAX {
+                    stalled = Some(number);
+                    touched.push(publisher.key);
+                    break;
+                }
             }
             touched.push(publisher.key);
         }

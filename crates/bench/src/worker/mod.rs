@@ -34,7 +34,7 @@ const TELL_NS: u64 = 200_000_000;
 
 /// Runs until the standard input ends.
 pub fn run() -> io::Result<()> {
-    crate::sources::connections_max();
+    crate::sources::raise_files_max();
     let mut worker = Worker::new()?;
     let mut events = Vec::with_capacity(EVENTS_MAX);
     loop {
@@ -84,6 +84,8 @@ struct Worker {
     buffer: Vec<u8>,
     commands: Vec<u8>,
     told_ns: u64,
+    /// Answered so far.
+    heartbeats: u64,
 }
 
 impl Worker {
@@ -102,6 +104,7 @@ impl Worker {
             buffer: vec![0; READ_BUFFER_BYTES],
             commands: Vec::new(),
             told_ns: 0,
+            heartbeats: 0,
         })
     }
 
@@ -178,6 +181,9 @@ impl Worker {
                 self.load.handle_remote(&counts, now_ns());
                 Ok(())
             }
+            Command::Heartbeats => tell(&Report::Heartbeats {
+                answered: self.heartbeats,
+            }),
             Command::Collect { groups } => {
                 let mut driven = self.load.collect(&mut self.groups);
                 for group in groups.iter().filter_map(|group| self.groups.get(group)) {
@@ -204,7 +210,7 @@ impl Worker {
             return Ok(());
         };
         let was_ready = connection.is_ready();
-        let mut read = Ok(());
+        let mut read = Ok(0);
         if flags.intersects(EventFlags::OUT) {
             connection.handle_writable()?;
         }
@@ -226,7 +232,7 @@ impl Worker {
         {
             opening.handle_ready(now);
         }
-        read?;
+        self.heartbeats += read?;
         self.watch(key)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,8 +59,42 @@ fn command(words: &str) -> Command {
 /// A call that goes on. Killed when the value goes.
 pub struct Running {
     child: Child,
-    out: Option<JoinHandle<String>>,
-    err: Option<JoinHandle<String>>,
+    out: Stream,
+    err: Stream,
+}
+
+/// What comes out of a process.
+struct Stream {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn of(mut stream: impl Read + Send + 'static) -> Stream {
+        let text: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let ours = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 4_096];
+            while let length @ 1.. = stream.read(&mut piece).unwrap() {
+                ours.lock().unwrap().extend_from_slice(&piece[..length]);
+            }
+        });
+        Stream {
+            text,
+            reader: Some(reader),
+        }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8(self.text.lock().unwrap().clone()).unwrap()
+    }
+
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.so_far()
+    }
 }
 
 impl Running {
@@ -77,8 +112,8 @@ impl Running {
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Running {
             child,
-            out: Some(std::thread::spawn(|| read(out))),
-            err: Some(std::thread::spawn(|| read(err))),
+            out: Stream::of(out),
+            err: Stream::of(err),
         }
     }
 
@@ -87,13 +122,22 @@ impl Running {
         Process::of(self.child.id()).unwrap()
     }
 
+    /// The first line that it prints.
+    #[track_caller]
+    pub fn first_line(&self) -> String {
+        until("a line", || {
+            let text = self.out.so_far();
+            Some(text.split_once('\n')?.0.to_owned())
+        })
+    }
+
     /// How it ends, and what it said until then.
     pub fn ended(mut self) -> Ended {
         let status = until("the bench ends", || self.child.try_wait().unwrap());
         Ended {
             code: status.code(),
-            out: self.out.take().unwrap().join().unwrap(),
-            err: self.err.take().unwrap().join().unwrap(),
+            out: self.out.whole(),
+            err: self.err.whole(),
         }
     }
 }
@@ -104,12 +148,6 @@ impl Drop for Running {
         let _ended = self.child.kill();
         let _ended = self.child.wait();
     }
-}
-
-fn read(mut stream: impl Read) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 /// How a call ended.

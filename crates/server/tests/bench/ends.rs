@@ -130,6 +130,25 @@ fn ctrl_c_does_not_wait_for_a_server_that_does_not_answer() {
     everyone_is_gone(&processes);
 }
 
+/// Nor for a load process that does not: one that is busy hears nothing for as long.
+#[test]
+fn ctrl_c_does_not_wait_for_a_load_process() {
+    let running = Running::start(ENDLESS);
+    let processes = measuring(&running);
+    for worker in processes
+        .iter()
+        .filter(|one| one.command.contains(" bench worker "))
+    {
+        worker.signal(Signal::STOP);
+    }
+    running.process().signal(Signal::INT);
+    running
+        .ended()
+        .expect(130)
+        .says("Interrupted: fewer rounds than asked for.");
+    everyone_is_gone(&processes);
+}
+
 #[test]
 fn who_is_killed_takes_its_processes_along() {
     let running = Running::start(ENDLESS);

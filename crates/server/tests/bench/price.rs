@@ -12,7 +12,7 @@ use crate::kernel::user_and_system_ns;
 struct Server(Child, String);
 
 impl Server {
-    fn start() -> Server {
+    fn start(settings: &[(&str, &str)]) -> Server {
         let mut child = Command::new(PROGRAM)
             .args([
                 "serve",
@@ -24,6 +24,7 @@ impl Server {
                 "2",
             ])
             .env_clear()
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -57,7 +58,7 @@ impl Drop for Server {
 #[test]
 fn the_charge_agrees_with_user_and_system_time() {
     const ECHOES: u64 = 1_000;
-    let server = Server::start();
+    let server = Server::start(&[]);
     let pid = server.0.id();
     let meter = Meter::of(pid).unwrap();
     let read = || (meter.cpu_ns().unwrap() as f64, user_and_system_ns(pid) as f64);
@@ -87,4 +88,26 @@ fn the_charge_agrees_with_user_and_system_time() {
         (0.6..=0.95).contains(&share),
         "{figures} ns in the figures, {known} ns in all"
     );
+}
+
+/// Every connection is pinged once within half and one and a half intervals, so that the rate is known.
+#[test]
+fn heartbeats_are_counted() {
+    const CONNECTIONS: f64 = 200.0;
+    const INTERVAL: f64 = 1.0;
+    let server = Server::start(&[("SWITCHBOARD_LIMITS__PING_INTERVAL", "1s")]);
+    let ended = bench(&format!(
+        "idle --url ws://{}/ws --connections {CONNECTIONS} --seconds 5 --after 0 --rounds 1 --json",
+        server.1
+    ))
+    .expect(0);
+    let report = ended.report();
+    let rate = least(only(&report), "heartbeats");
+    let expected = CONNECTIONS / INTERVAL;
+    // Whoever answers late is asked late, so a busy machine has fewer.
+    assert!((expected * 0.2..=expected * 1.5).contains(&rate), "{ended}");
+    let busy = least(only(&report), "CPU while idle");
+    let each = least(only(&report), "CPU per heartbeat");
+    let product = each * rate / 1e9 * 100.0;
+    assert!((0.99..=1.01).contains(&(product / busy)), "{ended}");
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-use crate::call::{bench, bench_with_files, measured};
+use crate::call::{Running, bench, bench_with, bench_with_files, measured};
 use crate::scripted;
 
 /// A server that reads, gives every connection the same answer, and keeps it.
@@ -64,7 +64,7 @@ fn what_answers_is_no_websocket() {
         .says("the handshake failed");
 }
 
-/// One waits for 15 s in vain, and so does one whose server may not open enough files. Both at once.
+/// One waits for 15 s in vain. Meanwhile: servers that may not open enough files.
 #[test]
 fn no_answer_and_too_few_files() {
     let silent = answers("");
@@ -79,9 +79,8 @@ fn no_answer_and_too_few_files() {
         scope.spawn(|| {
             bench_with_files(100, "accept --spawn --connections 300 --rounds 1")
                 .expect(1)
-                .says("switchboard: ")
-                .says("of 150 connections")
-                .says("of the 100 files that its limit allows");
+                .says("switchboard: 300 connections are too many for the open-file limit of its process")
+                .says("which is 100 with");
         });
         // Here it is the reference that may not, and nobody else is blamed.
         let ended =
@@ -89,17 +88,27 @@ fn no_answer_and_too_few_files() {
         for series in &ended.report().series {
             let fault = series.fault.as_deref().unwrap_or_default();
             assert!(series.is_reference, "{ended}");
-            assert!(fault.contains("of 120 connections"), "{ended}");
             assert!(
-                fault.contains("the server has ended: error: Too many open files"),
+                fault.starts_with("136 connections are too many for the open-file limit"),
                 "{ended}"
             );
         }
     });
-    // And one that does not get as far.
+    // The bench itself, and the load.
     bench_with_files(20, "fanout --spawn --subscribers 120 --rounds 1")
         .expect(1)
-        .says("Too many open files");
+        .complains("the open-file limit (ulimit -n) is 20");
+    bench("fanout --spawn --subscribers 500 --connections-per-process 5 --rounds 1")
+        .expect(1)
+        .says("500 connections would take 100 load processes with 5 each, and there may be 64");
+}
+
+/// The default is the Switchboard that runs here. Where it does not, a newcomer hears how to start one.
+#[test]
+fn no_switchboard_runs_here() {
+    bench("fanout")
+        .expect(1)
+        .complains("nothing listens on 127.0.0.1:8000: start a Switchboard with `switchboard serve`");
 }
 
 #[test]
@@ -110,13 +119,27 @@ fn wrong_usage() {
         .complains("--subscribers");
     bench("fanout --url wss://127.0.0.1/")
         .expect(2)
-        .complains("wss://127.0.0.1/ is no ws:// URL");
-    bench("fanout --url 127.0.0.1:80")
+        .complains("TLS is not measured");
+    for url in ["127.0.0.1:80", "localhost", "file:///etc/passwd"] {
+        bench(&format!("fanout --url {url}"))
+            .expect(2)
+            .complains("give a URL such as ws://127.0.0.1:8000/ws");
+    }
+    bench_with("fanout", &["--url", ""])
         .expect(2)
-        .complains("is no ws:// URL");
+        .complains("give a URL such as ws://127.0.0.1:8000/ws");
     bench("fanout --url ws:///room")
         .expect(2)
-        .complains("is no ws:// URL");
+        .complains("its host is no host");
+    for port in ["", "0", "99999", "http"] {
+        bench(&format!("fanout --url ws://127.0.0.1:{port}/"))
+            .expect(2)
+            .complains("--url")
+            .complains("127.0.0.1");
+    }
+    bench("fanout --url ws://127.0.0.1:99999/")
+        .expect(2)
+        .complains("a port is a number from 1 to 65535");
     bench("fanout --url ws://nowhere.invalid/")
         .expect(2)
         .complains("nowhere.invalid:80 is not found");
@@ -125,6 +148,71 @@ fn wrong_usage() {
         .complains("--spawn");
     bench("fanout --pid 0").expect(2).complains("--pid 0");
     bench("echo --peer nobody").expect(2).complains("socket.io");
+}
+
+/// Rather than to do something else than was asked for, it says that it cannot.
+#[test]
+fn what_would_have_no_effect() {
+    for (words, complaint) in [
+        ("fanout --spawn --burst 1,10,1", "--burst: 1 is there twice"),
+        ("fanout --spawn --shards 2,2", "--shards: 2 is there twice"),
+        ("echo --spawn --bytes 64,64", "--bytes: 64 is there twice"),
+        (
+            "idle --spawn --subscriptions 1,1",
+            "--subscriptions: 1 is there twice",
+        ),
+        ("publish --spawn --rooms 9,10,9", "--rooms: 9 is there twice"),
+        ("fanout --peer ws --peer ws", "--peer: ws is there twice"),
+        ("fanout --shards 2", "--spawn is missing"),
+        ("fanout --peer ws --shards 2", "--spawn is missing"),
+        ("fanout --spawn --shards 257", "--shards"),
+        ("fanout --spawn --messages 0", "--messages"),
+        ("echo --spawn --echoes 0", "--echoes"),
+        (
+            "fanout --spawn --burst 10000 --bytes 2000",
+            "20,000,000 bytes together, at most 16,777,216",
+        ),
+        ("publish --spawn --rooms 10 --publishers 11", "there are 10 rooms"),
+        ("fanout --url ws://127.0.0.1:9/room --dialect raw", "--dialect"),
+        (
+            "mesh --spawn --rooms 100000 --members 100000",
+            "--rooms and --members",
+        ),
+    ] {
+        bench(words).expect(2).complains(complaint);
+    }
+}
+
+#[test]
+fn a_figure_that_nobody_has() {
+    let reports = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks/echo.json");
+    bench_with("render", &[reports, "--chart", "CPU per miracle"])
+        .expect(2)
+        .complains("CPU per echo");
+    bench_with("render", &[reports, "--chart", "CPU per echo"])
+        .expect(0)
+        .says("</svg>");
+}
+
+#[test]
+fn the_reference_says_what_it_does_and_why_it_cannot() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    bench(&format!("reference --listen {address}"))
+        .expect(1)
+        .complains(&format!("cannot listen on {address}: Address already in use"));
+    let reference = Running::start("reference --listen 127.0.0.1:0");
+    let said = reference.first_line();
+    let address: SocketAddr = said
+        .strip_prefix("The reference listens on ")
+        .and_then(|rest| rest.split(';').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("{said}"));
+    bench(&format!(
+        "echo --url ws://{address}/echo --connections 2 --echoes 4 --rounds 1"
+    ))
+    .expect(0);
+    reference.process().signal(rustix::process::Signal::INT);
+    assert_eq!(reference.ended().code, None);
 }
 
 #[test]
@@ -144,12 +232,23 @@ fn a_process_that_is_not_the_server() {
 #[test]
 fn a_core_that_is_not_there() {
     let words = "fanout --spawn --subscribers 5 --messages 4 --rounds 1";
-    bench(&format!("{words} --server-core 1000"))
-        .expect(1)
-        .says("core 1000 cannot be had");
-    bench(&format!("{words} --server-core 100000"))
-        .expect(1)
-        .says("there is no core 100000");
+    for option in ["--server-core", "--load-core"] {
+        for core in ["1000", "100000"] {
+            bench(&format!("{words} {option} {core}"))
+                .expect(2)
+                .complains(&format!("{option} {core}: this process may use "));
+        }
+    }
+}
+
+#[test]
+fn one_core_for_all_is_noted() {
+    let cores = rustix::thread::sched_getaffinity(None).unwrap();
+    let core = (0..).find(|core| cores.is_set(*core)).unwrap();
+    let words = "fanout --spawn --subscribers 5 --messages 4 --rounds 1";
+    bench(&format!("{words} --server-core {core} --load-core {core}"))
+        .expect(0)
+        .says(&format!("Server and load share core {core}:"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn a_delay_of_50_ms_is_in_every_latency() {
         vec![message.text]
     });
     let ended = bench(&format!(
-        "latency {server} --subscribers 3 --rate 20 --seconds 1 --rounds 1 --json"
+        "latency {server} --subscribers 60 --rate 20 --seconds 1 --rounds 1 --json"
     ))
     .expect(0);
     let report = ended.report();
@@ -145,7 +145,7 @@ fn a_server_that_hangs_up_is_told() {
     .expect(1);
     let report = ended.report();
     let fault = only(&report).fault.clone().unwrap();
-    assert!(fault.contains("1 connections were lost"), "{ended}");
+    assert!(fault.contains("1 connection was lost"), "{ended}");
     assert!(fault.contains("1011 tired"), "{ended}");
     assert!(
         report
@@ -170,7 +170,7 @@ fn a_message_that_comes_twice_is_told() {
     let fault = only(&ended.report()).fault.clone();
     assert_eq!(
         fault.as_deref(),
-        Some("1 messages more than the 160 expected arrived"),
+        Some("1 message more than the 160 expected arrived"),
         "{ended}"
     );
 }
