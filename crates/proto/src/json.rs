@@ -143,13 +143,17 @@ impl Scan<'_> {
     fn string(&mut self) -> Result<(), BadPayload> {
         self.expect(b'"')?;
         loop {
+            let rest = self.text[self.at..].iter();
+            let plain = rest
+                .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20))
+                .count();
+            self.at += plain;
             let byte = self.peek().ok_or(BadPayload::Json)?;
             self.at += 1;
             match byte {
                 b'"' => return Ok(()),
                 b'\\' => self.escape()?,
-                0..0x20 => return Err(BadPayload::Json),
-                _ => {}
+                _ => return Err(BadPayload::Json),
             }
         }
     }

@@ -39,6 +39,11 @@ impl Payload {
     pub fn json(text: &str) -> Result<Payload, BadPayload> {
         let text = text.trim_matches([' ', '\t', '\r', '\n']);
         json::check_payload(text.as_bytes())?;
+        Payload::of_checked(text)
+    }
+
+    /// The same for text that was checked as a part of what it stands in.
+    pub(crate) fn of_checked(text: &str) -> Result<Payload, BadPayload> {
         if text.starts_with('"') {
             let characters: String = serde_json::from_str(text).map_err(|_| BadPayload::Json)?;
             return Ok(Payload::text(characters));

@@ -44,7 +44,8 @@ impl Dialect for Json {
         }
         let wire: WireCommand<'_, &RawValue> =
             serde_json::from_str(text).map_err(|error| Rejected::new(None, ErrorCode::BadRequest, error))?;
-        wire.command(|data| Payload::json(data.get()))
+        // A part of what was checked as a whole, and without blanks around it.
+        wire.command(|data| Payload::of_checked(data.get()))
     }
 
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Option<MessageKind> {

@@ -14,6 +14,7 @@ use crate::dialect::{DialectId, Event};
 use crate::entry::Entry;
 use crate::ws::deflate::Contexts;
 use crate::ws::encode_shared;
+use crate::ws::frame::HEADER_BYTES_MAX;
 
 /// What decides how the bytes of a message look to a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,9 +65,12 @@ impl<'a> Broadcast<'a> {
     }
 
     fn encode(&self, form: Form, contexts: &mut Contexts, compress_bytes_min: usize) -> Bytes {
+        /// What stands around a payload, seldom more; the buffer grows where it is.
+        const AROUND_BYTES: usize = 256;
         let dialect = form.dialect.dialect();
+        let lengths = || self.entries.iter().map(|entry| entry.payload.len());
+        let mut message = Vec::with_capacity(lengths().max().unwrap_or(0) + AROUND_BYTES);
         let mut out = Vec::new();
-        let mut message = Vec::new();
         for entry in self.entries {
             message.clear();
             let event = Event::Message {
@@ -75,6 +79,11 @@ impl<'a> Broadcast<'a> {
             };
             if let Some(kind) = dialect.encode(&event, &mut message) {
                 let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
+                if out.is_empty() && window_bits.is_none() {
+                    // What stands around the first payload stands around all of them.
+                    let around = message.len().saturating_sub(entry.payload.len()) + HEADER_BYTES_MAX;
+                    out.reserve(lengths().sum::<usize>() + around * self.entries.len());
+                }
                 encode_shared(kind, &message, window_bits, contexts, &mut out);
             }
         }
