@@ -79,10 +79,13 @@ impl<'a> Broadcast<'a> {
             };
             if let Some(kind) = dialect.encode(&event, &mut message) {
                 let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
-                if out.is_empty() && window_bits.is_none() {
-                    // What stands around the first payload stands around all of them.
-                    let around = message.len().saturating_sub(entry.payload.len()) + HEADER_BYTES_MAX;
-                    out.reserve(lengths().sum::<usize>() + around * self.entries.len());
+                if out.is_empty() && form.window_bits.is_none() {
+                    // What stands around the first payload stands around the others. What is escaped in it does not.
+                    let around = message
+                        .len()
+                        .saturating_sub(entry.payload.len())
+                        .min(AROUND_BYTES);
+                    out.reserve(lengths().sum::<usize>() + (around + HEADER_BYTES_MAX) * self.entries.len());
                 }
                 encode_shared(kind, &message, window_bits, contexts, &mut out);
             }

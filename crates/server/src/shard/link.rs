@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::net::SendFlags;
 use switchboard_hub::log::Draft;
 use switchboard_proto::dialect::Event;
 use switchboard_proto::error_code::ErrorCode;
@@ -37,8 +38,8 @@ const REPLIES_KEPT_BYTES: usize = 256 * 1024;
 const OVERLOADED_RETRY: Duration = Duration::from_millis(250);
 
 /// See the module.
-// In this order, because what a heartbeat looks at is memory that nobody has touched for seconds: 64 bytes here, and then
-// the beginning of the session.
+// In this order, because what a heartbeat looks at is memory that nobody has touched for seconds: all before the session, and
+// its beginning.
 #[repr(C)]
 pub(super) struct Link {
     stream: TcpStream,
@@ -95,7 +96,7 @@ impl Link {
 
     /// Writes `bytes` at once if nothing waits before them; what the socket does not take waits. Returns the bytes written.
     pub(super) fn write_through(&mut self, now: Time, bytes: &Bytes, messages: u32) -> u64 {
-        match self.stream.try_write(bytes) {
+        match send(&self.stream, bytes) {
             Ok(written) if written == bytes.len() => written as u64,
             Ok(written) => {
                 self.session
@@ -115,6 +116,15 @@ impl Link {
             }
         }
     }
+}
+
+/// Writes to a socket without asking the runtime whether it takes anything: that is in memory which nobody has touched since
+/// the last event of this socket, and the answer is nearly always yes. Where it is no, the task of the link asks.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(rustix::io::retry_on_intr(|| {
+        rustix::net::send(stream, bytes, flags)
+    })?)
 }
 
 impl Shard {
@@ -541,7 +551,7 @@ impl State {
             if !replies.is_empty() {
                 let mut written = 0;
                 if link.session.outbox().is_empty() {
-                    match link.stream.try_write(replies) {
+                    match send(&link.stream, replies) {
                         Ok(length) => written = length,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(_) => link.session.handle_eof(),
@@ -566,7 +576,9 @@ impl State {
 
     /// Makes sure that the wheel fires at the session's deadline.
     pub(super) fn arm(&mut self, at: LinkRef) {
-        let Some(link) = self.links.get_mut(at.key as usize) else {
+        let link = self.links.get(at.key as usize);
+        // The deadlines of a key are those of whoever has it now.
+        let Some(link) = link.filter(|link| link.generation == at.generation) else {
             return;
         };
         let deadline = link.session.deadline(&self.shared.settings);

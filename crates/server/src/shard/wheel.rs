@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use switchboard_proto::time::Time;
 
-/// Resolution. An entry fires at most this much late, plus the length of a turn.
+/// Resolution. An entry fires at most two of these late, plus the length of a turn.
 pub const TICK: Duration = Duration::from_millis(100);
 /// A deadline further away than the whole wheel (51 s) is moved at its end.
 const SLOTS: usize = 512;
