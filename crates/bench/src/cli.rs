@@ -144,8 +144,8 @@ pub struct Options {
     /// [default: ws://127.0.0.1:8000/ws]
     #[arg(long, value_name = "URL", conflicts_with = "spawn")]
     url: Option<String>,
-    /// Start a Switchboard for it. Settings are its defaults, whatever the environment says; only the rate limits of the few
-    /// connections that publish are lifted.
+    /// Start a Switchboard for it. Its settings are the defaults, whatever the environment says, without the rate limits of a
+    /// connection: here a few publish what a thousand would.
     #[arg(long)]
     spawn: bool,
     /// Measure another server as well, or instead without --spawn and --url. Repeatable.
@@ -217,10 +217,10 @@ pub struct Options {
     /// Process of the server, where it cannot be found by its address.
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     pid: Option<u32>,
-    /// Core of the servers that are started. [default: the first that this process may use]
+    /// Core of the servers that are started. [default: the first that this process may use and the load does not]
     #[arg(long, value_name = "N")]
     server_core: Option<usize>,
-    /// Core of the load. [default: the second, where there is one]
+    /// Core of the load. [default: another one than the servers', where there is one]
     #[arg(long, value_name = "N")]
     load_core: Option<usize>,
     /// Rounds after a warm-up; each measures the server, then the reference.
@@ -451,7 +451,8 @@ impl Options {
         let peers: Vec<_> = self.peer.iter().map(|peer| peer.name()).collect();
         scenario::distinct("--peer", &peers).map_err(BenchError::Usage)?;
         let mut notes = Vec::new();
-        if server_core == load_core {
+        // A server that runs already is where it is.
+        if server_core == load_core && (self.spawn || !self.peer.is_empty()) {
             notes.push(format!(
                 "Server and load share core {load_core}: what is charged to the server is its own, but rates and latencies are those of \
                  both together."
@@ -498,15 +499,12 @@ impl Options {
                 Err(BenchError::Usage(words))
             }
         };
-        let first = cores.first().copied().unwrap_or(0);
-        let server = known("--server-core", self.server_core, first)?;
-        // Beside the server, wherever that is.
-        let other = cores
-            .iter()
-            .copied()
-            .find(|core| *core != server)
-            .unwrap_or(server);
-        Ok((server, known("--load-core", self.load_core, other)?))
+        let other = |taken: Option<usize>| {
+            let free = cores.iter().find(|core| Some(**core) != taken);
+            free.copied().or(taken).unwrap_or(0)
+        };
+        let server = known("--server-core", self.server_core, other(self.load_core))?;
+        Ok((server, known("--load-core", self.load_core, other(Some(server)))?))
     }
 
     /// A server that runs already.

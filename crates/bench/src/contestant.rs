@@ -179,6 +179,11 @@ impl Side {
         Some(process.words())
     }
 
+    /// Whether it runs because the bench has started it.
+    pub fn is_started_here(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Files that it has open, and how many it may have, where that can be seen.
     pub fn files(&self) -> Option<(u64, u64)> {
         self.meter?.files().ok()

@@ -240,6 +240,8 @@ pub struct Driven {
     pub lost: u64,
     /// What was said when they were lost, or what a publisher was told.
     pub words: Option<String>,
+    /// A publisher of whose messages the server took too few, so that the rest was not sent.
+    pub stalled: Option<u32>,
 }
 
 impl Driven {
@@ -255,5 +257,6 @@ impl Driven {
         self.latency.extend(other.latency);
         self.lost += other.lost;
         self.words = self.words.take().or(other.words);
+        self.stalled = self.stalled.or(other.stalled);
     }
 }

@@ -42,6 +42,10 @@ enum Event {
     Interrupted,
 }
 
+fn gone() -> Stopped {
+    Stopped::Failed("a load process has ended".to_owned())
+}
+
 /// How far something is, for a progress bar.
 pub trait Progress {
     /// `done` of `total`, of what is going on.
@@ -62,6 +66,8 @@ pub struct Coordinator {
     /// Connections that one worker holds at most.
     connections_max: u32,
     interrupted: bool,
+    /// One of the workers has ended: its connections are lost, and it will not answer.
+    gone: bool,
     progress: Box<dyn Progress>,
 }
 
@@ -141,6 +147,7 @@ impl Coordinator {
             addresses: 0,
             connections_max: connections_max.map_or(allowed, |asked| asked.min(allowed)).max(1),
             interrupted: false,
+            gone: false,
             progress,
         })
     }
@@ -206,7 +213,7 @@ impl Coordinator {
         match all.div_ceil(each) {
             0..=WORKERS_MAX => Ok(()),
             needed => Err(Stopped::Failed(format!(
-                "{} connections would take {} load processes with {} each, and there may be {WORKERS_MAX}: the open-file limit \
+                "the load cannot hold them: {} connections would take {} load processes with {} each, and there may be {WORKERS_MAX}: the open-file limit \
                  (ulimit -n) or --connections-per-process is too low",
                 grouped(all),
                 grouped(needed),
@@ -251,7 +258,7 @@ impl Coordinator {
     }
 
     /// Closes connections. Fails if some of them were lost before. When interrupted it does nothing: the workers are about to
-    /// end, and one that is busy would not hear it.
+    /// end, and one that is busy would not hear it; nor when one has ended.
     pub fn close(&mut self, group: GroupId) -> Result<(), Stopped> {
         self.check()?;
         let held = &mut self.groups[group.0 as usize];
@@ -421,13 +428,21 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Somebody has pressed Ctrl-C.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// Whether there is any use in going on. What workers have said that nobody waited for is forgotten.
     fn check(&mut self) -> Result<(), Stopped> {
         while let Ok(event) = self.events.try_recv() {
             self.interrupted |= matches!(event, Event::Interrupted);
+            self.gone |= matches!(event, Event::Gone);
         }
-        match self.interrupted {
-            true => Err(Stopped::Interrupted),
-            false => Ok(()),
+        match (self.interrupted, self.gone) {
+            (true, _) => Err(Stopped::Interrupted),
+            (false, true) => Err(gone()),
+            (false, false) => Ok(()),
         }
     }
 
@@ -453,7 +468,8 @@ impl Coordinator {
             Ok(Event::Worker(_, Report::Failed(words))) => Err(Stopped::Failed(words)),
             Ok(Event::Worker(index, report)) => Ok(Some((index, report))),
             Ok(Event::Gone) | Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(Stopped::Failed("a load process has ended".to_owned()))
+                self.gone = true;
+                Err(gone())
             }
             Ok(Event::Interrupted) => {
                 self.interrupted = true;

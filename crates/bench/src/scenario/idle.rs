@@ -156,8 +156,8 @@ impl Scenario for Idle {
             let before = coordinator.heartbeats()?;
             let begun = std::time::Instant::now();
             let ((), cpu_ns) = charged(side, || coordinator.wait("idle", time))?;
-            let elapsed = begun.elapsed();
             let heartbeats = (coordinator.heartbeats()? - before) as f64;
+            let elapsed = begun.elapsed();
             if let Some(cpu_ns) = cpu_ns {
                 let share = cpu_ns as f64 / elapsed.as_nanos() as f64;
                 samples.push(sample("CPU while idle", Unit::PercentOfCore, share * 100.0));

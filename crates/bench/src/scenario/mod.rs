@@ -155,13 +155,15 @@ pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
             );
             match ended {
                 Ok(()) => {}
-                Err(Stopped::Interrupted) => found.interrupted = true,
+                Err(Stopped::Interrupted) => {}
                 // One of the two did not come to run.
                 Err(stopped) if series.fault.is_none() && beside.fault.is_none() => {
                     series.fault = Some(stopped.to_string());
                 }
                 Err(_) => {}
             }
+            // Also where something else had failed before.
+            found.interrupted |= field.coordinator.is_interrupted();
             settle(&mut series, &beside);
             pool(&mut reference, beside);
             if !series.figures.is_empty() || series.fault.is_some() {
@@ -260,9 +262,10 @@ fn rounds<S: Scenario>(
     Ok(())
 }
 
-/// Whether a server may open the files for so many connections, as far as that can be seen.
+/// Whether a server may open the files for so many connections. Only of one that was started here it is known that it is one
+/// process.
 fn has_room(side: &Side, connections: u64) -> Result<(), Stopped> {
-    match side.files() {
+    match side.files().filter(|_| side.is_started_here()) {
         Some((open, max)) if max.saturating_sub(open) < connections => Err(Stopped::Failed(format!(
             "{} are too many for the open-file limit of its process (ulimit -n), which is {} with {} open",
             counted(connections, "connection"),
@@ -402,7 +405,12 @@ pub fn complete(driven: Driven) -> Result<Driven, Stopped> {
         .words
         .as_deref()
         .map(|words| format!(" (the server said: {words})"));
-    let words = words.unwrap_or_default();
+    let mut words = words.unwrap_or_default();
+    if let Some(publisher) = driven.stalled {
+        words.push_str(&format!(
+            "; the server read no more of what publisher {publisher} sent"
+        ));
+    }
     let Driven {
         expected,
         received,
@@ -459,7 +467,7 @@ pub fn delivery_samples(driven: &Driven, cpu_ns: Option<u64>) -> Vec<Sample> {
     samples
 }
 
-/// The samples of latencies: each percentile only where so few values are above it that one is.
+/// The samples of latencies: each percentile only where at least one value is above it.
 pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
     let mut values = driven.latency.clone();
     values.sort_unstable();

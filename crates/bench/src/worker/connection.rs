@@ -4,7 +4,7 @@
 //!   Handshake: connect ─► request ─► 101 ──► Open: greeting ─► hello … ─► subscribe ─► ready
 //! ```
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -27,6 +27,8 @@ const WATCHED_MAX: usize = 64;
 pub(super) enum Lost {
     #[error("{0}")]
     System(#[from] io::Error),
+    #[error("no port is free at {0}: net.ipv4.ip_local_port_range is too narrow, or others use it up")]
+    Ports(Ipv4Addr),
     #[error("the server closed the connection{0}")]
     Closed(String),
     #[error("the handshake failed: {0}")]
@@ -78,7 +80,11 @@ impl Connection {
         let source = open
             .sources
             .get((number - open.first) as usize / crate::sources::PER_ADDRESS as usize);
-        let stream = connect(open.target.address, source.copied())?;
+        let source = source.copied();
+        let stream = connect(open.target.address, source).map_err(|error| match (source, error.kind()) {
+            (Some(source), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => Lost::Ports(source),
+            _ => Lost::System(error),
+        })?;
         Ok(Connection {
             stream,
             group: open.group,
@@ -350,8 +356,5 @@ fn connect(target: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream
 }
 
 fn is_for_later(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

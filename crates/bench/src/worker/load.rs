@@ -51,8 +51,8 @@ struct Publishing {
     publishers: Vec<Publisher>,
     /// Number of the first one.
     first: u32,
-    /// Closed: whose turn is next. Bursts that may begin now.
-    turn: usize,
+    /// Closed: who has no burst under way, the longest idle first. Bursts that are left, and that may begin now.
+    idle: VecDeque<usize>,
     bursts_left: u64,
     ready: u64,
     /// Rate: who is due, the earliest first.
@@ -288,9 +288,9 @@ impl Publishing {
         };
         Publishing {
             publish,
+            idle: (0..publishers.len()).collect(),
             publishers,
             first,
-            turn: 0,
             bursts_left,
             ready,
             due,
@@ -310,6 +310,7 @@ impl Publishing {
         publisher_here.outstanding = before.saturating_sub(deliveries);
         if before > 0 && publisher_here.outstanding == 0 {
             self.ready += 1;
+            self.idle.push_back(index);
         }
     }
 
@@ -319,7 +320,7 @@ impl Publishing {
 
     /// Closed: whether a burst may leave.
     fn may_begin(&self) -> bool {
-        self.ready > 0 && self.bursts_left > 0
+        self.ready > 0 && self.bursts_left > 0 && !self.idle.is_empty()
     }
 
     /// Who sends a burst at `now`, and when that was due.
@@ -329,11 +330,10 @@ impl Publishing {
                 if !self.may_begin() {
                     return None;
                 }
+                let index = self.idle.pop_front()?;
                 self.ready -= 1;
                 self.bursts_left -= 1;
-                let turn = self.turn;
-                self.turn = (turn + 1) % self.publishers.len();
-                Some((turn, now))
+                Some((index, now))
             }
             Pace::Rate { interval_ns, .. } => {
                 let (due, index) = *self.due.front().filter(|(due, _)| *due <= now)?;
@@ -396,7 +396,8 @@ impl Worker {
             }
             publisher.outstanding += subscribers * u64::from(burst);
             publishing.outstanding += subscribers * u64::from(burst);
-            // Of several bursts in one pass none was offered to the socket yet. Whoever waits for the one before has no others.
+            // Of several bursts in one pass none was offered to the socket yet. Who goes by the clock may have several, who waits
+            // for the one before has no others.
             let is_late = matches!(publishing.publish.pace, Pace::Rate { .. });
             if is_late && connection.unsent_bytes() > UNSENT_BYTES_MAX {
                 // Should the connection be lost, sending what is left says so.
@@ -410,11 +411,15 @@ impl Worker {
             touched.push(publisher.key);
         }
         if let Some(number) = stalled {
+            // What is not sent any more does not arrive either.
+            let bursts = publishing
+                .publishers
+                .iter()
+                .map(|publisher| publisher.bursts_left);
+            let unsent = bursts.sum::<u64>() * u64::from(publishing.publish.burst);
+            self.load.driven.expected += unsent * u64::from(publishing.publish.subscribers);
             publishing.due.clear();
-            publishing.bursts_left = 0;
-            self.load.driven.words = Some(format!(
-                "the server reads no more of what publisher {number} sends"
-            ));
+            self.load.driven.stalled = Some(number);
         }
         for key in touched {
             self.send(key);
@@ -470,4 +475,59 @@ fn histogram() -> Option<Histogram<u64>> {
     let mut histogram = Histogram::new(3).ok()?;
     histogram.auto(true);
     Some(histogram)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_burst_under_way_begins_no_other() {
+        let publisher = |key| Publisher {
+            key,
+            sequence: 0,
+            envelope: Envelope::new("{payload}", 64),
+            outstanding: 0,
+            bursts_left: u64::MAX,
+        };
+        let pace = Pace::Closed {
+            at_once: 3,
+            bursts: 100,
+        };
+        let mut publishing = Publishing {
+            publish: Publish {
+                group: 0,
+                bytes: 64,
+                burst: 1,
+                subscribers: 2,
+                pace,
+                latency: false,
+            },
+            publishers: (0..3).map(publisher).collect(),
+            first: 10,
+            idle: (0..3).collect(),
+            bursts_left: 100,
+            ready: 3,
+            due: VecDeque::new(),
+            outstanding: 0,
+            remote: HashMap::new(),
+        };
+        let mut begin = || {
+            let begun = publishing.poll_due(0).map(|(index, _)| index);
+            if let Some(index) = begun {
+                publishing.publishers[index].outstanding = 2;
+                publishing.outstanding += 2;
+            }
+            begun
+        };
+        assert_eq!(
+            [begin(), begin(), begin(), begin()],
+            [Some(0), Some(1), Some(2), None]
+        );
+        publishing.handle_delivery(12, 1);
+        assert!(!publishing.may_begin());
+        publishing.handle_delivery(12, 1);
+        assert_eq!(publishing.poll_due(0), Some((2, 0)));
+        assert_eq!(publishing.poll_due(0), None);
+    }
 }

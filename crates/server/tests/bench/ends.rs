@@ -1,13 +1,14 @@
 //! How a call ends that does not end by itself, and who is left then.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::call::{Running, only, until};
-use crate::kernel::Process;
+use crate::kernel::{Process, clients};
 
 /// Messages of a round, and of the warm-up.
 const ROUND: u64 = 4;
@@ -66,6 +67,35 @@ fn everyone_is_there(processes: &[Process]) {
             processes.iter().any(|one| one.command.contains(role)),
             "{role}: {processes:?}"
         );
+    }
+}
+
+/// Each on its core, where there are two; the load comes from addresses of its own, of which each has its own ports.
+#[test]
+fn server_and_load_have_their_places() {
+    let running = Running::start(ENDLESS);
+    let processes = measuring(&running);
+    let cores_of = |role: &str| -> BTreeSet<String> {
+        let its = processes.iter().filter(|one| one.command.contains(role));
+        its.map(Process::cores).collect()
+    };
+    let servers = cores_of(" serve --listen ");
+    let load = cores_of(" bench worker ");
+    assert_eq!(cores_of(" bench reference --listen "), servers);
+    for cores in [&servers, &load] {
+        let core: Vec<_> = cores.iter().map(|core| core.parse::<usize>()).collect();
+        assert!(matches!(core[..], [Ok(_)]), "{cores:?}");
+    }
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        assert_ne!(servers, load);
+    }
+    let server = processes
+        .iter()
+        .find(|one| one.command.contains(" serve --listen "));
+    let sources: BTreeSet<_> = server.unwrap().listens().into_iter().flat_map(clients).collect();
+    assert!(!sources.is_empty());
+    for source in sources {
+        assert!(source.is_loopback() && source > Ipv4Addr::LOCALHOST, "{source}");
     }
 }
 

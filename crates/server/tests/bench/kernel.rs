@@ -1,5 +1,6 @@
 //! Processes as the kernel shows them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -35,6 +36,15 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
+    }
+
+    /// The cores that it may use, as `0-3`.
+    pub fn cores(&self) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
     }
 
     /// Those that it has started, and theirs.
@@ -76,6 +86,20 @@ impl Process {
         };
         sockets.lines().skip(1).filter_map(listening).collect()
     }
+}
+
+/// From which addresses connections to `server` come.
+pub fn clients(server: SocketAddr) -> BTreeSet<Ipv4Addr> {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", server.port());
+    let client = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let ours = fields.get(2)?.ends_with(&port) && *fields.get(3)? == "01";
+        let address = u32::from_str_radix(fields.get(1)?.split_once(':')?.0, 16).ok()?;
+        // The bytes are written as the machine keeps them.
+        ours.then_some(Ipv4Addr::from(address.to_ne_bytes()))
+    };
+    sockets.lines().skip(1).filter_map(client).collect()
 }
 
 /// What follows the name in `/proc/PID/stat`: the first is field 3.

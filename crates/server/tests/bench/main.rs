@@ -12,8 +12,8 @@
 //! | [`refusals`] | what cannot be done is said |
 //! | [`ends`] | Ctrl-C, SIGKILL, and who is left |
 //!
-//! [`call`] runs the program, [`scripted`] the servers, [`kernel`] looks at processes. Times are compared with lower bounds
-//! only, which a server's sleep has made.
+//! [`call`] runs the program, [`scripted`] the servers, [`kernel`] looks at processes. Latencies are compared with lower
+//! bounds only, which a server's sleep has made; how quick a machine is, nothing depends on.
 
 #![allow(clippy::unwrap_used)] // a test ends where it fails
 

@@ -90,7 +90,7 @@ fn the_charge_agrees_with_user_and_system_time() {
     );
 }
 
-/// Every connection is pinged once within half and one and a half intervals, so that the rate is known.
+/// Every connection is pinged when it has been silent for an interval, give or take 20 %, so that the rate is known.
 #[test]
 fn heartbeats_are_counted() {
     const CONNECTIONS: f64 = 200.0;

@@ -140,7 +140,6 @@ fn idle() {
             if !series.is_reference {
                 // The first is due after 20 s; the reference begins at once.
                 expected.retain(|what| *what != "CPU per heartbeat");
-                assert_eq!(series.figure("heartbeats").unwrap().samples, [0.0]);
             }
             assert_eq!(whats, expected);
         }

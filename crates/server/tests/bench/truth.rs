@@ -84,6 +84,23 @@ fn a_message_that_leaves_late_counts_from_when_it_was_due() {
     a_second_is_missing(&running.ended().expect(0));
 }
 
+/// Its sockets fill up for 2 s, and then everything arrives that was sent. What could not be sent is missing all the same.
+#[test]
+fn a_server_that_does_not_read_for_a_while_is_told() {
+    const WARM_UP: u64 = 100;
+    let server = scripted::relay(|message| {
+        if message.number == WARM_UP + 10 {
+            thread::sleep(Duration::from_secs(2));
+        }
+        vec![message.text]
+    });
+    bench(&format!(
+        "latency {server} --subscribers 1 --rate 100 --bytes 262144 --seconds 2 --rounds 1"
+    ))
+    .expect(1)
+    .says("did not arrive; the server read no more of what publisher");
+}
+
 /// A warm-up of 2 bursts of 40 and rounds of 4.
 const WORK: &str = "--burst 40 --messages 160";
 const WARM_UP: u64 = 80;
