@@ -18,12 +18,38 @@ impl Meter {
         Ok(meter)
     }
 
-    /// The process that listens on the port of `address`, if it is on this machine and may be looked at.
-    pub fn listening(address: SocketAddr) -> Option<Meter> {
+    /// The processes that listen on the port of `address`, if it is on this machine and they may be looked at. Those that
+    /// descend from another one of them are counted with it.
+    pub fn listening(address: SocketAddr) -> Vec<Meter> {
         // Another machine's port is not ours of the same number.
-        TcpListener::bind((address.ip(), 0)).ok()?;
-        let pid = crate::listener::listener(address.port())?;
-        Meter::of(pid).ok()
+        if TcpListener::bind((address.ip(), 0)).is_err() {
+            return Vec::new();
+        }
+        let mut found: Vec<Meter> = Vec::new();
+        for pid in crate::listener::listeners(address.port()) {
+            if let Ok(meter) = Meter::of(pid)
+                && !found.iter().any(|known| known.includes(pid))
+            {
+                found.push(meter);
+            }
+        }
+        found
+    }
+
+    /// The process in words: its number, its name, the cores it may use.
+    pub fn described(self) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let field = |name: &str| {
+            let mut lines = status.lines();
+            lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+        };
+        format!(
+            "process {} ({}, threads: {}, cores: {})",
+            self.pid,
+            field("Name").unwrap_or("?"),
+            field("Threads").unwrap_or("?"),
+            field("Cpus_allowed_list").unwrap_or("?")
+        )
     }
 
     /// Whether another process is this one or descends from it.
@@ -116,10 +142,17 @@ mod tests {
     #[test]
     fn a_listener_is_found_by_its_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let meter = Meter::listening(listener.local_addr().unwrap()).unwrap();
+        let [meter] = Meter::listening(listener.local_addr().unwrap())[..] else {
+            panic!("one process");
+        };
         assert_eq!(meter.pid(), std::process::id());
+        assert!(
+            meter
+                .described()
+                .starts_with(&format!("process {} (", meter.pid()))
+        );
         assert!(meter.resident_bytes().unwrap() > 0);
         let elsewhere = std::net::SocketAddr::from(([192, 0, 2, 1], listener.local_addr().unwrap().port()));
-        assert!(Meter::listening(elsewhere).is_none());
+        assert!(Meter::listening(elsewhere).is_empty());
     }
 }

@@ -40,7 +40,11 @@ What it does, by the path of the handshake:
   /room/N          the connection gets what is published in room N
   /room/N/publish  every message of the connection goes to room N
   /echo            every message comes back
-  /ping/SECONDS    a ping so often, and nothing else";
+  /ping/SECONDS    a ping so often, and nothing else
+
+To measure it as any other server:
+  switchboard bench fanout --url 'ws://127.0.0.1:8100/room/{room}' \\
+      --publish-url 'ws://127.0.0.1:8100/room/{room}/publish'";
 
 /// Measure what a WebSocket server costs.
 #[derive(Args, Debug)]
@@ -190,7 +194,7 @@ pub struct Options {
         help_heading = "Another server"
     )]
     subscribe: Option<String>,
-    /// Text that publishes {payload}, of {length} bytes, to {channel}.
+    /// Text that publishes {payload}, of {length} bytes, to {channel}. [default: {payload}]
     #[arg(
         long,
         value_name = "TEXT",
@@ -198,7 +202,7 @@ pub struct Options {
         help_heading = "Another server"
     )]
     publish: Option<String>,
-    /// URL of connections that only publish, where it is another one.
+    /// URL of connections that only publish, where it is another one. Without it and --subscribe they hear the messages, too.
     #[arg(
         long,
         value_name = "URL",
@@ -206,7 +210,8 @@ pub struct Options {
         help_heading = "Another server"
     )]
     publish_url: Option<String>,
-    /// Form of a channel's name, with {room} for its number.
+    /// Form of a channel's name, with {room} for its number, which may stand in the other texts and in the URLs as well.
+    /// [default: bench-, a number of this call, -{room}]
     #[arg(
         long,
         value_name = "TEXT",
@@ -214,7 +219,7 @@ pub struct Options {
         help_heading = "Another server"
     )]
     channel: Option<String>,
-    /// Process of the server, where it cannot be found by its address.
+    /// Process of the server, where it is not the one that listens on the address: behind a proxy, or another user's.
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     pid: Option<u32>,
     /// Core of the servers that are started. [default: the first that this process may use and the load does not]
@@ -429,6 +434,7 @@ fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, Ben
     notes.extend(scenario.notes());
     let found = scenario::run(&mut field, scenario);
     field.coordinator.progress().end();
+    notes.extend(scenario.judge(&found.series));
     let mut report = Report {
         bench: scenario.name().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -464,7 +470,7 @@ impl Options {
                 dialect: self.dialect.unwrap_or(Dialect::Json),
             });
         } else if self.peer.is_empty() || self.url.is_some() {
-            contestants.push(self.running(&run)?);
+            contestants.push(self.running(&run, &mut notes)?);
         }
         contestants.extend(self.peer.iter().map(|peer| Contestant::Peer {
             peer: *peer,
@@ -508,7 +514,7 @@ impl Options {
     }
 
     /// A server that runs already.
-    fn running(&self, run: &str) -> Result<Contestant, BenchError> {
+    fn running(&self, run: &str, notes: &mut Vec<String>) -> Result<Contestant, BenchError> {
         let url = self.url.as_deref().unwrap_or("ws://127.0.0.1:8000/ws");
         let (host, path) = split_url("--url", url)?;
         let address = host
@@ -521,16 +527,16 @@ impl Options {
             Some(pid) => {
                 let wrong = |words: String| BenchError::Usage(format!("--pid {pid}: {words}"));
                 let meter = Meter::of(pid).map_err(|error| wrong(error.to_string()))?;
-                if let Some(listening) = listening.filter(|listening| !meter.includes(listening.pid())) {
-                    let holder = listening.pid();
-                    return Err(wrong(format!(
-                        "it does not listen at {address}, process {holder} does"
-                    )));
+                if meter.includes(std::process::id()) {
+                    return Err(wrong(
+                        "the load descends from it and would be charged to the server".to_owned(),
+                    ));
                 }
                 Some(meter)
             }
-            None => listening,
+            None => listening.first().copied(),
         };
+        notes.push(charged_note(address, meter, &listening));
         if self.url.is_none() && TcpStream::connect_timeout(&address, CONNECT_MAX).is_err() {
             return Err(BenchError::Failed(format!(
                 "nothing listens on {address}: start a Switchboard with `switchboard serve`, let --spawn start one, or say --url"
@@ -557,6 +563,15 @@ impl Options {
         if self.dialect.is_some() {
             let words = "--dialect is for a Switchboard, and --url and the other options say that this is another server";
             return Err(BenchError::Usage(words.to_owned()));
+        }
+        if self
+            .publish
+            .as_ref()
+            .is_some_and(|text| text.matches("{payload}").count() != 1)
+        {
+            return Err(BenchError::Usage(
+                "--publish: {payload} has to be there once".to_owned(),
+            ));
         }
         let publisher_path = match &self.publish_url {
             Some(other) => match split_url("--publish-url", other)? {
@@ -593,6 +608,30 @@ impl Options {
     }
 }
 
+/// Whose CPU and memory the figures of a running server are.
+fn charged_note(address: SocketAddr, meter: Option<Meter>, listening: &[Meter]) -> String {
+    let Some(meter) = meter else {
+        return format!(
+            "No process is seen that listens on {address}: it is another user's or another machine's, so there is nothing of its CPU \
+             and memory. --pid names it."
+        );
+    };
+    let mut words = format!(
+        "Charged: {}. It runs where it was started, while the reference is bound to one core: compare rates and latencies with those \
+         of --spawn.",
+        meter.described()
+    );
+    let others = listening.iter().filter(|other| !meter.includes(other.pid()));
+    let others: Vec<_> = others.map(|other| other.described()).collect();
+    if !others.is_empty() {
+        words.push_str(&format!(
+            " Not charged, though it listens on {address}: {}.",
+            others.join(", ")
+        ));
+    }
+    words
+}
+
 /// `host:port`, and path with query, of the value of an option.
 fn split_url(option: &str, url: &str) -> Result<(String, String), BenchError> {
     let wrong = |why: &str| BenchError::Usage(format!("{option} {url:?}: {why}"));
@@ -627,11 +666,12 @@ fn random() -> io::Result<u64> {
 
 /// The words that reproduce this call.
 fn command_line() -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:,=".contains(char);
     let words = std::env::args()
         .skip(1)
-        .map(|word| match word.contains(['{', ' ', '"', '\'']) {
-            true => format!("'{word}'"),
-            false => word,
+        .map(|word| match word.chars().all(is_plain) && !word.is_empty() {
+            true => word,
+            false => format!("'{}'", word.replace('\'', "'\\''")),
         });
     let words: Vec<_> = words.collect();
     format!("switchboard {}", words.join(" "))

@@ -4,6 +4,11 @@ use std::fs;
 
 /// The process that listens on `port`, if the kernel lets us see it: another user's processes it does not.
 pub fn listener(port: u16) -> Option<u32> {
+    listeners(port).first().copied()
+}
+
+/// All of them, by their numbers: a listener may be held by several processes, and a port have several listeners.
+pub fn listeners(port: u16) -> Vec<u32> {
     let mut inodes = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         // Without IPv6 there is no second one.
@@ -11,7 +16,8 @@ pub fn listener(port: u16) -> Option<u32> {
         inodes.extend(listening_inodes(&table, port));
     }
     let links: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let holders = processes.filter_map(|process| {
         let pid = process.file_name().to_str()?.parse().ok()?;
         let mut files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
         let holds = files.any(|file| {
@@ -19,7 +25,10 @@ pub fn listener(port: u16) -> Option<u32> {
             links.iter().any(|link| target.as_os_str() == link.as_str())
         });
         holds.then_some(pid)
-    })
+    });
+    let mut holders: Vec<u32> = holders.collect();
+    holders.sort_unstable();
+    holders
 }
 
 /// The inodes of the sockets that listen on `port`, from a table as `/proc/net/tcp` is: local address in the second

@@ -105,6 +105,11 @@ impl Target {
         }
     }
 
+    /// Whether connections that publish are subscribers, too, because nothing tells them apart.
+    pub fn publishers_hear(&self) -> bool {
+        self.subscribe.is_none() && self.path == self.publisher_path
+    }
+
     /// The name of a channel.
     pub fn channel(&self, room: u32) -> String {
         self.channel.replace("{room}", &room.to_string())

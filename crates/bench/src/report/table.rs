@@ -33,7 +33,11 @@ pub fn table(report: &Report, colour: bool) -> String {
     }
     if report.interrupted {
         out.push('\n');
-        out.push_str(&paragraph("", INTERRUPTED, |line| paint.yellow(line)));
+        let words = match whats([report]).is_empty() {
+            true => "Interrupted before a round was over.",
+            false => INTERRUPTED,
+        };
+        out.push_str(&paragraph("", words, |line| paint.yellow(line)));
     }
     if !report.notes.is_empty() {
         out.push_str("\nNotes\n");

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, sample};
+use super::{Sample, Scenario, Setup, charged, few, sample};
 use crate::contestant::Side;
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -35,6 +35,12 @@ impl Scenario for Accept {
             counted(self.connections, "connection"),
             grouped(self.in_flight.into())
         )
+    }
+
+    fn notes(&self) -> Vec<String> {
+        few(self.connections, "connection", "connections")
+            .into_iter()
+            .collect()
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, distinct, latency_samples, sample};
+use super::{Sample, Scenario, Setup, charged, complete, distinct, few, latency_samples, sample};
 use crate::contestant::Side;
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
@@ -47,6 +47,11 @@ impl Scenario for Echo {
 
     fn check(&self) -> Result<(), String> {
         distinct("--bytes", &self.bytes)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let fewest = self.echoes.unwrap_or(ECHOES);
+        few(fewest, "echo", "echoes").into_iter().collect()
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {

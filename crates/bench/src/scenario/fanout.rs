@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, published};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -50,6 +50,12 @@ struct Choice {
 }
 
 impl Fanout {
+    fn messages(&self) -> u64 {
+        self.messages
+            .unwrap_or(DELIVERIES / u64::from(self.subscribers))
+            .max(4)
+    }
+
     fn choices(&self) -> Vec<Choice> {
         let mut choices = Vec::new();
         for &shards in &self.shards {
@@ -105,12 +111,22 @@ impl Scenario for Fanout {
     }
 
     fn notes(&self) -> Vec<String> {
-        match self.shards.iter().any(|shards| *shards > 1) {
-            true => {
-                vec!["With more than one shard the server runs on all cores, beside the load.".to_owned()]
-            }
-            false => Vec::new(),
+        let mut notes = Vec::new();
+        if self.shards.iter().any(|shards| *shards > 1) {
+            notes.push("With more than one shard the server runs on all cores, beside the load.".to_owned());
         }
+        if self.compress {
+            notes.push(
+                "The reference compresses nothing; beside compressed deliveries, too, it sends plain ones."
+                    .to_owned(),
+            );
+        }
+        notes.extend(few(
+            self.messages() * u64::from(self.subscribers),
+            "delivery",
+            "deliveries",
+        ));
+        notes
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {
@@ -181,7 +197,7 @@ impl Scenario for Fanout {
         } else {
             self.choices()[setup].burst
         };
-        let wanted = self.messages.unwrap_or(DELIVERIES / u64::from(self.subscribers));
+        let wanted = self.messages();
         let mut bursts = wanted.div_ceil(u64::from(burst)).max(4);
         if warm_up {
             bursts = bursts.div_ceil(2);
@@ -190,11 +206,11 @@ impl Scenario for Fanout {
             group: 0,
             bytes: self.bytes,
             burst,
-            subscribers: self.subscribers,
+            subscribers: hearers(side, self.subscribers, PUBLISHERS),
             pace: Pace::Closed { at_once: 1, bursts },
             latency: false,
         };
-        let expected = bursts * u64::from(burst) * u64::from(self.subscribers);
+        let expected = bursts * u64::from(burst) * u64::from(publish.subscribers);
         let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         Ok(delivery_samples(&driven, cpu_ns))
     }

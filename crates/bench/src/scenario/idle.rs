@@ -8,8 +8,8 @@ use super::{Sample, Scenario, Setup, charged, distinct, sample};
 use crate::contestant::Side;
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
-use crate::report::Unit;
 use crate::report::quantity::{counted, grouped};
+use crate::report::{Series, Unit};
 
 /// Connections of the warm-up: the code is in memory then, and buffers have their size.
 const WARM_UP: u32 = 200;
@@ -24,7 +24,7 @@ pub struct Idle {
     /// Connections.
     #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
-    /// Channels that each connection is subscribed to. Several: 1,100.
+    /// Channels that each connection is subscribed to, at most 128. Several: 1,100.
     #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=128))]
     pub subscriptions: Vec<u32>,
     /// Every connection has channels of its own; otherwise all have the same.
@@ -94,6 +94,21 @@ impl Scenario for Idle {
             ));
         }
         notes
+    }
+
+    fn judge(&self, series: &[Series]) -> Vec<String> {
+        let rate = |series: &Series| series.figure("heartbeats")?.median();
+        let reference = series.iter().find(|series| series.is_reference).and_then(rate);
+        let others = series.iter().filter(|series| !series.is_reference);
+        let others = others.filter_map(|series| Some((&series.name, rate(series)?, reference?)));
+        others
+            .filter(|(_, rate, reference)| *rate < reference / 2.0 || *rate > reference * 2.0)
+            .map(|(name, rate, reference)| {
+                format!(
+                    "{name} had {rate:.0} heartbeats a second and the reference {reference:.0}: what they cost is not comparable."
+                )
+            })
+            .collect()
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {

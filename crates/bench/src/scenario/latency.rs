@@ -2,10 +2,13 @@
 
 use clap::Args;
 
-use super::{Crowd, Sample, Scenario, Setup, delivery_samples, latency_samples, published};
+use super::{
+    Crowd, Sample, Scenario, Setup, delivery_samples, hearers, latency_samples, published, rate_notes,
+};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
+use crate::report::Series;
 use crate::report::quantity::{counted, grouped};
 
 /// How long a message takes from when it was due to every subscriber, at a constant rate. A message that leaves late
@@ -51,6 +54,10 @@ impl Scenario for Latency {
         )
     }
 
+    fn judge(&self, series: &[Series]) -> Vec<String> {
+        rate_notes(series, f64::from(self.rate) * f64::from(self.subscribers))
+    }
+
     fn connections(&self, _: &Side, _: usize) -> u64 {
         u64::from(self.subscribers) + u64::from(self.publishers())
     }
@@ -90,14 +97,14 @@ impl Scenario for Latency {
             group: 0,
             bytes: self.bytes,
             burst: 1,
-            subscribers: self.subscribers,
+            subscribers: hearers(side, self.subscribers, self.publishers()),
             pace: Pace::Rate {
                 interval_ns: count * 1_000_000_000 / u64::from(self.rate),
                 bursts: (messages / count).max(1),
             },
             latency: true,
         };
-        let expected = messages * u64::from(self.subscribers);
+        let expected = messages * u64::from(publish.subscribers);
         let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         let mut samples = latency_samples(&driven);
         samples.extend(delivery_samples(&driven, cpu_ns));

@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, delivery_samples, latency_samples, published};
+use super::{Sample, Scenario, Setup, delivery_samples, latency_samples, published, rate_notes};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
+use crate::report::Series;
 use crate::report::quantity::{counted, grouped};
 
 /// Small rooms in which every subscriber publishes at a constant rate: a chat, or a game with 60 updates a second.
@@ -52,6 +53,14 @@ impl Scenario for Mesh {
             Some(_) => Ok(()),
             None => Err("--rooms and --members: more members than there are numbers for them".to_owned()),
         }
+    }
+
+    fn judge(&self, series: &[Series]) -> Vec<String> {
+        let members = f64::from(self.members);
+        rate_notes(
+            series,
+            f64::from(self.rooms) * members * members * f64::from(self.rate),
+        )
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {

@@ -77,6 +77,10 @@ pub trait Scenario {
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
+    /// What a reader has to know of what came out.
+    fn judge(&self, _: &[Series]) -> Vec<String> {
+        Vec::new()
+    }
     /// Connections of one server at once.
     fn connections(&self, side: &Side, setup: usize) -> u64;
     /// The ways to do it.
@@ -134,6 +138,59 @@ pub fn distinct<T: PartialEq + std::fmt::Display>(option: &str, values: &[T]) ->
         }
     }
     Ok(())
+}
+
+/// Who hears a message: the subscribers, and where nothing tells them apart the publishers.
+pub fn hearers(side: &Side, subscribers: u32, publishers: u32) -> u32 {
+    match side.target.publishers_hear() {
+        true => subscribers + publishers,
+        false => subscribers,
+    }
+}
+
+/// A note, where a round has so little to do that its figures are chance.
+pub fn few(work: impl Into<u64>, one: &str, many: &str) -> Option<String> {
+    const FEW: u64 = 2_000;
+    let work = work.into();
+    let what = if work == 1 { one } else { many };
+    let words = format!(
+        "A round has {} {what}: with fewer than {} it takes so short a time that its figures are mostly chance.",
+        grouped(work),
+        grouped(FEW)
+    );
+    (work < FEW).then_some(words)
+}
+
+/// A note for everyone who did not deliver as much as was asked for, which makes its latencies those of a queue that grows.
+pub fn rate_notes(series: &[Series], asked: f64) -> Vec<String> {
+    const HELD: f64 = 0.9;
+    /// Of one core, by the server itself.
+    const BUSY: f64 = 0.9;
+    let short = series.iter().filter_map(|series| {
+        let rate = series.figure("deliveries")?.median()?;
+        let each_ns = series
+            .figure("CPU per delivery")
+            .and_then(|figure| figure.median());
+        (rate < asked * HELD).then_some((&series.name, rate, each_ns))
+    });
+    short
+        .map(|(name, rate, each_ns)| {
+            let busy = each_ns.map(|each_ns| each_ns * rate / 1e9);
+            let reason = match busy {
+                Some(busy) if busy >= BUSY => "its core was busy".to_owned(),
+                Some(busy) => format!(
+                    "it took {:.0} % of a core, so that the load or the machine was the limit",
+                    busy * 100.0
+                ),
+                None => "its CPU is not known".to_owned(),
+            };
+            format!(
+                "{name} delivered {} of the {} a second that were asked for ({reason}): its latencies are those of a queue that grew.",
+                grouped(rate as u64),
+                grouped(asked as u64)
+            )
+        })
+        .collect()
 }
 
 /// Runs a scenario with every contestant and set-up, each beside the reference.
@@ -279,16 +336,22 @@ fn has_room(side: &Side, connections: u64) -> Result<(), Stopped> {
 /// Writes a failure down with whom it happened to, and what can be seen of the reason.
 fn blame(stopped: Stopped, side: &mut Side, series: &mut Series) -> Stopped {
     if !matches!(stopped, Stopped::Interrupted) && series.fault.is_none() {
-        series.fault = Some(match (side.last_words(), side.files()) {
-            (Some(last), _) => format!("{stopped}; the server has ended: {last}"),
+        let mut words = stopped.to_string();
+        if words.contains("rate_limited") && !side.is_started_here() {
+            words.push_str("; a Switchboard that --spawn starts has no limit for one client");
+        }
+        // A server that refuses for another reason has files enough.
+        let files = side.files().filter(|_| !words.contains("503"));
+        series.fault = Some(match (side.last_words(), files) {
+            (Some(last), _) => format!("{words}; the server has ended: {last}"),
             (None, Some((open, max))) if open >= max / 4 * 3 => {
                 format!(
-                    "{stopped}; the server has opened {} of the {} files that its limit allows",
+                    "{words}; the server has opened {} of the {} files that its limit allows",
                     grouped(open),
                     grouped(max)
                 )
             }
-            _ => stopped.to_string(),
+            _ => words,
         });
     }
     stopped

@@ -2,14 +2,15 @@
 
 use clap::Args;
 
-use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, published, sample};
+use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published, sample};
 use crate::contestant::Side;
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
 use crate::report::quantity::{counted, grouped};
 
-/// Many publishers, many channels with few subscribers each: what a published message costs the server.
+/// Many publishers, many channels with few subscribers each: what a published message costs the server. A running Switchboard
+/// limits what one client publishes (limits.commands_per_s); one that --spawn starts does not.
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]
@@ -102,6 +103,10 @@ impl Scenario for Publish {
         }
     }
 
+    fn notes(&self) -> Vec<String> {
+        few(self.messages, "message", "messages").into_iter().collect()
+    }
+
     fn connections(&self, side: &Side, setup: usize) -> u64 {
         self.crowds(side, setup).subscribers + u64::from(self.publishers())
     }
@@ -164,14 +169,14 @@ impl Scenario for Publish {
             group: 0,
             bytes: self.bytes,
             burst: 1,
-            subscribers: self.members,
+            subscribers: hearers(side, self.members, 1),
             pace: Pace::Closed {
                 at_once: self.publishers(),
                 bursts,
             },
             latency: false,
         };
-        let expected = bursts * u64::from(self.members);
+        let expected = bursts * u64::from(publish.subscribers);
         let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         let mut samples = Vec::new();
         if let Some(cpu_ns) = cpu_ns {

@@ -176,6 +176,11 @@ impl Connection {
             let Some((connected, used)) = read.map_err(|failed| Lost::Handshake(failed.to_string()))? else {
                 return Ok(0);
             };
+            if open.target.compress && connected.compression.is_none() {
+                return Err(Lost::Handshake(
+                    "the server does not agree on permessage-deflate".to_owned(),
+                ));
+            }
             rest = handshake.head.split_off(used);
             input = &mut rest;
             self.state = State::Open(Conversation::new(connected, open));

@@ -183,11 +183,39 @@ fn what_would_have_no_effect() {
         ("publish --spawn --rooms 10 --publishers 11", "there are 10 rooms"),
         ("fanout --url ws://127.0.0.1:9/room --dialect raw", "--dialect"),
         (
+            "fanout --url ws://127.0.0.1:9/room --publish hello",
+            "{payload} has to be there once",
+        ),
+        (
             "mesh --spawn --rooms 100000 --members 100000",
             "--rooms and --members",
         ),
     ] {
         bench(words).expect(2).complains(complaint);
+    }
+}
+
+/// Or it would be measured as a server whose compression is free.
+#[test]
+fn a_server_that_does_not_compress() {
+    let server = scripted::relay(|message| vec![message.text]);
+    let ended = bench(&format!(
+        "fanout {server} --compress --subscribers 2 --messages 8 --rounds 1 --json"
+    ))
+    .expect(1);
+    let report = ended.report();
+    for series in measured(&report) {
+        match series.variant.as_str() {
+            "plain" => assert_eq!(series.fault, None, "{ended}"),
+            _ => assert!(
+                series
+                    .fault
+                    .as_deref()
+                    .unwrap()
+                    .contains("does not agree on permessage-deflate"),
+                "{ended}"
+            ),
+        }
     }
 }
 
@@ -223,17 +251,26 @@ fn the_reference_says_what_it_does_and_why_it_cannot() {
     assert_eq!(reference.ended().code, None);
 }
 
+/// A proxy listens, the server is behind it: only the user knows. The report says whose costs it tells.
 #[test]
-fn a_process_that_is_not_the_server() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+fn the_process_that_is_charged_is_named() {
+    let server = scripted::relay(|message| vec![message.text]);
     let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-    let ended = bench(&format!("fanout --url ws://{address}/ws --pid {}", other.id()));
+    let words = format!("fanout {server} --subscribers 2 --messages 8 --rounds 1");
+    let (its, others) = (bench(&words), bench(&format!("{words} --pid {}", other.id())));
     other.kill().unwrap();
     other.wait().unwrap();
-    ended
+    let here = std::process::id();
+    its.expect(0).says(&format!("Charged: process {here} ("));
+    others
+        .expect(0)
+        .says(&format!("Charged: process {} (sleep, threads: 1,", other.id()))
+        .says("Not charged, though it listens on ")
+        .says(&format!("process {here} ("));
+    // The load descends from it.
+    bench(&format!("{words} --pid {here}"))
         .expect(2)
-        .complains(&format!("it does not listen at {address}"));
+        .complains("would be charged to the server");
     bench("fanout --spawn --pid 1").expect(2).complains("--pid");
 }
 

@@ -101,6 +101,21 @@ fn a_server_that_does_not_read_for_a_while_is_told() {
     .says("did not arrive; the server read no more of what publisher");
 }
 
+/// It takes 2 ms for each of 2,000 messages that are due in a second.
+#[test]
+fn a_rate_that_was_not_held_is_noted() {
+    let server = scripted::relay(|message| {
+        thread::sleep(Duration::from_millis(2));
+        vec![message.text]
+    });
+    bench(&format!(
+        "latency {server} --subscribers 1 --rate 2000 --seconds 1 --rounds 1"
+    ))
+    .expect(0)
+    .says("of the 2,000 a second that were asked for (it took ")
+    .says("its latencies are those of a queue that grew");
+}
+
 /// A warm-up of 2 bursts of 40 and rounds of 4.
 const WORK: &str = "--burst 40 --messages 160";
 const WARM_UP: u64 = 80;

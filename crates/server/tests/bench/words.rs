@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use crate::call::{bench_with, only};
+use crate::call::{bench, bench_with, only};
 use crate::scripted::{self, Event};
 
 /// A server with a text protocol of its own:
@@ -119,4 +119,25 @@ fn what_the_server_says_instead_is_told() {
     ended
         .expect(1)
         .says("2 of 2 messages did not arrive (the server said: ERR what?)");
+}
+
+/// Everyone hears everything, those who publish as well: nothing tells them apart.
+#[test]
+fn a_server_with_one_kind_of_client() {
+    let mut everyone = Vec::new();
+    let address = scripted::serve(move |clients, client, event| match event {
+        Event::Came { .. } => everyone.push(client),
+        Event::Went => everyone.retain(|one| *one != client),
+        Event::Said { text, .. } => {
+            for one in &everyone {
+                clients.say(*one, &[&text]);
+            }
+        }
+    });
+    for words in [
+        "fanout --subscribers 3 --messages 40",
+        "latency --subscribers 3 --rate 60 --seconds 1",
+    ] {
+        bench(&format!("{words} --url ws://{address}/ --rounds 2")).expect(0);
+    }
 }
