@@ -35,6 +35,9 @@ what a server adds to the system calls.
 Exit codes: 0 done; 1 messages were lost, a bar is missed, or it failed; 2 wrong usage;
 130 interrupted (what was measured is printed).";
 
+/// Where the reference listens by itself, also in the words below.
+const REFERENCE_ADDRESS: &str = "127.0.0.1:8100";
+
 const REFERENCE: &str = "\
 What it does, by the path of the handshake:
   /room/N          the connection gets what is published in room N
@@ -120,7 +123,7 @@ enum Command {
     #[command(after_help = REFERENCE)]
     Reference {
         /// Where.
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8100")]
+        #[arg(long, value_name = "ADDR", default_value = REFERENCE_ADDRESS)]
         listen: SocketAddr,
     },
     /// Hold connections, as the standard input says.
@@ -301,9 +304,10 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
             let cannot = |error: io::Error| BenchError::Failed(format!("cannot listen on {listen}: {error}"));
             let listener = TcpListener::bind(listen).map_err(cannot)?;
             let address = listener.local_addr()?;
+            let words = REFERENCE.replace(REFERENCE_ADDRESS, &address.to_string());
             writeln!(
                 io::stdout(),
-                "The reference listens on {address}; Ctrl-C ends it.\n\n{REFERENCE}"
+                "The reference listens on {address}; Ctrl-C ends it.\n\n{words}"
             )?;
             reference::run(listener)?;
             Ok(Outcome::Done)

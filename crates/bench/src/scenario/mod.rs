@@ -341,7 +341,7 @@ fn blame(stopped: Stopped, side: &mut Side, series: &mut Series) -> Stopped {
             words.push_str("; a Switchboard that --spawn starts has no limit for one client");
         }
         // A server that refuses for another reason has files enough.
-        let files = side.files().filter(|_| !words.contains("503"));
+        let files = side.files().filter(|_| !words.contains("answered 503"));
         series.fault = Some(match (side.last_words(), files) {
             (Some(last), _) => format!("{words}; the server has ended: {last}"),
             (None, Some((open, max))) if open >= max / 4 * 3 => {

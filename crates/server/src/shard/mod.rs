@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  socket ─ link ─► proto::session ─ Request ─► mail to the channel's home ─► hub::Home ─► broker
-//!         ◄─ try_write ◄─ fan-out ◄─ hub::Audience ◄─ mail from the home ◄────┘    ◄─ completions
+//!         ◄─── send ◄──── fan-out ◄─ hub::Audience ◄─ mail from the home ◄────┘    ◄─ completions
 //! ```
 //!
 //! Everything on this path belongs to one thread at a time and nothing is locked: shards share only mailboxes. A message
