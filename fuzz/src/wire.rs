@@ -74,7 +74,7 @@ pub(crate) enum Event {
 impl From<Received<'_>> for Event {
     fn from(received: Received<'_>) -> Event {
         match received {
-            Received::Text(text) => Event::Text(text.to_owned()),
+            Received::Text(text) => Event::Text(text.as_str().to_owned()),
             Received::Binary(bytes) => Event::Binary(bytes.to_vec()),
             Received::Ping(payload) => Event::Ping(payload.to_vec()),
             Received::Pong(payload) => Event::Pong(payload.to_vec()),

@@ -51,7 +51,7 @@ async fn converse(url: &str, mut listener: impl FnMut(&str)) -> Result<(), Box<d
             let (kind, message) = match connection.receive(&mut input, &mut contexts) {
                 Ok(None) => break,
                 Ok(Some(Received::Text(text))) => {
-                    listener(text);
+                    listener(text.as_str());
                     (MessageKind::Text, text.as_bytes().to_vec())
                 }
                 Ok(Some(Received::Binary(bytes))) => (MessageKind::Binary, bytes.to_vec()),

@@ -160,7 +160,7 @@ impl Fake {
             let mut input = self.read.as_mut_slice();
             let received = self.connection.receive(&mut input, &mut self.contexts).unwrap();
             let heard = received.map(|received| match received {
-                Received::Text(text) => serde_json::from_str(text).unwrap(),
+                Received::Text(text) => serde_json::from_str(text.as_str()).unwrap(),
                 Received::Binary(_) => panic!("binary"),
                 Received::Ping(_) => "ping".into(),
                 Received::Pong(_) => "pong".into(),

@@ -265,14 +265,6 @@ pub enum Inbound<'a> {
 }
 
 impl Inbound<'_> {
-    /// Which kind of message it is.
-    pub fn kind(&self) -> MessageKind {
-        match self {
-            Inbound::Text(_) => MessageKind::Text,
-            Inbound::Binary(_) => MessageKind::Binary,
-        }
-    }
-
     /// Its content.
     pub fn bytes(&self) -> &[u8] {
         match self {

@@ -177,7 +177,7 @@ impl Session {
         while self.end.is_none() {
             let message = match self.connection.receive(input, &mut self.contexts) {
                 Ok(None) => return None,
-                Ok(Some(Received::Text(text))) => Inbound::Text(text),
+                Ok(Some(Received::Text(text))) => Inbound::Text(text.as_str()),
                 Ok(Some(Received::Binary(bytes))) => Inbound::Binary(bytes),
                 Ok(Some(Received::Ping(payload))) => {
                     self.pong_owed = Some(payload.into());

@@ -280,9 +280,9 @@ impl Session {
         let Some(received) = self.connection.receive(input, &mut shared.contexts)? else {
             return Ok(None);
         };
-        let message = match received {
-            Received::Text(text) => Inbound::Text(text),
-            Received::Binary(bytes) => Inbound::Binary(bytes),
+        let (kind, content) = match received {
+            Received::Text(text) => (MessageKind::Text, text.as_bytes()),
+            Received::Binary(bytes) => (MessageKind::Binary, bytes),
             Received::Ping(payload) => {
                 let payload: SmallVec<[u8; 128]> = payload.into();
                 self.answer_ping(&payload, shared);
@@ -296,7 +296,6 @@ impl Session {
             Mode::Raw(channel) => Some(channel),
             // What goes back as it is needs no turn through the connection.
             Mode::Echo if !compresses && self.phase == Phase::Open => {
-                let (kind, content) = (message.kind(), message.bytes());
                 // What came in several reads or frames was put together elsewhere.
                 let is_in_place = input_range.contains(&content.as_ptr());
                 if is_in_place && content.len() >= ECHO_IN_PLACE_BYTES_MIN {
@@ -307,13 +306,17 @@ impl Session {
             }
             Mode::Echo => {
                 shared.scratch.clear();
-                shared.scratch.extend_from_slice(message.bytes());
-                return Ok(Some(Said::Echo(message.kind())));
+                shared.scratch.extend_from_slice(content);
+                return Ok(Some(Said::Echo(kind)));
             }
+        };
+        let message = match received {
+            Received::Text(text) => Inbound::Text(text.as_str()),
+            _ => Inbound::Binary(content),
         };
         let command = self.form.dialect.dialect().decode(message, bound);
         Ok(Some(Said::Command {
-            bytes: message.bytes().len(),
+            bytes: content.len(),
             command,
         }))
     }

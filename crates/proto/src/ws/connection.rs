@@ -9,7 +9,7 @@ use super::error::PeerMisbehaved;
 use super::frame::{self, CONTROL_BYTES_MAX, Header, MessageKind, Opcode};
 use super::mask::{self, MaskKeys};
 use super::unfinished::{Message, Unfinished, text_not_utf8};
-use super::utf8;
+use super::utf8::Text;
 
 /// Which end of the connection this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received<'a> {
     /// A text message.
-    Text(&'a str),
+    Text(Text<'a>),
     /// A binary message.
     Binary(&'a [u8]),
     /// A Ping, which wants [`Connection::pong`] with the same payload. It is only reported, so that the caller can
@@ -151,6 +151,8 @@ struct Complete<'i> {
     compressed: bool,
     /// The payload, unmasked in place; `None` if it was put together in [`Unfinished::finished`].
     payload: Option<&'i mut [u8]>,
+    /// The payload was seen to be ASCII.
+    is_ascii: bool,
 }
 
 impl Connection {
@@ -249,7 +251,7 @@ impl Connection {
                 .as_ref()
                 .map_or(&[], |unfinished| &unfinished.finished),
         };
-        let received = judge(complete.opcode, payload);
+        let received = judge(complete.opcode, payload, complete.is_ascii);
         match received {
             Ok(Received::Close(frame)) => {
                 self.state = self.state.close_arrived(frame.map(|frame| frame.code))
@@ -285,6 +287,7 @@ impl Connection {
                 unfinished.finished = compression.decompress(payload, &self.limits, contexts)?;
                 Ok(Some(Complete {
                     payload: None,
+                    is_ascii: false,
                     ..complete
                 }))
             }
@@ -309,11 +312,11 @@ impl Connection {
                     None => return Ok(None),
                 },
             };
-            let piece = take_payload(&mut frame, input);
+            let (piece, is_ascii) = take_payload(&mut frame, input);
             let complete = if frame.opcode.is_control() {
                 self.take_control(&frame, begun, piece)?
             } else if self.state == State::Open {
-                self.take_data(&frame, begun, piece)?
+                self.take_data(&frame, begun, piece, is_ascii)?
             } else {
                 self.skip_data(&frame);
                 None
@@ -418,6 +421,7 @@ impl Connection {
             opcode: frame.opcode,
             compressed: false,
             payload,
+            is_ascii: false,
         }))
     }
 
@@ -427,6 +431,7 @@ impl Connection {
         frame: &Header,
         begun: bool,
         piece: &'i mut [u8],
+        is_ascii: bool,
     ) -> Result<Option<Complete<'i>>, PeerMisbehaved> {
         let ends = frame.fin && frame.payload_bytes == 0;
         if ends && !begun && frame.opcode != Opcode::Continuation {
@@ -434,6 +439,7 @@ impl Connection {
                 opcode: frame.opcode,
                 compressed: frame.rsv1,
                 payload: Some(piece),
+                is_ascii,
             }));
         }
         let unfinished = self.unfinished.get_or_insert_default();
@@ -448,6 +454,7 @@ impl Connection {
             opcode,
             compressed,
             payload: None,
+            is_ascii: false,
         }))
     }
 
@@ -582,14 +589,19 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Takes as much of the frame's payload as there is off the front of `input`, and unmasks it.
-fn take_payload<'i>(frame: &mut Header, input: &mut &'i mut [u8]) -> &'i mut [u8] {
+/// Takes as much of the frame's payload as there is off the front of `input`, and unmasks it. Says whether it was seen to
+/// be ASCII.
+fn take_payload<'i>(frame: &mut Header, input: &mut &'i mut [u8]) -> (&'i mut [u8], bool) {
     let taken = usize::try_from(frame.payload_bytes).map_or(input.len(), |left| left.min(input.len()));
     let (piece, rest) = std::mem::take(input).split_at_mut(taken);
     *input = rest;
     frame.payload_bytes -= taken as u64;
-    frame.mask = frame.mask.map(|key| mask::apply(piece, key));
-    piece
+    let Some(key) = frame.mask else {
+        return (piece, false);
+    };
+    let (next, is_ascii) = mask::apply_seeing(piece, key);
+    frame.mask = Some(next);
+    (piece, is_ascii)
 }
 
 /// The message that starts with `frame`.
@@ -603,9 +615,11 @@ fn message_of(frame: &Header) -> Message {
 }
 
 /// Checks what only the whole payload shows.
-fn judge(opcode: Opcode, payload: &[u8]) -> Result<Received<'_>, PeerMisbehaved> {
+fn judge(opcode: Opcode, payload: &[u8], is_ascii: bool) -> Result<Received<'_>, PeerMisbehaved> {
     match opcode {
-        Opcode::Text => utf8::whole(payload).map(Received::Text).map_err(text_not_utf8),
+        Opcode::Text => Text::judge(payload, is_ascii)
+            .map(Received::Text)
+            .map_err(text_not_utf8),
         Opcode::Binary | Opcode::Continuation => Ok(Received::Binary(payload)),
         Opcode::Ping => Ok(Received::Ping(payload)),
         Opcode::Pong => Ok(Received::Pong(payload)),

@@ -19,19 +19,30 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// assert_eq!(hello, [0x7f, 0x9f, 0x4d, 0x51, 0x58]); // the example of RFC 6455 section 5.7
 /// ```
 pub fn apply(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
-    // Eight bytes a step, each independent of the last: the compiler turns the loop into full-width vector XORs.
+    apply_seeing(payload, key).0
+}
+
+/// As [`apply`]. Says as well whether all that is in `payload` now is ASCII, which costs nothing while it is in hand.
+pub(super) fn apply_seeing(payload: &mut [u8], key: [u8; 4]) -> ([u8; 4], bool) {
+    // Eight bytes a step, each independent of the last: the compiler turns the loop into full-width vector operations.
     let [k0, k1, k2, k3] = key;
     let wide = u64::from_ne_bytes([k0, k1, k2, k3, k0, k1, k2, k3]);
+    let mut seen = 0;
     let (words, tail) = payload.as_chunks_mut::<8>();
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+        let unmasked = u64::from_ne_bytes(*word) ^ wide;
+        seen |= unmasked;
+        *word = unmasked.to_ne_bytes();
     }
+    let mut seen_of_tail = 0;
     for (byte, key_byte) in tail.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key_byte;
+        seen_of_tail |= *byte;
     }
+    let is_ascii = seen.to_ne_bytes().is_ascii() && seen_of_tail.is_ascii();
     let mut next = key;
     next.rotate_left(payload.len() % 4);
-    next
+    (next, is_ascii)
 }
 
 /// The masking keys of one client connection: a ChaCha8 stream, determined by its seed.
@@ -89,6 +100,21 @@ mod tests {
                     "length {length}, offset {offset}"
                 );
                 assert_eq!(next, apply(&mut vec![0; offset + length], key));
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_anywhere_is_seen_not_to_be_ascii() {
+        let key = [0x12, 0x34, 0xf6, 0x78];
+        for length in 0..40 {
+            let mut masked = vec![b'a'; length];
+            apply(&mut masked, key);
+            assert!(apply_seeing(&mut masked.clone(), key).1, "length {length}");
+            for at in 0..length {
+                let mut other = masked.clone();
+                other[at] ^= 0x80;
+                assert!(!apply_seeing(&mut other, key).1, "length {length}, byte {at}");
             }
         }
     }

@@ -39,7 +39,7 @@
 //! while let Some(received) = connection.receive(&mut input, &mut contexts)? {
 //!     match received {
 //!         Received::Text(text) => {
-//!             assert_eq!(text, "Hello");
+//!             assert_eq!(text.as_str(), "Hello");
 //!             let sent = connection.send(MessageKind::Text, b"Hi", &mut contexts, &mut out);
 //!             assert_eq!(sent, Sent::Appended);
 //!         }

@@ -60,10 +60,56 @@ impl Utf8Progress {
     }
 }
 
-/// `text` as a string; for a text that is there as a whole.
-pub fn whole(text: &[u8]) -> Result<&str, NotUtf8> {
-    basic::from_utf8(text).map_err(|_| NotUtf8)
+/// The content of a text message, which is valid UTF-8.
+///
+/// Who only wants the bytes of a text does not pay for a look at all of them: most texts are ASCII, and were seen to be when
+/// they were unmasked.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a>(Known<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum Known<'a> {
+    Ascii(&'a [u8]),
+    Utf8(&'a str),
 }
+
+impl<'a> Text<'a> {
+    /// `bytes` as a text. Without a look at them if they are known to be ASCII.
+    pub(super) fn judge(bytes: &'a [u8], is_ascii: bool) -> Result<Self, NotUtf8> {
+        if is_ascii {
+            return Ok(Self(Known::Ascii(bytes)));
+        }
+        match basic::from_utf8(bytes) {
+            Ok(text) => Ok(Self(Known::Utf8(text))),
+            Err(_) => Err(NotUtf8),
+        }
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self.0 {
+            Known::Ascii(bytes) => bytes,
+            Known::Utf8(text) => text.as_bytes(),
+        }
+    }
+
+    /// The string.
+    pub fn as_str(self) -> &'a str {
+        match self.0 {
+            // ASCII is always UTF-8.
+            Known::Ascii(bytes) => basic::from_utf8(bytes).unwrap_or_default(),
+            Known::Utf8(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Text<'_> {}
 
 #[cfg(test)]
 mod tests {

@@ -108,7 +108,7 @@ pub(crate) enum Event {
 impl From<Received<'_>> for Event {
     fn from(received: Received<'_>) -> Self {
         match received {
-            Received::Text(text) => Self::Text(text.to_owned()),
+            Received::Text(text) => Self::Text(text.as_str().to_owned()),
             Received::Binary(bytes) => Self::Binary(bytes.to_vec()),
             Received::Ping(payload) => Self::Ping(payload.to_vec()),
             Received::Pong(payload) => Self::Pong(payload.to_vec()),

@@ -19,7 +19,7 @@ use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
 use switchboard_proto::session::server::{End, Link as Wanted, Mode, Request, Session};
 use switchboard_proto::time::Time;
 use switchboard_proto::ws::MessageKind;
-use switchboard_proto::ws::frame::{encode_message, encode_message_head};
+use switchboard_proto::ws::frame::encode_message_head;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -92,6 +92,24 @@ impl Link {
             }
         }
         total
+    }
+
+    /// Writes `bytes` unless something waits before them; a copy of what the socket does not take waits. Returns the bytes
+    /// written.
+    fn write(&mut self, now: Time, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        if self.session.outbox().is_empty() {
+            match send(&self.stream, bytes) {
+                Ok(length) => written = length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.session.handle_eof(),
+            }
+        }
+        if written < bytes.len() {
+            self.session
+                .handle_unwritten(now, Bytes::copy_from_slice(&bytes[written..]), 0);
+        }
+        written
     }
 
     /// Writes `bytes` at once if nothing waits before them; what the socket does not take waits. Returns the bytes written.
@@ -330,7 +348,7 @@ impl State {
             taken = bytes.len() - left;
             match request {
                 Some(Request::Echo { kind, bytes: length }) => {
-                    self.echo(at, kind, &bytes[taken - length..taken]);
+                    self.echo(at, kind, &mut bytes[..taken], length);
                 }
                 Some(request) => self.handle_request(at, request),
                 None => break,
@@ -339,37 +357,26 @@ impl State {
         self.send_replies(at);
     }
 
-    /// Sends a message back from where it was read.
-    fn echo(&mut self, at: LinkRef, kind: MessageKind, content: &[u8]) {
+    /// Sends a message back from where it was read: the last `length` bytes of `input`, of which all has been handled.
+    fn echo(&mut self, at: LinkRef, kind: MessageKind, input: &mut [u8], length: usize) {
         // Earlier answers go first.
         self.send_replies(at);
         let now = self.now;
         let Some(link) = self.links.get_mut(at.key as usize) else {
             return;
         };
-        let replies = &mut self.shared.replies;
-        if !link.session.outbox().is_empty() {
-            return encode_message(kind, content, false, replies);
-        }
-        encode_message_head(kind, content.len(), replies);
-        let slices = [IoSlice::new(replies), IoSlice::new(content)];
-        match link.stream.try_write_vectored(&slices) {
-            Ok(written) => {
-                self.stats.sent_bytes.add(written as u64);
-                let head = replies.split_off(written.min(replies.len()));
-                let content = &content[written.saturating_sub(replies.len())..];
-                replies.clear();
-                for rest in [&head[..], content] {
-                    link.session
-                        .handle_unwritten(now, Bytes::copy_from_slice(rest), 0);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => replies.extend_from_slice(content),
-            Err(_) => {
-                replies.clear();
-                link.session.handle_eof();
-            }
-        }
+        let head = &mut self.shared.replies;
+        encode_message_head(kind, length, head);
+        let content = input.len() - length;
+        // Before the content stood the longer head of the client, unless that came with an earlier read.
+        let Some(start) = content.checked_sub(head.len()) else {
+            head.extend_from_slice(&input[content..]);
+            return;
+        };
+        input[start..content].copy_from_slice(head);
+        head.clear();
+        let written = link.write(now, &input[start..]);
+        self.stats.sent_bytes.add(written as u64);
     }
 
     fn handle_request(&mut self, at: LinkRef, request: Request) {
@@ -549,19 +556,8 @@ impl State {
         let replies = &mut self.shared.replies;
         if let Some(link) = self.links.get_mut(at.key as usize) {
             if !replies.is_empty() {
-                let mut written = 0;
-                if link.session.outbox().is_empty() {
-                    match send(&link.stream, replies) {
-                        Ok(length) => written = length,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(_) => link.session.handle_eof(),
-                    }
-                }
+                let written = link.write(now, replies);
                 self.stats.sent_bytes.add(written as u64);
-                if written < replies.len() {
-                    link.session
-                        .handle_unwritten(now, Bytes::copy_from_slice(&replies[written..]), 0);
-                }
             }
             if link.session.link() != Wanted::Open || !link.session.outbox().is_empty() {
                 link.wake();

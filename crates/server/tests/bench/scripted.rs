@@ -147,7 +147,7 @@ fn converse(mut stream: TcpStream, step: &impl Fn(Step) -> bool) -> Option<()> {
         let mut input = bytes.as_mut_slice();
         while let Some(received) = connection.receive(&mut input, &mut contexts).unwrap() {
             match received {
-                Received::Text(text) => step(Step::Said(text.to_owned(), at)),
+                Received::Text(text) => step(Step::Said(text.as_str().to_owned(), at)),
                 Received::Close(_) => return None,
                 other => panic!("the load sends {other:?}"),
             };

@@ -172,7 +172,7 @@ impl Client {
         let mut out = Vec::new();
         while let Some(received) = self.connection.receive(&mut input, &mut self.contexts).unwrap() {
             let message = match received {
-                Received::Text(text) => Inbound::Text(text),
+                Received::Text(text) => Inbound::Text(text.as_str()),
                 Received::Binary(bytes) => Inbound::Binary(bytes),
                 Received::Ping(payload) => {
                     let payload = payload.to_vec();
