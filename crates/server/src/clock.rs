@@ -1,6 +1,6 @@
 //! The one place that reads clocks.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use switchboard_proto::time::Time;
 
@@ -21,6 +21,11 @@ impl Clock {
     /// The time now.
     pub fn now(&self) -> Time {
         Time::from_nanoseconds(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// A time as an instant, for timers.
+    pub fn instant(&self, time: Time) -> Instant {
+        self.start + Duration::from_nanos(time.nanoseconds())
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z, by the system's clock.

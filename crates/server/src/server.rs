@@ -12,6 +12,7 @@ use switchboard_hub::home::ShardId;
 
 use switchboard_hub::settings::{self as hub_settings, LogSettings, Namespaces};
 use switchboard_proto::session::server::Settings;
+use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -234,15 +235,15 @@ struct Template {
 }
 
 fn run_shard(parts: Parts, listener: StdListener, template: &Template, stop: watch::Receiver<bool>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "a shard cannot start");
             return;
         }
     };
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, shard_main(parts, listener, template, stop));
+    runtime.block_on(shard_main(parts, listener, template, stop));
 }
 
 async fn shard_main(

@@ -28,7 +28,7 @@ pub trait Broker {
         completions: &mut VecDeque<Completion>,
     );
 
-    /// Called about every 100 ms, for work by time. Must be short.
+    /// Called about every 500 ms, for work by time. Must be short.
     fn handle_timeout(&mut self, _now: Time) {}
 }
 

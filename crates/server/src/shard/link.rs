@@ -579,6 +579,11 @@ impl State {
         };
         let deadline = link.session.deadline(&self.shared.settings);
         self.wheel.arm(at, deadline);
+        if self.wheel.alarm() < self.sleeps_until
+            && let Some(waker) = &self.turn_waker
+        {
+            waker.wake_by_ref();
+        }
     }
 
     pub(super) fn handle_link_due(&mut self, at: LinkRef) {

@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -49,6 +50,10 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 const LINKS_KEPT: usize = 1_024;
 /// Mails handled before the sockets get their turn again.
 const MAILS_PER_TURN: usize = 1_024;
+/// Ticks between two looks at what has time: what logs hold too long, what the metrics say.
+const HOUSEKEEPING_TICKS: u32 = 5;
+/// Links that one turn looks at because they are due. Heartbeats come in waves of hundreds, and nobody waits for a wave.
+const DUE_PER_TURN: usize = 64;
 
 /// What a shard is made of.
 pub struct Parts {
@@ -100,8 +105,11 @@ struct State {
     shared: Shared,
     namespaces: Arc<Namespaces>,
     wheel: Wheel,
-    /// Empty between two ticks.
+    /// Links to be looked at in the next turns.
     due: Vec<LinkRef>,
+    /// When the task that handles mail wakes by itself.
+    sleeps_until: Time,
+    housekeeping_at: Time,
     post: Post,
     /// Mail to this shard's own home, which needs no mailbox. Bounded by `mail_max`.
     local: VecDeque<Mail>,
@@ -121,7 +129,7 @@ struct State {
 }
 
 impl Shard {
-    /// Makes the shard and the task that handles its mail. Both run on the calling thread, inside a `LocalSet`.
+    /// Makes the shard and the task that handles its mail. Both run on the calling thread, on its local runtime.
     pub fn new(parts: Parts) -> (Rc<Shard>, impl Future<Output = ()>) {
         let mut rng = ChaCha8Rng::from_seed(parts.seed);
         let now = parts.clock.now();
@@ -145,6 +153,8 @@ impl Shard {
             namespaces: parts.namespaces,
             wheel: Wheel::new(now),
             due: Vec::new(),
+            sleeps_until: now,
+            housekeeping_at: now,
             mail_max: parts.post.messages_max(),
             post: parts.post,
             local: VecDeque::new(),
@@ -167,11 +177,10 @@ impl Shard {
 
     /// Handles mail and time, for ever.
     async fn handle_mail(self: Rc<Self>, mut mailbox: Mailbox) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sleeps_until = Time::ZERO;
+        let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut batch = Batch::default();
         std::future::poll_fn(|cx| {
-            let ticked = tick.poll_tick(cx).is_ready();
             let received = mailbox.mail.poll_recv_many(cx, &mut batch.mail, MAILS_PER_TURN);
             if matches!(received, Poll::Ready(0)) {
                 return Poll::Ready(());
@@ -180,13 +189,22 @@ impl Shard {
                 .completions
                 .poll_recv_many(cx, &mut batch.completions, MAILS_PER_TURN);
             // A panic here would otherwise end the routing of the whole shard.
-            let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), ticked, &mut batch));
+            let turn = std::panic::AssertUnwindSafe(|| self.turn(cx.waker(), &mut batch));
             if std::panic::catch_unwind(turn).is_err() {
                 tracing::error!("a turn of mail ended in a panic");
                 self.state.borrow_mut().handle_panic();
             }
-            if ticked || received.is_ready() || completed.is_ready() {
-                // There may be more, but the sockets first.
+            let (alarm, others_are_due) = self.state.borrow_mut().rest();
+            if alarm != sleeps_until {
+                sleeps_until = alarm;
+                sleep.as_mut().reset(self.clock.instant(alarm).into());
+            }
+            // There may be more, but the sockets first.
+            let ticks = sleep.as_mut().poll(cx).is_ready();
+            if others_are_due {
+                // Unlike a wake, this comes after what has arrived meanwhile.
+                let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+            } else if ticks || received.is_ready() || completed.is_ready() {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -194,7 +212,7 @@ impl Shard {
         .await;
     }
 
-    fn turn(&self, waker: &Waker, ticked: bool, batch: &mut Batch) {
+    fn turn(&self, waker: &Waker, batch: &mut Batch) {
         let mut state = self.state.borrow_mut();
         state.now = self.clock.now();
         if !state
@@ -204,9 +222,10 @@ impl Shard {
         {
             state.turn_waker = Some(waker.clone());
         }
-        if ticked {
+        if state.now >= state.wheel.alarm() {
             state.handle_tick();
         }
+        state.handle_due();
         for completion in batch.completions.drain(..) {
             state.home.handle_completion(completion);
         }
@@ -218,6 +237,10 @@ impl Shard {
 
     /// A name and a user for a session without a token, and a number to spread its heartbeat with.
     pub fn anonymous(&self) -> (Identity, u8) {
+        /// Sessions that open one after another and have their heartbeats together: in memory they are together, too.
+        const TOGETHER: u32 = 64;
+        /// Takes the next ones far from the last, and reaches every number.
+        const STEP: u32 = 159;
         let mut state = self.state.borrow_mut();
         let number = state.rng.next_u64();
         let user = User::new(&format!("guest-{:06x}", number >> 40));
@@ -226,7 +249,7 @@ impl Shard {
                 session: SessionId(state.rng.next_u64()),
                 user,
             },
-            number as u8,
+            (state.generation / TOGETHER).wrapping_mul(STEP) as u8,
         )
     }
 
@@ -296,22 +319,41 @@ impl State {
         }
     }
 
-    fn handle_tick(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.poll(self.now, &mut due);
-        for link in due.drain(..) {
+    /// Looks at some of the links that are due.
+    fn handle_due(&mut self) {
+        for _ in 0..DUE_PER_TURN {
+            let Some(link) = self.due.pop() else { return };
             self.handle_link_due(link);
         }
-        self.due = due;
+    }
+
+    fn handle_tick(&mut self) {
+        self.wheel.poll(self.now, &mut self.due);
+        self.wheel.rest(u64::from(HOUSEKEEPING_TICKS));
+        // Neighbours in memory one after another.
+        self.due.sort_unstable_by_key(|link| link.key);
         self.leave_at_last();
         self.home.handle_timeout();
-        self.broker.handle_timeout(self.now);
-        self.stats.sessions.set(self.links.len() as u64);
-        if self.links.is_empty() && self.links.capacity() > LINKS_KEPT {
-            self.links = Slab::new();
-            self.wheel.clear();
-            self.due = Vec::new();
+        if self.now >= self.housekeeping_at {
+            self.housekeeping_at = self.now + TICK * HOUSEKEEPING_TICKS;
+            self.broker.handle_timeout(self.now);
+            self.stats.sessions.set(self.links.len() as u64);
+            if self.links.is_empty() && self.links.capacity() > LINKS_KEPT {
+                self.links = Slab::new();
+                self.wheel.clear();
+                self.due = Vec::new();
+            }
         }
+    }
+
+    /// Ends a turn: until when there is nothing to do but what arrives, and whether links are due that it did not look at.
+    fn rest(&mut self) -> (Time, bool) {
+        // Others are to be asked again.
+        if !self.leaving.is_empty() || self.home.behind() > 0 {
+            self.wheel.rest(1);
+        }
+        self.sleeps_until = self.wheel.alarm();
+        (self.sleeps_until, !self.due.is_empty())
     }
 }
 

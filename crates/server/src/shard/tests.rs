@@ -7,6 +7,7 @@ use switchboard_proto::position::Position;
 use switchboard_proto::session::server::{Mode, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
 
 use super::link::LinkGuard;
@@ -36,6 +37,15 @@ fn parts(messages_max: usize) -> Parts {
     }
 }
 
+/// As the thread of a shard does.
+fn run(scenario: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap()
+        .block_on(scenario);
+}
+
 fn channel(name: &str) -> ChannelName {
     ChannelName::parse(name).unwrap()
 }
@@ -57,11 +67,7 @@ fn publish(post: &Post, to: &str, words: &str) -> oneshot::Receiver<Answer> {
 
 #[test]
 fn sockets_get_their_turn_between_two_turns_of_mail() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    run(async {
         let parts = parts(10 * MAILS_PER_TURN);
         let post = parts.post.clone();
         let (_shard, mail) = Shard::new(parts);
@@ -99,11 +105,7 @@ async fn open(shard: &Rc<Shard>, mode: Mode) -> TcpStream {
 
 #[test]
 fn a_panic_in_one_session_leaves_nothing_to_the_others() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    run(async {
         let (shard, mail) = Shard::new(parts(64));
         tokio::task::spawn_local(mail);
         let mut other = open(&shard, Mode::Echo).await;
@@ -133,11 +135,7 @@ fn a_panic_in_one_session_leaves_nothing_to_the_others() {
 
 #[test]
 fn what_was_delivered_before_the_stop_comes_before_the_goodbye() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    run(async {
         let parts = parts(64);
         let post = parts.post.clone();
         let (shard, mail) = Shard::new(parts);
@@ -173,5 +171,36 @@ fn what_was_delivered_before_the_stop_comes_before_the_goodbye() {
         assert_eq!(&heard, b"\x81\x012");
         client.read_exact(&mut heard).await.unwrap();
         assert_eq!(heard[0], 0x88, "and then the Close");
+    });
+}
+
+#[test]
+fn of_a_wave_larger_than_a_turn_everyone_is_pinged_and_who_speaks_meanwhile_is_answered() {
+    run(async {
+        let mut parts = parts(64);
+        let mut settings = Settings::clone(&parts.settings);
+        settings.limits.ping_interval = Duration::from_millis(500);
+        parts.settings = Arc::new(settings);
+        let (shard, mail) = Shard::new(parts);
+        tokio::task::spawn_local(mail);
+        let mut quiet = Vec::new();
+        for _ in 0..5 * DUE_PER_TURN {
+            quiet.push(open(&shard, Mode::Echo).await);
+        }
+        let mut busy = None;
+        for mut socket in quiet {
+            let mut ping = [0; 2];
+            socket.read_exact(&mut ping).await.unwrap();
+            assert_eq!(ping, *b"\x89\x00");
+            if busy.is_none() {
+                busy = Some(open(&shard, Mode::Echo).await);
+            }
+            let busy = busy.as_mut().unwrap();
+            // A text of one byte, masked with zeros.
+            busy.write_all(b"\x81\x81\x00\x00\x00\x00!").await.unwrap();
+            let mut answer = [0; 3];
+            busy.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, *b"\x81\x01!");
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! One coarse timer wheel per shard: heartbeats, deadlines, whatever a link must be looked at for.
 //!
 //! Coarse on purpose: everything it serves is measured in seconds, so one tick of 100 ms serves all and arming costs a push.
+//! Ticks at which nothing is due need not come: a thread that is woken for nothing costs as much as several heartbeats.
 //! Nothing is ever taken out. The wheel knows for every link which of its entries counts and when it wants to be looked at:
 //! an entry whose deadline has moved away is moved after it without a look at the link, which is memory that nobody has
 //! touched for seconds. Nearly every deadline moves: the one for the answer to a ping does when the answer comes.
@@ -56,6 +57,8 @@ pub struct Wheel {
     tick: u64,
     /// Empty between two polls.
     moved: Vec<LinkRef>,
+    /// The tick at which to poll next; never behind the first one that has an entry.
+    alarm: u64,
 }
 
 impl Wheel {
@@ -66,6 +69,7 @@ impl Wheel {
             armed: Vec::new(),
             tick: tick_of(now) + 1,
             moved: Vec::new(),
+            alarm: tick_of(now) + 1,
         }
     }
 
@@ -121,6 +125,20 @@ impl Wheel {
         self.moved = moved;
     }
 
+    /// When to poll next. Arming may make it earlier.
+    pub fn alarm(&self) -> Time {
+        Time::ZERO + TICK * u32::try_from(self.alarm).unwrap_or(u32::MAX)
+    }
+
+    /// Moves the alarm to the next tick that has an entry, or `ticks` away if that is earlier.
+    pub fn rest(&mut self, ticks: u64) {
+        let is_free = |tick: &u64| self.slots[(tick % SLOTS as u64) as usize].is_empty();
+        let free = (self.tick..)
+            .take_while(is_free)
+            .take(ticks.saturating_sub(1) as usize);
+        self.alarm = self.tick + free.count() as u64;
+    }
+
     /// Forgets everything, and gives the memory back.
     pub fn clear(&mut self) {
         self.slots.iter_mut().for_each(|slot| *slot = Vec::new());
@@ -132,6 +150,7 @@ impl Wheel {
     fn enter(&mut self, link: LinkRef) {
         let armed = &mut self.armed[link.key as usize];
         armed.entry = armed.wanted.min(self.tick + SLOTS as u64 - 1);
+        self.alarm = self.alarm.min(armed.entry);
         self.slots[(armed.entry % SLOTS as u64) as usize].push(link);
     }
 }
@@ -212,6 +231,26 @@ mod tests {
         assert_eq!(due(&mut wheel, at(1_000_200)), [7]);
         assert_eq!(due(&mut wheel, at(1_030_000)), [0; 0]);
         assert_eq!(due(&mut wheel, at(1_030_100)), [100]);
+    }
+
+    #[test]
+    fn the_alarm_is_at_the_first_entry_or_where_the_rest_ends() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.rest(5);
+        assert_eq!(wheel.alarm(), at(500));
+        wheel.arm(link(1), at(25_000));
+        assert_eq!(wheel.alarm(), at(500));
+        wheel.arm(link(2), at(150));
+        assert_eq!(wheel.alarm(), at(200));
+        assert_eq!(due(&mut wheel, at(200)), [2]);
+        wheel.rest(1);
+        assert_eq!(wheel.alarm(), at(300));
+        wheel.rest(5);
+        assert_eq!(wheel.alarm(), at(700));
+        assert_eq!(due(&mut wheel, at(24_900)), [0; 0]);
+        wheel.rest(5);
+        assert_eq!(wheel.alarm(), at(25_100));
+        assert_eq!(due(&mut wheel, at(25_100)), [1]);
     }
 
     #[test]
