@@ -71,7 +71,7 @@ impl Work {
     pub fn arguments(self) -> &'static [&'static str] {
         match self {
             Work::Fanout => &["fanout", "--spawn", "--burst", "1,10"],
-            Work::Echo => &["echo", "--spawn", "--bytes", "64,65536"],
+            Work::Echo => &["echo", "--spawn", "--bytes", "64,65536", "--rounds", "11"],
             Work::Accept => &["accept", "--spawn"],
             Work::Idle => &["idle", "--spawn", "--seconds", "30", "--rounds", "3"],
             Work::Own => &["idle", "--spawn", "--own", "--rounds", "3"],

@@ -15,7 +15,7 @@ use crate::coordinator::{Coordinator, Progress, Stopped};
 use crate::peers::Peer;
 use crate::report::{self, Machine, Report, table};
 use crate::scenario::{self, Field, Scenario};
-use crate::target::{Dialect, Hello, Target};
+use crate::target::{self, Dialect, Hello, Target};
 use crate::{process, reference, worker};
 
 const EXAMPLES: &str = "\
@@ -143,6 +143,9 @@ enum Command {
 
 /// How long a look whether somebody listens may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// What one client may publish with the default settings (limits.commands_per_s) and half of it to spare.
+const RUNNING_PUBLISHES_PER_S: u32 = 50;
 
 /// What all scenarios may be told.
 #[derive(Args, Clone, Debug)]
@@ -421,6 +424,10 @@ fn check_figure(reports: &[Report], figure: &str) -> Result<(), BenchError> {
     figures.dedup();
     match figures.contains(&figure) {
         true => Ok(()),
+        false if figures.is_empty() => Err(BenchError::Usage(
+            "--chart: in these reports nothing stands beside a reference: they ended before a round did"
+                .to_owned(),
+        )),
         false => Err(BenchError::Usage(format!(
             "--chart: no report has a ratio of {figure:?}; there are: {}",
             figures.join(", ")
@@ -435,7 +442,7 @@ fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, Ben
         return Err(BenchError::Usage(words));
     }
     let (mut field, mut notes) = options.field()?;
-    notes.extend(scenario.notes());
+    notes.extend(scenario.notes(&field.place));
     let found = scenario::run(&mut field, scenario);
     field.coordinator.progress().end();
     notes.extend(scenario.judge(&found.series));
@@ -469,12 +476,17 @@ impl Options {
             ));
         }
         let mut contestants = Vec::new();
+        let mut publishes_per_s = None;
         if self.spawn {
             contestants.push(Contestant::Spawned {
                 dialect: self.dialect.unwrap_or(Dialect::Json),
             });
         } else if self.peer.is_empty() || self.url.is_some() {
-            contestants.push(self.running(&run, &mut notes)?);
+            let running = self.running(&run, &mut notes)?;
+            if matches!(&running, Contestant::Running { target, .. } if target.is_switchboard) {
+                publishes_per_s = Some(RUNNING_PUBLISHES_PER_S);
+            }
+            contestants.push(running);
         }
         contestants.extend(self.peer.iter().map(|peer| Contestant::Peer {
             peer: *peer,
@@ -491,6 +503,7 @@ impl Options {
             place: Place {
                 core: server_core,
                 run,
+                publishes_per_s,
             },
             rounds: self.rounds,
         };
@@ -567,6 +580,26 @@ impl Options {
         if self.dialect.is_some() {
             let words = "--dialect is for a Switchboard, and --url and the other options say that this is another server";
             return Err(BenchError::Usage(words.to_owned()));
+        }
+        let hello = self.hello.iter().map(|text| ("--hello", text.as_str()));
+        let others = [
+            ("--url", self.url.as_deref()),
+            ("--publish-url", self.publish_url.as_deref()),
+            ("--subscribe", self.subscribe.as_deref()),
+            ("--publish", self.publish.as_deref()),
+            ("--channel", self.channel.as_deref()),
+        ];
+        for (option, text) in others
+            .into_iter()
+            .filter_map(|(option, text)| Some((option, text?)))
+            .chain(hello)
+        {
+            if let Some(word) = target::unknown_placeholder(text) {
+                let known = target::PLACEHOLDERS.join(", ");
+                return Err(BenchError::Usage(format!(
+                    "{option}: {word} stands for nothing; there are {known}"
+                )));
+            }
         }
         if self
             .publish

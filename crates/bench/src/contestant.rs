@@ -18,7 +18,7 @@ const START_MAX: Duration = Duration::from_secs(20);
 const END_MAX: Duration = Duration::from_millis(200);
 
 /// Settings of a spawned Switchboard: one load process says what a thousand clients would, so what one client may say in a
-/// second is no limit here.
+/// second is no limit here. How many connections it may have is known by its files.
 const UNHURRIED: &[(&str, &str)] = &[
     ("SWITCHBOARD_LIMITS__COMMANDS_PER_S", "1000000/s"),
     ("SWITCHBOARD_LIMITS__COMMANDS_BURST", "1000000"),
@@ -26,6 +26,7 @@ const UNHURRIED: &[(&str, &str)] = &[
     ("SWITCHBOARD_LIMITS__INBOUND_BYTES_BURST", "1GiB"),
     ("SWITCHBOARD_LIMITS__SUBSCRIBES_PER_S", "100000/s"),
     ("SWITCHBOARD_LIMITS__SUBSCRIBES_BURST", "100000"),
+    ("SWITCHBOARD_LIMITS__CONNECTIONS_MAX", "1000000"),
 ];
 
 /// Somebody to measure.
@@ -63,6 +64,9 @@ pub struct Place {
     pub core: usize,
     /// Makes the channels of this call its own.
     pub run: String,
+    /// What one connection may publish in a second, at everyone alike: a server that runs already may limit it. `None` where
+    /// nobody does.
+    pub publishes_per_s: Option<u32>,
 }
 
 /// A contestant that runs.
@@ -78,6 +82,8 @@ pub struct Side {
     pub meter: Option<Meter>,
     /// It is the reference.
     pub is_reference: bool,
+    /// Of [`Place`].
+    pub publishes_per_s: Option<u32>,
     /// Ends with this.
     process: Option<Process>,
 }
@@ -114,19 +120,19 @@ impl Contestant {
                 ];
                 let process = Process::start(core, &this()?, &arguments, UNHURRIED, Pipes::Quiet)?;
                 let target = Target::switchboard(address, *dialect, &place.run);
-                self.started(process, target, Some(env!("CARGO_PKG_VERSION").to_owned()))
+                self.started(place, process, target, Some(env!("CARGO_PKG_VERSION").to_owned()))
             }
             Contestant::Reference => {
                 let arguments = ["bench".into(), "reference".into(), "--listen".into(), listen];
                 let process = Process::start(core, &this()?, &arguments, &[], Pipes::Quiet)?;
-                self.started(process, Target::bare(address), None)
+                self.started(place, process, Target::bare(address), None)
             }
             Contestant::Peer { peer, scripts } => {
                 let script = scripts.join("run");
                 let version = peer_version(&script, *peer)?;
                 let arguments = [peer.name().into(), port.to_string().into()];
                 let process = Process::start(core, &script.into_os_string(), &arguments, &[], Pipes::Quiet)?;
-                self.started(process, peer.target(address, &place.run), Some(version))
+                self.started(place, process, peer.target(address, &place.run), Some(version))
             }
             Contestant::Running { name, target, meter } => Ok(Side {
                 name: name.clone(),
@@ -134,6 +140,7 @@ impl Contestant {
                 target: (**target).clone(),
                 meter: *meter,
                 is_reference: false,
+                publishes_per_s: place.publishes_per_s,
                 process: None,
             }),
         }
@@ -141,6 +148,7 @@ impl Contestant {
 
     fn started(
         &self,
+        place: &Place,
         mut process: Process,
         target: Target,
         version: Option<String>,
@@ -160,6 +168,7 @@ impl Contestant {
             target,
             meter: Some(Meter::of(process.pid())?),
             is_reference: matches!(self, Contestant::Reference),
+            publishes_per_s: place.publishes_per_s,
             process: Some(process),
         })
     }

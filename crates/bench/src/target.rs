@@ -38,6 +38,24 @@ pub struct Target {
     pub heartbeat: Option<(String, String)>,
     /// Offer permessage-deflate.
     pub compress: bool,
+    /// It is a Switchboard.
+    pub is_switchboard: bool,
+}
+
+/// What stands for something, in the order of the module's first words.
+pub const PLACEHOLDERS: [&str; 5] = ["{channel}", "{room}", "{payload}", "{length}", "{n}"];
+
+/// The first word in braces that stands for nothing. In JSON a brace is never followed by a letter.
+pub fn unknown_placeholder(text: &str) -> Option<&str> {
+    text.match_indices('{').find_map(|(start, _)| {
+        let length = text[start..].find('}')? + 1;
+        let word = &text[start..start + length];
+        let is_word = word.len() > 2
+            && word[1..length - 1]
+                .chars()
+                .all(|char| char.is_ascii_alphanumeric() || char == '_');
+        (is_word && !PLACEHOLDERS.contains(&word)).then_some(word)
+    })
 }
 
 /// Something to say at the beginning.
@@ -80,6 +98,7 @@ impl Target {
             subscribe: json.then(|| Hello::new(subscribe)),
             publish: r#"{"type":"publish","channel":"{channel}","data":"{payload}"}"#.to_owned(),
             channel: format!("bench:{run}-{{room}}"),
+            is_switchboard: true,
             ..Target::bare(address)
         }
     }
@@ -102,6 +121,7 @@ impl Target {
             channel: "{room}".to_owned(),
             heartbeat: None,
             compress: false,
+            is_switchboard: false,
         }
     }
 

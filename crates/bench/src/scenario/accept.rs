@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Sample, Scenario, Setup, charged, few, sample};
-use crate::contestant::Side;
+use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
@@ -37,7 +37,7 @@ impl Scenario for Accept {
         )
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _: &Place) -> Vec<String> {
         few(self.connections, "connection", "connections")
             .into_iter()
             .collect()

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Sample, Scenario, Setup, charged, complete, distinct, few, latency_samples, sample};
-use crate::contestant::Side;
+use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
 use crate::report::Unit;
@@ -49,7 +49,7 @@ impl Scenario for Echo {
         distinct("--bytes", &self.bytes)
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _: &Place) -> Vec<String> {
         let fewest = self.echoes.unwrap_or(ECHOES);
         few(fewest, "echo", "echoes").into_iter().collect()
     }

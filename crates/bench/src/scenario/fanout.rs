@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published};
-use crate::contestant::Side;
+use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
@@ -110,7 +110,7 @@ impl Scenario for Fanout {
         (self.shards != [1]).then_some("--shards")
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _: &Place) -> Vec<String> {
         let mut notes = Vec::new();
         if self.shards.iter().any(|shards| *shards > 1) {
             notes.push("With more than one shard the server runs on all cores, beside the load.".to_owned());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Sample, Scenario, Setup, charged, distinct, sample};
-use crate::contestant::Side;
+use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
@@ -81,7 +81,7 @@ impl Scenario for Idle {
         distinct("--subscriptions", &self.subscriptions)
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _: &Place) -> Vec<String> {
         /// So many times the warm-up, and what that has left is little beside them.
         const MANY: u32 = 10;
         let mut notes = Vec::new();

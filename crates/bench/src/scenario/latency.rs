@@ -45,6 +45,18 @@ impl Scenario for Latency {
         "latency"
     }
 
+    fn check(&self) -> Result<(), String> {
+        /// Each is a connection.
+        const PUBLISHERS_MAX: u32 = 10_000;
+        match self.publishers() {
+            0..=PUBLISHERS_MAX => Ok(()),
+            publishers => Err(format!(
+                "--rate: no connection publishes more than 50 messages a second, so that {} would publish",
+                counted(publishers, "connection")
+            )),
+        }
+    }
+
     fn parameters(&self) -> String {
         format!(
             "{}, {} bytes, {} per second",

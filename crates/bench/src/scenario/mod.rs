@@ -74,7 +74,7 @@ pub trait Scenario {
         None
     }
     /// What a reader has to know of the figures.
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _: &Place) -> Vec<String> {
         Vec::new()
     }
     /// What a reader has to know of what came out.

@@ -3,14 +3,15 @@
 use clap::Args;
 
 use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published, sample};
-use crate::contestant::Side;
+use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
 use crate::report::quantity::{counted, grouped};
 
-/// Many publishers, many channels with few subscribers each: what a published message costs the server. A running Switchboard
-/// limits what one client publishes (limits.commands_per_s); one that --spawn starts does not.
+/// Many publishers, many channels with few subscribers each: what a published message costs the server. Everyone publishes as
+/// fast as the messages arrive; beside a Switchboard that runs already 50 a second each, because it limits what one client may
+/// say (limits.commands_per_s).
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]
@@ -30,13 +31,18 @@ pub struct Publish {
     /// Bytes of a message, at least 35.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
-    /// Messages of a round.
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub messages: u64,
+    /// Messages of a round. [default: 50,000, or what 5 seconds take where the rate is limited]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: Option<u64>,
 }
 
 /// Publishers, if nothing else is asked for and there are as many rooms.
 const PUBLISHERS: u32 = 64;
+
+/// Messages of a round, if nothing else is asked for.
+const MESSAGES: u64 = 50_000;
+/// The same, where the rate is limited: seconds.
+const LIMITED_SECONDS: u64 = 5;
 
 /// What one set-up opens.
 struct Crowds {
@@ -55,6 +61,15 @@ impl Publish {
 
     fn publishers(&self) -> u32 {
         self.publishers.unwrap_or(PUBLISHERS.min(self.fewest_rooms()))
+    }
+
+    /// Of a round, if each publisher says so many a second.
+    fn messages(&self, publishes_per_s: Option<u32>) -> u64 {
+        let default = match publishes_per_s {
+            Some(rate) => u64::from(rate) * u64::from(self.publishers()) * LIMITED_SECONDS,
+            None => MESSAGES,
+        };
+        self.messages.unwrap_or(default)
     }
 
     fn crowds(&self, side: &Side, setup: usize) -> Crowds {
@@ -103,8 +118,15 @@ impl Scenario for Publish {
         }
     }
 
-    fn notes(&self) -> Vec<String> {
-        few(self.messages, "message", "messages").into_iter().collect()
+    fn notes(&self, place: &Place) -> Vec<String> {
+        let limited = place.publishes_per_s.map(|rate| {
+            format!(
+                "Everyone published {rate} messages a second, which a Switchboard takes of one client: a server at its limit is what \
+                 --spawn measures."
+            )
+        });
+        let few = few(self.messages(place.publishes_per_s), "message", "messages");
+        limited.into_iter().chain(few).collect()
     }
 
     fn connections(&self, side: &Side, setup: usize) -> u64 {
@@ -160,23 +182,31 @@ impl Scenario for Publish {
         crowd: &mut Crowd,
         warm_up: bool,
     ) -> Result<Vec<Sample>, Stopped> {
-        let bursts = if warm_up {
-            self.messages.div_ceil(4)
-        } else {
-            self.messages
+        let mut messages = self.messages(side.publishes_per_s);
+        if warm_up {
+            messages = messages.div_ceil(4);
+        }
+        let publishers = u64::from(self.publishers());
+        let (pace, messages) = match side.publishes_per_s {
+            Some(rate) => {
+                let bursts = messages.div_ceil(publishers);
+                let interval_ns = 1_000_000_000 / u64::from(rate);
+                (Pace::Rate { interval_ns, bursts }, bursts * publishers)
+            }
+            None => {
+                let (at_once, bursts) = (self.publishers(), messages);
+                (Pace::Closed { at_once, bursts }, messages)
+            }
         };
         let publish = Publishing {
             group: 0,
             bytes: self.bytes,
             burst: 1,
             subscribers: hearers(side, self.members, 1),
-            pace: Pace::Closed {
-                at_once: self.publishers(),
-                bursts,
-            },
+            pace,
             latency: false,
         };
-        let expected = bursts * u64::from(publish.subscribers);
+        let expected = messages * u64::from(publish.subscribers);
         let (driven, cpu_ns) = published(coordinator, side, crowd.publishers, publish, expected)?;
         let mut samples = Vec::new();
         if let Some(cpu_ns) = cpu_ns {

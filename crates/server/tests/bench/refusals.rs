@@ -155,6 +155,23 @@ fn wrong_usage() {
         .expect(2)
         .complains("--spawn");
     bench("fanout --pid 0").expect(2).complains("--pid 0");
+    for (option, text) in [
+        ("--subscribe", r#"{"join":"{nonsense}"}"#),
+        ("--publish", "PUB {nonsense} {payload}"),
+        ("--hello", "{nonsense}"),
+        ("--channel", "a-{nonsense}"),
+        ("--publish-url", "ws://127.0.0.1:8000/{nonsense}"),
+    ] {
+        let url = "ws://127.0.0.1:8000/other";
+        bench_with("fanout", &["--url", url, option, text])
+            .expect(2)
+            .complains(&format!(
+                "{option}: {{nonsense}} stands for nothing; there are {{channel}}"
+            ));
+    }
+    bench("latency --spawn --rate 4000000000")
+        .expect(2)
+        .complains("--rate: no connection publishes more than 50 messages a second");
     bench("echo --peer nobody").expect(2).complains("socket.io");
 }
 
@@ -225,6 +242,13 @@ fn a_figure_that_nobody_has() {
     bench_with("render", &[reports, "--chart", "CPU per miracle"])
         .expect(2)
         .complains("CPU per echo");
+    let interrupted = concat!(env!("CARGO_TARGET_TMPDIR"), "/interrupted.json");
+    let mut report: serde_json::Value = serde_json::from_slice(&std::fs::read(reports).unwrap()).unwrap();
+    report["series"] = serde_json::json!([]);
+    std::fs::write(interrupted, report.to_string()).unwrap();
+    bench_with("render", &[interrupted, "--chart", "CPU per echo"])
+        .expect(2)
+        .complains("they ended before a round did");
     bench_with("render", &[reports, "--chart", "CPU per echo"])
         .expect(0)
         .says("</svg>");

@@ -1,4 +1,4 @@
-//! Every scenario against servers that the bench starts itself.
+//! Every scenario against servers that the bench starts itself, and against a Switchboard that runs already.
 
 use switchboard_bench::report::{Report, Series};
 
@@ -229,4 +229,37 @@ fn what_is_measured_depends_on_nothing_in_the_shell() {
     // The one is no setting and would be refused, the other would leave room for no subscriber.
     bench_in("SWITCHBOARD_PEERS", "/nowhere", words).expect(0);
     bench_in("SWITCHBOARD_LIMITS__CONNECTIONS_MAX", "1", words).expect(0);
+}
+
+/// It limits what one client may say. Whoever measures it has to know nothing of that.
+#[test]
+fn a_switchboard_that_runs_already() {
+    let address = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let mut server = std::process::Command::new(env!("CARGO_BIN_EXE_switchboard"))
+        .args(["serve", "--listen", &address, "--internal-listen", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("a server", || std::net::TcpStream::connect(&address).ok());
+    let ended: Vec<_> = [
+        "fanout --subscribers 20 --messages 20",
+        "idle --connections 20 --seconds 1 --after 0",
+        "accept --connections 20",
+        "echo --connections 20 --echoes 200",
+        "latency --subscribers 20 --seconds 1",
+        "publish --rooms 64 --messages 3200",
+        "mesh --rooms 4 --seconds 1",
+    ]
+    .map(|words| bench(&format!("{words} --url ws://{address}/ws --rounds 1")))
+    .into();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    for ended in ended {
+        let ended = ended.expect(0);
+        assert!(!ended.out.contains("did not arrive"), "{ended}");
+    }
 }
