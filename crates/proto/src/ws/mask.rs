@@ -22,7 +22,8 @@ pub fn apply(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
     apply_seeing(payload, key).0
 }
 
-/// As [`apply`]. Says as well whether all that is in `payload` now is ASCII, which costs nothing while it is in hand.
+/// As [`apply`]. Says as well whether all that is in `payload` now is ASCII, which costs little while it is in hand.
+#[inline]
 pub(super) fn apply_seeing(payload: &mut [u8], key: [u8; 4]) -> ([u8; 4], bool) {
     // Eight bytes a step, each independent of the last: the compiler turns the loop into full-width vector operations.
     let [k0, k1, k2, k3] = key;
