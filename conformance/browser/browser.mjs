@@ -115,8 +115,9 @@ export class Tab {
     await this.at('send').click();
   }
 
+  /** The rows whose words hold `text`. A whole row's text runs on: "message 70" at 07:00 would read "message 7007:00". */
   said(text) {
-    return this.at('said').filter({ hasText: text });
+    return this.at('said').filter({ has: this.page.locator('.bubble', { hasText: text }) });
   }
 
   async hears(text) {
