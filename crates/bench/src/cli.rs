@@ -144,9 +144,6 @@ enum Command {
 /// How long a look whether somebody listens may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// What one client may publish with the default settings (limits.commands_per_s) and half of it to spare.
-const RUNNING_PUBLISHES_PER_S: u32 = 50;
-
 /// What all scenarios may be told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -484,7 +481,7 @@ impl Options {
         } else if self.peer.is_empty() || self.url.is_some() {
             let running = self.running(&run, &mut notes)?;
             if matches!(&running, Contestant::Running { target, .. } if target.is_switchboard) {
-                publishes_per_s = Some(RUNNING_PUBLISHES_PER_S);
+                publishes_per_s = Some(scenario::PUBLISHES_PER_S);
             }
             contestants.push(running);
         }

@@ -45,7 +45,8 @@ pub struct Target {
 /// What stands for something, in the order of the module's first words.
 pub const PLACEHOLDERS: [&str; 5] = ["{channel}", "{room}", "{payload}", "{length}", "{n}"];
 
-/// The first word in braces that stands for nothing. In JSON a brace is never followed by a letter.
+/// The first word of letters, digits and underscores in braces that stands for nothing. JSON has none; a protocol whose texts
+/// have one cannot be spoken.
 pub fn unknown_placeholder(text: &str) -> Option<&str> {
     text.match_indices('{').find_map(|(start, _)| {
         let length = text[start..].find('}')? + 1;

@@ -958,6 +958,28 @@ fn a_full_server_refuses_politely_and_takes_the_next_one_when_someone_left() {
 }
 
 #[test]
+fn a_long_echo_whose_head_came_in_two_reads_is_whole() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut peer = Peer::open(live.public, "/echo").await;
+            let content = "x".repeat(20_000);
+            let bytes = frame(FIN | TEXT, &content);
+            let head = bytes.len() - content.len();
+            // Before the content there is then less room, down to none, than the head of the answer takes.
+            for read_before in 1..=head {
+                peer.send(&bytes[..read_before]).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                peer.send(&bytes[read_before..]).await;
+                let echo = peer.frame().await;
+                assert_eq!(echo.first, FIN | TEXT, "split behind {read_before} bytes");
+                assert!(echo.text() == content, "split behind {read_before} bytes");
+            }
+        },
+    );
+}
+
+#[test]
 fn long_echoes_to_a_reader_that_waits_come_whole_and_in_order() {
     run_on_shards(
         |_| {},

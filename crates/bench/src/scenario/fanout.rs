@@ -10,7 +10,8 @@ use crate::report::quantity::{counted, grouped};
 
 /// Deliveries of one round, if nothing else is asked for.
 const DELIVERIES: u64 = 150_000;
-/// Publishers take turns, so that none comes near a rate that a server may limit.
+/// Publishers take turns: with the thousands of subscribers that a message goes to, none comes near a rate that a server may
+/// limit.
 const PUBLISHERS: u32 = 16;
 
 /// What a burst may weigh: a publisher keeps it until the server has taken it.

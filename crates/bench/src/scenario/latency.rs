@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{
-    Crowd, Sample, Scenario, Setup, delivery_samples, hearers, latency_samples, published, rate_notes,
+    Crowd, PUBLISHES_PER_S, Sample, Scenario, Setup, delivery_samples, hearers, latency_samples, published,
+    rate_notes,
 };
 use crate::contestant::Side;
 use crate::control::{Pace, Publish, Role, Rooms};
@@ -32,9 +33,9 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Each publishes 50 times a second at most, far from what a server may take for abuse.
+    /// As many as it takes for each to stay far from what a server may take for abuse.
     fn publishers(&self) -> u32 {
-        self.rate.div_ceil(50)
+        self.rate.div_ceil(PUBLISHES_PER_S)
     }
 }
 
@@ -51,7 +52,7 @@ impl Scenario for Latency {
         match self.publishers() {
             0..=PUBLISHERS_MAX => Ok(()),
             publishers => Err(format!(
-                "--rate: no connection publishes more than 50 messages a second, so that {} would publish",
+                "--rate: no connection publishes more than {PUBLISHES_PER_S} messages a second, so that {} would publish",
                 counted(publishers, "connection")
             )),
         }

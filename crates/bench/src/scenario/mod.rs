@@ -21,6 +21,10 @@ use crate::report::quantity::{counted, grouped, were};
 use crate::report::{Figure, Series, Unit};
 use crate::stamp::STAMP_BYTES;
 
+/// What one connection publishes in a second, where a server may limit it: half of what a Switchboard allows by default
+/// (limits.commands_per_s).
+pub const PUBLISHES_PER_S: u32 = 50;
+
 /// One way to do the work, where a call compares several.
 #[derive(Clone, Debug)]
 pub struct Setup {

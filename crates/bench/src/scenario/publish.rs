@@ -9,9 +9,9 @@ use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
 use crate::report::quantity::{counted, grouped};
 
-/// Many publishers, many channels with few subscribers each: what a published message costs the server. Everyone publishes as
-/// fast as the messages arrive; beside a Switchboard that runs already 50 a second each, because it limits what one client may
-/// say (limits.commands_per_s).
+/// Many publishers, many channels with few subscribers each: what a published message costs the server. They publish as fast as
+/// the messages arrive; beside a Switchboard that runs already (without another path in --url, or other words about it) each 50
+/// a second, because it limits what one client may say (limits.commands_per_s).
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]
@@ -63,13 +63,16 @@ impl Publish {
         self.publishers.unwrap_or(PUBLISHERS.min(self.fewest_rooms()))
     }
 
-    /// Of a round, if each publisher says so many a second.
+    /// Of a round, if each publisher says so many a second: then each has as many.
     fn messages(&self, publishes_per_s: Option<u32>) -> u64 {
-        let default = match publishes_per_s {
-            Some(rate) => u64::from(rate) * u64::from(self.publishers()) * LIMITED_SECONDS,
-            None => MESSAGES,
-        };
-        self.messages.unwrap_or(default)
+        let publishers = u64::from(self.publishers());
+        match publishes_per_s {
+            Some(rate) => {
+                let default = u64::from(rate) * publishers * LIMITED_SECONDS;
+                self.messages.unwrap_or(default).next_multiple_of(publishers)
+            }
+            None => self.messages.unwrap_or(MESSAGES),
+        }
     }
 
     fn crowds(&self, side: &Side, setup: usize) -> Crowds {
@@ -121,7 +124,7 @@ impl Scenario for Publish {
     fn notes(&self, place: &Place) -> Vec<String> {
         let limited = place.publishes_per_s.map(|rate| {
             format!(
-                "Everyone published {rate} messages a second, which a Switchboard takes of one client: a server at its limit is what \
+                "Each publisher had {rate} messages a second, which a Switchboard takes of one client: a server at its limit is what \
                  --spawn measures."
             )
         });
@@ -186,17 +189,19 @@ impl Scenario for Publish {
         if warm_up {
             messages = messages.div_ceil(4);
         }
-        let publishers = u64::from(self.publishers());
-        let (pace, messages) = match side.publishes_per_s {
+        let publishers = self.publishers();
+        let pace = match side.publishes_per_s {
             Some(rate) => {
-                let bursts = messages.div_ceil(publishers);
-                let interval_ns = 1_000_000_000 / u64::from(rate);
-                (Pace::Rate { interval_ns, bursts }, bursts * publishers)
+                messages = messages.next_multiple_of(publishers.into());
+                Pace::Rate {
+                    interval_ns: 1_000_000_000 / u64::from(rate),
+                    bursts: messages / u64::from(publishers),
+                }
             }
-            None => {
-                let (at_once, bursts) = (self.publishers(), messages);
-                (Pace::Closed { at_once, bursts }, messages)
-            }
+            None => Pace::Closed {
+                at_once: publishers,
+                bursts: messages,
+            },
         };
         let publish = Publishing {
             group: 0,

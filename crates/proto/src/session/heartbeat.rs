@@ -37,7 +37,7 @@ pub enum Beat {
 
 impl Heartbeat {
     /// Begins at `now`. `jitter` (0 to 255) places this peer's interval within ± 20 % of `interval`, so that peers which
-    /// arrived together do not answer together for ever.
+    /// arrived together and have different ones do not answer together for ever.
     pub fn new(now: Time, interval: Duration, jitter: u8) -> Heartbeat {
         // The rest of the 20 % is what a wave is away.
         let thousandths = 840 + u64::from(jitter) * 320 / 255;
@@ -87,8 +87,8 @@ impl Heartbeat {
 
 /// The moment next to `wanted` that it shares with others: at most a 32nd of the interval away.
 ///
-/// Hundreds of pings in a row cost a third less than the same number one by one, between which everything gets cold and all
-/// threads fall asleep.
+/// Hundreds of pings in a row cost less than the same number one by one, between which everything gets cold and all threads
+/// fall asleep.
 fn nearest_wave(wanted: Time, interval: Duration) -> Time {
     let shortest = (interval.as_nanos() / 16).max(1);
     // A power of two, so that different intervals have waves in common. An interval is at most 49 days.

@@ -286,6 +286,13 @@ fn a_text_that_is_not_utf8_after_inflating_is_1007() {
         TextNotUtf8,
         1007,
     );
+    // All ASCII as long as it is compressed: one literal, 0x80, in a block with the fixed codes.
+    check(
+        Limits::default(),
+        &[frame(TEXT, b"j\x00\x00").rsv(RSV1)],
+        TextNotUtf8,
+        1007,
+    );
     // While it is compressed, a text is any bytes.
     let bytes = frame(TEXT, deflated("café".as_bytes()))
         .rsv(RSV1)

@@ -510,6 +510,8 @@ impl State {
         if self.try_leave(&channel).is_err() {
             self.stats.mailbox_refusals.add(1);
             self.leaving.insert(channel);
+            // It may sleep for longer than until the next attempt.
+            self.wake();
         }
     }
 
@@ -579,10 +581,8 @@ impl State {
         };
         let deadline = link.session.deadline(&self.shared.settings);
         self.wheel.arm(at, deadline);
-        if self.wheel.alarm() < self.sleeps_until
-            && let Some(waker) = &self.turn_waker
-        {
-            waker.wake_by_ref();
+        if self.wheel.alarm() < self.sleeps_until {
+            self.wake();
         }
     }
 

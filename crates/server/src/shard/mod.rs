@@ -109,6 +109,7 @@ struct State {
     due: Vec<LinkRef>,
     /// When the task that handles mail wakes by itself.
     sleeps_until: Time,
+    /// On the grid of the wheel's alarms, which come a little late.
     housekeeping_at: Time,
     post: Post,
     /// Mail to this shard's own home, which needs no mailbox. Bounded by `mail_max`.
@@ -144,7 +145,8 @@ impl Shard {
             id: parts.id,
             now,
             links: Slab::new(),
-            generation: 0,
+            // Anywhere: the first sessions of different shards and servers have different heartbeats.
+            generation: rng.next_u32(),
             audience: Audience::new(rng.next_u64()),
             home: Home::new(rng.next_u64()),
             broker: (parts.broker)(seat),
@@ -177,7 +179,6 @@ impl Shard {
 
     /// Handles mail and time, for ever.
     async fn handle_mail(self: Rc<Self>, mut mailbox: Mailbox) {
-        let mut sleeps_until = Time::ZERO;
         let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut batch = Batch::default();
         std::future::poll_fn(|cx| {
@@ -195,9 +196,9 @@ impl Shard {
                 self.state.borrow_mut().handle_panic();
             }
             let (alarm, others_are_due) = self.state.borrow_mut().rest();
-            if alarm != sleeps_until {
-                sleeps_until = alarm;
-                sleep.as_mut().reset(self.clock.instant(alarm).into());
+            let alarm = self.clock.instant(alarm).into();
+            if sleep.deadline() != alarm {
+                sleep.as_mut().reset(alarm);
             }
             // There may be more, but the sockets first.
             let ticks = sleep.as_mut().poll(cx).is_ready();
@@ -295,10 +296,15 @@ impl State {
             return Err(mail::Full);
         }
         self.local.push_back(mail);
+        self.wake();
+        Ok(())
+    }
+
+    /// Wakes the task that handles mail.
+    fn wake(&self) {
         if let Some(waker) = &self.turn_waker {
             waker.wake_by_ref();
         }
-        Ok(())
     }
 
     /// Something ended in the middle. What all links share is made whole: the others go on, and hear nothing that was
@@ -314,9 +320,7 @@ impl State {
                 generation: link.generation,
             });
         }
-        if let Some(waker) = &self.turn_waker {
-            waker.wake_by_ref();
-        }
+        self.wake();
     }
 
     /// Looks at some of the links that are due.
@@ -328,14 +332,15 @@ impl State {
     }
 
     fn handle_tick(&mut self) {
+        let tick = self.wheel.alarm();
         self.wheel.poll(self.now, &mut self.due);
         self.wheel.rest(u64::from(HOUSEKEEPING_TICKS));
         // Neighbours in memory one after another.
         self.due.sort_unstable_by_key(|link| link.key);
         self.leave_at_last();
         self.home.handle_timeout();
-        if self.now >= self.housekeeping_at {
-            self.housekeeping_at = self.now + TICK * HOUSEKEEPING_TICKS;
+        if tick >= self.housekeeping_at {
+            self.housekeeping_at = tick + TICK * HOUSEKEEPING_TICKS;
             self.broker.handle_timeout(self.now);
             self.stats.sessions.set(self.links.len() as u64);
             if self.links.is_empty() && self.links.capacity() > LINKS_KEPT {

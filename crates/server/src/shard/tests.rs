@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use switchboard_hub::broker::Request;
 use switchboard_hub::home::Answer;
 use switchboard_hub::log::Draft;
 use switchboard_proto::entry::Entry;
@@ -37,13 +40,15 @@ fn parts(messages_max: usize) -> Parts {
     }
 }
 
-/// As the thread of a shard does.
+/// As the thread of a shard does. What is waited for in vain is a failure.
 fn run(scenario: impl Future<Output = ()>) {
+    const SCENARIO: Duration = Duration::from_secs(60);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .unwrap()
-        .block_on(scenario);
+        .block_on(async { tokio::time::timeout(SCENARIO, scenario).await })
+        .unwrap();
 }
 
 fn channel(name: &str) -> ChannelName {
@@ -174,8 +179,15 @@ fn what_was_delivered_before_the_stop_comes_before_the_goodbye() {
     });
 }
 
+/// Lets everyone else run who can.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[test]
-fn of_a_wave_larger_than_a_turn_everyone_is_pinged_and_who_speaks_meanwhile_is_answered() {
+fn of_a_wave_larger_than_a_turn_everyone_is_pinged() {
     run(async {
         let mut parts = parts(64);
         let mut settings = Settings::clone(&parts.settings);
@@ -187,20 +199,116 @@ fn of_a_wave_larger_than_a_turn_everyone_is_pinged_and_who_speaks_meanwhile_is_a
         for _ in 0..5 * DUE_PER_TURN {
             quiet.push(open(&shard, Mode::Echo).await);
         }
-        let mut busy = None;
         for mut socket in quiet {
             let mut ping = [0; 2];
             socket.read_exact(&mut ping).await.unwrap();
             assert_eq!(ping, *b"\x89\x00");
-            if busy.is_none() {
-                busy = Some(open(&shard, Mode::Echo).await);
-            }
-            let busy = busy.as_mut().unwrap();
-            // A text of one byte, masked with zeros.
-            busy.write_all(b"\x81\x81\x00\x00\x00\x00!").await.unwrap();
-            let mut answer = [0; 3];
-            busy.read_exact(&mut answer).await.unwrap();
-            assert_eq!(answer, *b"\x81\x01!");
         }
     });
+}
+
+#[test]
+fn who_speaks_during_a_wave_is_answered_before_its_end() {
+    run(async {
+        let (shard, mail) = Shard::new(parts(64));
+        tokio::task::spawn_local(mail);
+        let mut busy = open(&shard, Mode::Echo).await;
+        settle().await;
+        // More turns than the runtime would run one after another without a look at its sockets.
+        let gone = LinkRef {
+            key: 99,
+            generation: 0,
+        };
+        {
+            let mut state = shard.state.borrow_mut();
+            state.due = vec![gone; 200 * DUE_PER_TURN];
+            state.wake();
+        }
+        // A text of one byte, masked with zeros.
+        busy.write_all(b"\x81\x81\x00\x00\x00\x00!").await.unwrap();
+        let mut answer = [0; 3];
+        busy.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *b"\x81\x01!");
+        assert!(!shard.state.borrow().due.is_empty(), "the wave was first");
+    });
+}
+
+#[test]
+fn a_shard_never_sleeps_past_a_deadline() {
+    run(async {
+        let mut parts = parts(64);
+        let mut settings = Settings::clone(&parts.settings);
+        settings.limits.ping_interval = Duration::from_millis(10);
+        parts.settings = Arc::new(settings);
+        let (shard, mail) = Shard::new(parts);
+        tokio::task::spawn_local(mail);
+        // It sleeps for longer than until the deadline that comes then.
+        let slept_until = loop {
+            let slept_until = shard.state.borrow().sleeps_until;
+            if slept_until > shard.clock.now() + TICK * 3 {
+                break slept_until;
+            }
+            tokio::time::sleep(TICK / 4).await;
+        };
+        let _client = open(&shard, Mode::Echo).await;
+        settle().await;
+        let state = shard.state.borrow();
+        assert!(state.sleeps_until < slept_until || state.now >= slept_until);
+        assert!(state.sleeps_until <= state.wheel.alarm());
+    });
+}
+
+#[test]
+fn a_home_that_could_not_be_told_is_told_at_the_next_tick() {
+    run(async {
+        let (shard, mail) = Shard::new(parts(64));
+        tokio::task::spawn_local(mail);
+        settle().await;
+        let mail_max = {
+            let mut state = shard.state.borrow_mut();
+            let mail_max = std::mem::replace(&mut state.mail_max, 0);
+            state.leave(channel("left"));
+            mail_max
+        };
+        settle().await;
+        {
+            let mut state = shard.state.borrow_mut();
+            assert!(
+                state.sleeps_until <= state.now + TICK,
+                "it sleeps as if all was done"
+            );
+            assert!(!state.leaving.is_empty());
+            state.mail_max = mail_max;
+        }
+        while !shard.state.borrow().leaving.is_empty() {
+            tokio::time::sleep(TICK).await;
+        }
+    });
+}
+
+/// A broker that counts how often time is told to it.
+struct Counting(Arc<AtomicUsize>);
+
+impl Broker for Counting {
+    fn handle_request(&mut self, _: Time, _: u64, _: Request, _: &mut VecDeque<Completion>) {}
+
+    fn handle_timeout(&mut self, _: Time) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn housekeeping_is_not_missed_because_alarms_come_a_little_late() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counter = told.clone();
+    let (shard, _mail) = Shard::new(Parts {
+        broker: Arc::new(move |_| Box::new(Counting(counter.clone()))),
+        ..parts(64)
+    });
+    let mut state = shard.state.borrow_mut();
+    for late in [300, 200, 900, 100, 0, 700, 500, 400, 300, 200] {
+        state.now = state.wheel.alarm() + Duration::from_micros(late);
+        state.handle_tick();
+    }
+    assert_eq!(told.load(Ordering::Relaxed), 10);
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use switchboard_proto::time::Time;
 
-/// Resolution. An entry fires at most two of these late, plus the length of a turn.
+/// Resolution. An entry fires at most two of these late, plus the length of a turn; how soon what has fired is looked at is
+/// the caller's.
 pub const TICK: Duration = Duration::from_millis(100);
 /// A deadline further away than the whole wheel (51 s) is moved at its end.
 const SLOTS: usize = 512;
@@ -57,7 +58,7 @@ pub struct Wheel {
     tick: u64,
     /// Empty between two polls.
     moved: Vec<LinkRef>,
-    /// The tick at which to poll next; never behind the first one that has an entry.
+    /// The tick at which to poll next; never later than the first one that has an entry.
     alarm: u64,
 }
 

@@ -231,7 +231,7 @@ fn what_is_measured_depends_on_nothing_in_the_shell() {
     bench_in("SWITCHBOARD_LIMITS__CONNECTIONS_MAX", "1", words).expect(0);
 }
 
-/// It limits what one client may say. Whoever measures it has to know nothing of that.
+/// It limits what one client may say.
 #[test]
 fn a_switchboard_that_runs_already() {
     let address = {

@@ -76,7 +76,7 @@ impl Live {
         self.stats.iter().map(|shard| counter(shard).value()).sum()
     }
 
-    /// Sessions that the server holds now. Counted every 100 ms.
+    /// Sessions that the server holds now. Counted about every 500 ms.
     pub fn sessions(&self) -> u64 {
         self.count(|shard| &shard.sessions)
     }
