@@ -28,10 +28,16 @@
 //!
 //! [RFC 7692, section 7.2]: https://www.rfc-editor.org/rfc/rfc7692#section-7.2
 
+mod inflation;
+#[cfg(test)]
+mod reference;
 mod takeover;
 
-use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status};
+use zlib_rs::{Deflate, DeflateFlush, Inflate};
 
+use self::inflation::Inflation;
+pub(super) use self::inflation::RATIO_FREE_BYTES;
+pub use self::inflation::{InflateError, InflateLimits};
 pub use self::takeover::{Compressor, Decompressor};
 
 /// The smallest window of the extension, as a power of two: 256 bytes.
@@ -43,26 +49,12 @@ pub const WINDOW_BITS_MAX: u8 = 15;
 const MACHINE_BITS_MIN: u8 = 9;
 const MACHINES: usize = (WINDOW_BITS_MAX - MACHINE_BITS_MIN + 1) as usize;
 
-/// The ratio is not looked at before this much output: a short run of equal bytes is no bomb.
-pub(super) const RATIO_FREE_BYTES: usize = 16 * 1024;
-
-/// Output is inflated in steps of at least and at most this many bytes.
+/// The least room a transformation is given for its output, in bytes.
 const STEP_BYTES_MIN: usize = 512;
-const STEP_BYTES_MAX: usize = 16 * 1024;
-
-/// Blocks with BFINAL set, per message. Each costs a reset and up to two copies of the window, and takes as
-/// little as two bytes of input: unbounded, 64 KiB of them would copy 2 GiB. Who flushes by final blocks
-/// sends one per flush.
-const FINAL_BLOCKS_MAX: usize = 64;
 
 /// What [RFC 7692, section 7.2.1](https://www.rfc-editor.org/rfc/rfc7692#section-7.2.1) has the sender
 /// remove: the body of the empty stored block that a sync flush ends with.
 const SYNC_TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-
-/// What is put behind a received payload: the removed tail, then an empty final block of our own. The
-/// decompressor reports its end only at a block boundary and the tail yields no output, so a payload that
-/// stops inside a block is noticed.
-const PAYLOAD_TAIL: [u8; 6] = [0x00, 0x00, 0xff, 0xff, 0x03, 0x00];
 
 /// The parameters of permessage-deflate that both ends agreed on
 /// ([RFC 7692, section 7.1](https://www.rfc-editor.org/rfc/rfc7692#section-7.1)).
@@ -76,30 +68,6 @@ pub struct Agreed {
     pub server_max_window_bits: u8,
     /// The client's window is at most 2 to this power, 8 to 15.
     pub client_max_window_bits: u8,
-}
-
-/// How far a received message may grow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct InflateLimits {
-    /// Bytes of one message after inflating.
-    pub bytes_max: usize,
-    /// Bytes of output per byte of input; looked at once there are more than 16 KiB of output.
-    pub ratio_max: usize,
-}
-
-/// Why a received message was not inflated. All three are the peer's doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum InflateError {
-    /// More than [`InflateLimits::bytes_max`] came out.
-    #[error("the message inflates to more bytes than allowed")]
-    TooLarge,
-    /// More than [`InflateLimits::ratio_max`] bytes came out for each that went in.
-    #[error("the message inflates to too many times its size")]
-    RatioExceeded,
-    /// Not a DEFLATE stream, or one that stops inside a block, or refers to bytes that are not in the window,
-    /// or has more than 64 final blocks.
-    #[error("the message is not valid DEFLATE data")]
-    Corrupt,
 }
 
 /// The compressors and the decompressor that the connections of one shard share.
@@ -234,115 +202,12 @@ fn progress(after: u64, before: u64) -> usize {
     (after - before) as usize
 }
 
-/// One message on its way through the decompressor.
-struct Inflation<'a> {
-    inflate: &'a mut Inflate,
-    history: &'a [u8],
-    limits: InflateLimits,
-    payload_len: usize,
-    out: &'a mut Vec<u8>,
-    /// Where in `out` the message starts.
-    start: usize,
-}
-
-impl Inflation<'_> {
-    fn run(&mut self, payload: &[u8]) -> Result<(), InflateError> {
-        // No octet at all is not a block, but it is what some encoders send for a second empty message in a
-        // row, when they have nothing to flush. It can mean nothing else.
-        if payload.is_empty() {
-            return Ok(());
-        }
-        self.restart()?;
-        // "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message." (RFC 7692,
-        // 7.2.2)
-        let ended = self.feed(payload)?;
-        let produced = self.out.len();
-        // A payload that ends in a final block without the octet that should follow (RFC 7692, 7.2.3.4) is
-        // complete.
-        if ended || self.feed(&PAYLOAD_TAIL)? && self.out.len() == produced {
-            Ok(())
-        } else {
-            Err(InflateError::Corrupt)
-        }
-    }
-
-    /// Inflates all of `input`. True if it ended with a final block.
-    fn feed(&mut self, input: &[u8]) -> Result<bool, InflateError> {
-        let mut rest = input;
-        for _ in 0..=FINAL_BLOCKS_MAX {
-            if !self.until_final_block(&mut rest)? {
-                return Ok(false);
-            }
-            if rest.is_empty() {
-                return Ok(true);
-            }
-            // "The next DEFLATE block follows the padded data if any." (RFC 7692, 7.2.1)
-            self.restart()?;
-        }
-        Err(InflateError::Corrupt)
-    }
-
-    /// Starts a stream whose window holds the history and what this message produced so far.
-    fn restart(&mut self) -> Result<(), InflateError> {
-        self.inflate.reset(false);
-        for bytes in [self.history, tail(&self.out[self.start..], 1 << WINDOW_BITS_MAX)] {
-            if !bytes.is_empty() {
-                self.inflate
-                    .set_dictionary(bytes)
-                    .map_err(|_| InflateError::Corrupt)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Inflates `rest` up to the end of a final block (true) or of `rest` (false).
-    fn until_final_block(&mut self, rest: &mut &[u8]) -> Result<bool, InflateError> {
-        loop {
-            let filled = self.out.len();
-            let produced = filled - self.start;
-            let step = produced.max(2 * rest.len()).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
-            // one byte past the limit is enough to know
-            let room = step.min((self.limits.bytes_max - produced).saturating_add(1));
-            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
-            self.out.resize(filled + room, 0);
-            let status = self
-                .inflate
-                .decompress(rest, &mut self.out[filled..], InflateFlush::SyncFlush);
-            let written = progress(self.inflate.total_out(), written);
-            self.out.truncate(filled + written);
-            *rest = &rest[progress(self.inflate.total_in(), read)..];
-            self.check_limits(produced + written)?;
-            match status.map_err(|_| InflateError::Corrupt)? {
-                Status::StreamEnd => return Ok(true),
-                // with room left over, the decompressor has taken all there was
-                Status::Ok | Status::BufError if written < room => {
-                    return if rest.is_empty() {
-                        Ok(false)
-                    } else {
-                        Err(InflateError::Corrupt)
-                    };
-                }
-                Status::Ok | Status::BufError => {}
-            }
-        }
-    }
-
-    fn check_limits(&self, produced: usize) -> Result<(), InflateError> {
-        if produced > self.limits.bytes_max {
-            return Err(InflateError::TooLarge);
-        }
-        let allowed = self.payload_len.saturating_mul(self.limits.ratio_max);
-        if produced > RATIO_FREE_BYTES && produced > allowed {
-            return Err(InflateError::RatioExceeded);
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::inflation::FINAL_BLOCKS_MAX;
     use super::*;
     use proptest::prelude::*;
+    use zlib_rs::Status;
 
     const LIMITS: InflateLimits = InflateLimits {
         bytes_max: 1 << 20,
@@ -731,178 +596,5 @@ mod tests {
         let payload = [&deflate(9, 15, &noise)[..], &SYNC_TAIL].concat();
         assert_eq!(reference::Inflater::new(512).inflate(&payload), Some(()));
         assert_eq!(reference::Inflater::new(256).inflate(&payload), None);
-    }
-
-    /// A second implementation of RFC 1951, slow and plain, that holds the sender to its window.
-    mod reference {
-        use std::collections::BTreeMap;
-
-        pub(super) struct Inflater {
-            pub(super) out: Vec<u8>,
-            window: usize,
-        }
-
-        struct Bits<'a> {
-            bytes: &'a [u8],
-            at: usize,
-        }
-
-        impl Bits<'_> {
-            fn bit(&mut self) -> Option<usize> {
-                let byte = self.bytes.get(self.at / 8)?;
-                let bit = byte >> (self.at % 8) & 1;
-                self.at += 1;
-                Some(usize::from(bit))
-            }
-
-            fn number(&mut self, bits: usize) -> Option<usize> {
-                (0..bits).try_fold(0, |number, i| Some(number | self.bit()? << i))
-            }
-
-            fn align(&mut self) {
-                self.at = self.at.next_multiple_of(8);
-            }
-        }
-
-        /// Symbols by (length of code, code).
-        struct Codes(BTreeMap<(usize, usize), usize>);
-
-        impl Codes {
-            fn new(lengths: &[usize]) -> Codes {
-                let (mut codes, mut code) = (BTreeMap::new(), 0);
-                for length in 1..=15 {
-                    for symbol in (0..lengths.len()).filter(|&symbol| lengths[symbol] == length) {
-                        codes.insert((length, code), symbol);
-                        code += 1;
-                    }
-                    code <<= 1;
-                }
-                Codes(codes)
-            }
-
-            fn symbol(&self, bits: &mut Bits) -> Option<usize> {
-                let (mut code, mut length) = (0, 0);
-                loop {
-                    code = code << 1 | bits.bit()?;
-                    length += 1;
-                    if let Some(symbol) = self.0.get(&(length, code)) {
-                        return Some(*symbol);
-                    }
-                    if length == 15 {
-                        return None;
-                    }
-                }
-            }
-        }
-
-        impl Inflater {
-            pub(super) fn new(window: usize) -> Inflater {
-                Inflater {
-                    out: Vec::new(),
-                    window,
-                }
-            }
-
-            /// None if the bytes are no DEFLATE data or refer back further than the window.
-            pub(super) fn inflate(&mut self, bytes: &[u8]) -> Option<()> {
-                let mut bits = Bits { bytes, at: 0 };
-                while bits.at.div_ceil(8) < bytes.len() {
-                    let is_final = bits.bit()? == 1;
-                    match bits.number(2)? {
-                        0 => self.stored(&mut bits)?,
-                        1 => {
-                            let lengths: Vec<usize> = (0..288)
-                                .map(|s| match s {
-                                    0..144 => 8,
-                                    144..256 => 9,
-                                    256..280 => 7,
-                                    _ => 8,
-                                })
-                                .collect();
-                            self.compressed(&mut bits, &Codes::new(&lengths), &Codes::new(&[5; 30]))?;
-                        }
-                        2 => {
-                            let (literals, distances) = Inflater::tables(&mut bits)?;
-                            self.compressed(&mut bits, &literals, &distances)?;
-                        }
-                        _ => return None,
-                    }
-                    if is_final {
-                        bits.align();
-                    }
-                }
-                Some(())
-            }
-
-            fn stored(&mut self, bits: &mut Bits) -> Option<()> {
-                bits.align();
-                let (len, check) = (bits.number(16)?, bits.number(16)?);
-                if len != check ^ 0xffff {
-                    return None;
-                }
-                for _ in 0..len {
-                    self.out.push(bits.number(8)? as u8);
-                }
-                Some(())
-            }
-
-            fn tables(bits: &mut Bits) -> Option<(Codes, Codes)> {
-                const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
-                let (literals, distances) = (bits.number(5)? + 257, bits.number(5)? + 1);
-                let mut lengths = [0; 19];
-                for place in &ORDER[..bits.number(4)? + 4] {
-                    lengths[*place] = bits.number(3)?;
-                }
-                let codes = Codes::new(&lengths);
-                let mut lengths = Vec::new();
-                while lengths.len() < literals + distances {
-                    match codes.symbol(bits)? {
-                        16 => {
-                            let last = *lengths.last()?;
-                            let repeat = bits.number(2)? + 3;
-                            lengths.extend(vec![last; repeat]);
-                        }
-                        17 => lengths.extend(vec![0; bits.number(3)? + 3]),
-                        18 => lengths.extend(vec![0; bits.number(7)? + 11]),
-                        length => lengths.push(length),
-                    }
-                }
-                let (literals, distances) = lengths.split_at(literals);
-                Some((Codes::new(literals), Codes::new(distances)))
-            }
-
-            fn compressed(&mut self, bits: &mut Bits, literals: &Codes, distances: &Codes) -> Option<()> {
-                loop {
-                    let length = match literals.symbol(bits)? {
-                        256 => return Some(()),
-                        symbol @ 0..256 => {
-                            self.out.push(symbol as u8);
-                            continue;
-                        }
-                        symbol @ 257..265 => symbol - 254,
-                        symbol @ 265..285 => {
-                            let extra = (symbol - 261) / 4;
-                            ((4 + (symbol - 261) % 4) << extra) + 3 + bits.number(extra)?
-                        }
-                        285 => 258,
-                        _ => return None,
-                    };
-                    let distance = match distances.symbol(bits)? {
-                        symbol @ 0..4 => symbol + 1,
-                        symbol @ 4..30 => {
-                            let extra = (symbol - 2) / 2;
-                            ((2 + symbol % 2) << extra) + 1 + bits.number(extra)?
-                        }
-                        _ => return None,
-                    };
-                    if distance > self.window || distance > self.out.len() {
-                        return None;
-                    }
-                    for _ in 0..length {
-                        self.out.push(self.out[self.out.len() - distance]);
-                    }
-                }
-            }
-        }
     }
 }
