@@ -8,8 +8,11 @@ use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
 
-/// Deliveries of one round, if nothing else is asked for.
-const DELIVERIES: u64 = 150_000;
+/// Bursts (or single messages) times subscribers of one round, if nothing else is asked for: a server that sends a burst
+/// in one write is measured over as many writes as with single messages. Fewer are mostly the cold start of a round.
+const WRITES: u64 = 150_000;
+/// Where bursts are so large that this comes first, a round has this many deliveries.
+const DELIVERIES_MAX: u64 = 1_500_000;
 /// Publishers take turns: with the thousands of subscribers that a message goes to, none comes near a rate that a server may
 /// limit.
 const PUBLISHERS: u32 = 16;
@@ -38,7 +41,8 @@ pub struct Fanout {
     /// Measure twice: subscribers that agree on permessage-deflate, and others that do not.
     #[arg(long)]
     pub compress: bool,
-    /// Messages of a round; by default as many as make 150,000 deliveries.
+    /// Messages of a round, at least four bursts. By default as many as make 150,000 deliveries; with bursts 150,000 deliveries
+    /// of a whole burst, but 1,500,000 of a message at most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: Option<u64>,
 }
@@ -51,10 +55,23 @@ struct Choice {
 }
 
 impl Fanout {
-    fn messages(&self) -> u64 {
-        self.messages
-            .unwrap_or(DELIVERIES / u64::from(self.subscribers))
-            .max(4)
+    /// How many bursts of this size a round has; of one message for single ones.
+    fn bursts(&self, burst: u32) -> u64 {
+        let (burst, subscribers) = (u64::from(burst), u64::from(self.subscribers));
+        let bursts = match self.messages {
+            Some(messages) => messages.div_ceil(burst),
+            None => (WRITES / subscribers).min(DELIVERIES_MAX / subscribers / burst),
+        };
+        bursts.max(4)
+    }
+
+    /// Deliveries of the shortest round.
+    fn deliveries_min(&self) -> u64 {
+        let messages = self
+            .burst
+            .iter()
+            .map(|&burst| self.bursts(burst) * u64::from(burst));
+        messages.min().unwrap_or_default() * u64::from(self.subscribers)
     }
 
     fn choices(&self) -> Vec<Choice> {
@@ -122,11 +139,7 @@ impl Scenario for Fanout {
                     .to_owned(),
             );
         }
-        notes.extend(few(
-            self.messages() * u64::from(self.subscribers),
-            "delivery",
-            "deliveries",
-        ));
+        notes.extend(few(self.deliveries_min(), "delivery", "deliveries"));
         notes
     }
 
@@ -198,8 +211,7 @@ impl Scenario for Fanout {
         } else {
             self.choices()[setup].burst
         };
-        let wanted = self.messages();
-        let mut bursts = wanted.div_ceil(u64::from(burst)).max(4);
+        let mut bursts = self.bursts(burst);
         if warm_up {
             bursts = bursts.div_ceil(2);
         }
