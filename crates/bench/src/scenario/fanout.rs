@@ -41,8 +41,8 @@ pub struct Fanout {
     /// Measure twice: subscribers that agree on permessage-deflate, and others that do not.
     #[arg(long)]
     pub compress: bool,
-    /// Messages of a round, at least four bursts. By default as many as make 150,000 deliveries; with bursts 150,000 deliveries
-    /// of a whole burst, but 1,500,000 of a message at most.
+    /// Messages of a round, at least four bursts. By default as many as make 150,000 deliveries; with bursts, as many bursts
+    /// as that were messages, but 1,500,000 deliveries at most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: Option<u64>,
 }
