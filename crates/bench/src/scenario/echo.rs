@@ -25,7 +25,7 @@ pub struct Echo {
     #[arg(long, value_name = "N", default_value = "64", value_delimiter = ',', value_parser = super::message_bytes)]
     pub bytes: Vec<usize>,
     /// Messages of a round; by default 100,000 small ones.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=super::MESSAGES_MAX))]
     pub echoes: Option<u64>,
 }
 

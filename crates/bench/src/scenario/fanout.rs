@@ -11,8 +11,11 @@ use crate::report::quantity::{counted, grouped};
 /// Bursts (or single messages) times subscribers of one round, if nothing else is asked for: a server that sends a burst
 /// in one write is measured over as many writes as with single messages. Fewer are mostly the cold start of a round.
 const WRITES: u64 = 150_000;
-/// Where bursts are so large that this comes first, a round has this many deliveries.
+/// With few subscribers: each burst waits for the one before.
+const BURSTS_MAX: u64 = 10_000;
+/// With large bursts, down to `BURSTS_MIN` of them.
 const DELIVERIES_MAX: u64 = 1_500_000;
+const BURSTS_MIN: u64 = 4;
 /// Publishers take turns: with the thousands of subscribers that a message goes to, none comes near a rate that a server may
 /// limit.
 const PUBLISHERS: u32 = 16;
@@ -41,9 +44,9 @@ pub struct Fanout {
     /// Measure twice: subscribers that agree on permessage-deflate, and others that do not.
     #[arg(long)]
     pub compress: bool,
-    /// Messages of a round, at least four bursts. By default as many as make 150,000 deliveries; with bursts, as many bursts
-    /// as that were messages, but 1,500,000 deliveries at most.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Messages of a round, rounded up to whole bursts, of which it has four at least. By default 150,000 deliveries, and at
+    /// most 10,000 messages; with --burst as many bursts instead, as long as that is no more than 1,500,000 deliveries.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=super::MESSAGES_MAX))]
     pub messages: Option<u64>,
 }
 
@@ -60,16 +63,19 @@ impl Fanout {
         let (burst, subscribers) = (u64::from(burst), u64::from(self.subscribers));
         let bursts = match self.messages {
             Some(messages) => messages.div_ceil(burst),
-            None => (WRITES / subscribers).min(DELIVERIES_MAX / subscribers / burst),
+            None => (WRITES / subscribers)
+                .min(BURSTS_MAX)
+                .min(DELIVERIES_MAX / subscribers / burst),
         };
-        bursts.max(4)
+        bursts.max(BURSTS_MIN)
     }
 
-    /// Deliveries of the shortest round.
+    /// Deliveries of the shortest round, which may be the reference's: it sends every message by itself.
     fn deliveries_min(&self) -> u64 {
         let messages = self
             .burst
             .iter()
+            .chain(&[1])
             .map(|&burst| self.bursts(burst) * u64::from(burst));
         messages.min().unwrap_or_default() * u64::from(self.subscribers)
     }
@@ -95,6 +101,10 @@ impl Fanout {
     }
 }
 
+fn bursts_words(burst: u32) -> String {
+    format!("bursts of {}", grouped(burst.into()))
+}
+
 impl Scenario for Fanout {
     type Open = Crowd;
 
@@ -103,11 +113,18 @@ impl Scenario for Fanout {
     }
 
     fn parameters(&self) -> String {
-        format!(
-            "{}, {} bytes",
+        let mut words = vec![
             counted(self.subscribers, "subscriber"),
-            grouped(self.bytes as u64)
-        )
+            format!("{} bytes", grouped(self.bytes as u64)),
+        ];
+        // Several stand beside their figures.
+        if let [burst @ (2..)] = self.burst[..] {
+            words.push(bursts_words(burst));
+        }
+        if let [shards @ (2..)] = self.shards[..] {
+            words.push(counted(shards, "shard"));
+        }
+        words.join(", ")
     }
 
     fn check(&self) -> Result<(), String> {
@@ -155,14 +172,11 @@ impl Scenario for Fanout {
             if self.burst.len() > 1 {
                 words.push(match choice.burst {
                     1 => "single messages".to_owned(),
-                    burst => format!("bursts of {burst}"),
+                    burst => bursts_words(burst),
                 });
             }
             if self.shards.len() > 1 {
-                words.push(match choice.shards {
-                    1 => "1 shard".to_owned(),
-                    shards => format!("{shards} shards"),
-                });
+                words.push(counted(choice.shards, "shard"));
             }
             if self.compress {
                 words.push(if choice.compress { "compressed" } else { "plain" }.to_owned());
@@ -230,5 +244,58 @@ impl Scenario for Fanout {
 
     fn close(&self, coordinator: &mut Coordinator, crowd: Crowd) -> Result<(), Stopped> {
         crowd.close(coordinator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::*;
+
+    fn fanout(words: &[&str]) -> Fanout {
+        let command = Fanout::augment_args(clap::Command::new("fanout").no_binary_name(true));
+        let matches = command.try_get_matches_from(words).unwrap();
+        Fanout::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn a_round_has_as_many_bursts_as_single_messages_within_limits() {
+        let bursts = |words, burst| fanout(words).bursts(burst);
+        assert_eq!(bursts(&[], 1), 30);
+        assert_eq!(bursts(&[], 10), 30);
+        assert_eq!(bursts(&[], 20), 15, "1,500,000 deliveries");
+        assert_eq!(bursts(&[], 10_000), 4);
+        assert_eq!(bursts(&["--subscribers", "1"], 10), 10_000);
+        assert_eq!(bursts(&["--subscribers", "4294967295"], 1), 4);
+        assert_eq!(bursts(&["--messages", "41"], 10), 5);
+    }
+
+    #[test]
+    fn the_shortest_round_may_be_the_one_of_the_reference() {
+        let words = ["--subscribers", "100", "--burst", "10", "--messages", "3"];
+        assert_eq!(fanout(&words).deliveries_min(), 400);
+        // The largest of everything.
+        let words = [
+            "--subscribers",
+            "4294967295",
+            "--burst",
+            "10000",
+            "--messages",
+            "1000000000",
+        ];
+        assert_eq!(fanout(&words).deliveries_min(), 4_294_967_295_000_000_000);
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_rounds_stands_at_the_head() {
+        let head = |words| fanout(words).parameters();
+        assert_eq!(head(&[]), "5,000 subscribers, 64 bytes");
+        assert_eq!(
+            head(&["--burst", "10"]),
+            "5,000 subscribers, 64 bytes, bursts of 10"
+        );
+        assert_eq!(head(&["--burst", "1,10"]), "5,000 subscribers, 64 bytes");
+        assert_eq!(head(&["--shards", "2"]), "5,000 subscribers, 64 bytes, 2 shards");
     }
 }

@@ -25,6 +25,9 @@ use crate::stamp::STAMP_BYTES;
 /// (limits.commands_per_s).
 pub const PUBLISHES_PER_S: u32 = 50;
 
+/// What a round may be asked for: with the most subscribers and publishers, too, the sum of its deliveries is a number.
+pub const MESSAGES_MAX: u64 = 1_000_000_000;
+
 /// One way to do the work, where a call compares several.
 #[derive(Clone, Debug)]
 pub struct Setup {

@@ -32,7 +32,7 @@ pub struct Publish {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
     /// Messages of a round. [default: 50,000, or what 5 seconds take where the rate is limited]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=super::MESSAGES_MAX))]
     pub messages: Option<u64>,
 }
 

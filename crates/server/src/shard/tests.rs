@@ -40,6 +40,16 @@ fn parts(messages_max: usize) -> Parts {
     }
 }
 
+fn parts_pinging_every(ping_interval: Duration) -> Parts {
+    let parts = parts(64);
+    let mut settings = Settings::clone(&parts.settings);
+    settings.limits.ping_interval = ping_interval;
+    Parts {
+        settings: Arc::new(settings),
+        ..parts
+    }
+}
+
 /// As the thread of a shard does. What is waited for in vain is a failure.
 fn run(scenario: impl Future<Output = ()>) {
     const SCENARIO: Duration = Duration::from_secs(60);
@@ -189,11 +199,7 @@ async fn settle() {
 #[test]
 fn of_a_wave_larger_than_a_turn_everyone_is_pinged() {
     run(async {
-        let mut parts = parts(64);
-        let mut settings = Settings::clone(&parts.settings);
-        settings.limits.ping_interval = Duration::from_millis(500);
-        parts.settings = Arc::new(settings);
-        let (shard, mail) = Shard::new(parts);
+        let (shard, mail) = Shard::new(parts_pinging_every(Duration::from_millis(500)));
         tokio::task::spawn_local(mail);
         let mut quiet = Vec::new();
         for _ in 0..5 * DUE_PER_TURN {
@@ -236,11 +242,7 @@ fn who_speaks_during_a_wave_is_answered_before_its_end() {
 #[test]
 fn a_shard_never_sleeps_past_a_deadline() {
     run(async {
-        let mut parts = parts(64);
-        let mut settings = Settings::clone(&parts.settings);
-        settings.limits.ping_interval = Duration::from_millis(10);
-        parts.settings = Arc::new(settings);
-        let (shard, mail) = Shard::new(parts);
+        let (shard, mail) = Shard::new(parts_pinging_every(Duration::from_millis(10)));
         tokio::task::spawn_local(mail);
         // It sleeps for longer than until the deadline that comes then.
         let slept_until = loop {
