@@ -360,6 +360,15 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
         #[command(subcommand)]
         command: Command,
     }
+    let cannot_save = |path: &Path, error: io::Error| {
+        BenchError::Failed(format!("--save: cannot write {}: {error}", path.display()))
+    };
+    // Now, and not when the first figures have been waited for.
+    if let Some(directory) = &bars.save {
+        std::fs::create_dir_all(directory)
+            .and_then(|()| Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?))
+            .map_err(|error| cannot_save(directory, error))?;
+    }
     let mut all = Outcome::Done;
     let chosen = |work: &&Work| bars.only.is_empty() || bars.only.contains(work);
     for work in Work::ALL.iter().filter(chosen) {
@@ -376,10 +385,10 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
         }?;
         report.command = format!("switchboard {}", words.join(" "));
         if let Some(directory) = &bars.save {
-            std::fs::create_dir_all(directory)?;
             let mut bytes = serde_json::to_vec_pretty(&report).map_err(io::Error::from)?;
             bytes.push(b'\n');
-            std::fs::write(directory.join(format!("{}.json", work.name())), bytes)?;
+            let path = directory.join(format!("{}.json", work.name()));
+            std::fs::write(&path, bytes).map_err(|error| cannot_save(&path, error))?;
         }
         let mut out = io::stdout().lock();
         // What was not measured for want of time has missed nothing.
@@ -443,6 +452,10 @@ fn report_of<S: Scenario>(scenario: &S, options: &Options) -> Result<Report, Ben
     let found = scenario::run(&mut field, scenario);
     field.coordinator.progress().end();
     notes.extend(scenario.judge(&found.series));
+    // All of them are about figures.
+    if found.series.iter().all(|series| series.figures.is_empty()) {
+        notes.clear();
+    }
     let mut report = Report {
         bench: scenario.name().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -480,6 +493,7 @@ impl Options {
             });
         } else if self.peer.is_empty() || self.url.is_some() {
             let running = self.running(&run, &mut notes)?;
+            self.check_listens(&running)?;
             if matches!(&running, Contestant::Running { target, .. } if target.is_switchboard) {
                 publishes_per_s = Some(scenario::PUBLISHES_PER_S);
             }
@@ -527,6 +541,26 @@ impl Options {
         Ok((server, known("--load-core", self.load_core, other(Some(server)))?))
     }
 
+    /// Whether anybody is there. Where nobody is, everything else that can be said of it confuses.
+    fn check_listens(&self, contestant: &Contestant) -> Result<(), BenchError> {
+        let Contestant::Running { target, .. } = contestant else {
+            return Ok(());
+        };
+        let address = target.address;
+        let Err(error) = TcpStream::connect_timeout(&address, CONNECT_MAX) else {
+            return Ok(());
+        };
+        let more = match self.url {
+            Some(_) => error.to_string(),
+            None => {
+                "start a Switchboard with `switchboard serve`, let --spawn start one, or say --url".to_owned()
+            }
+        };
+        Err(BenchError::Failed(format!(
+            "nothing listens on {address}: {more}"
+        )))
+    }
+
     /// A server that runs already.
     fn running(&self, run: &str, notes: &mut Vec<String>) -> Result<Contestant, BenchError> {
         let url = self.url.as_deref().unwrap_or("ws://127.0.0.1:8000/ws");
@@ -551,11 +585,6 @@ impl Options {
             None => listening.first().copied(),
         };
         notes.push(charged_note(address, meter, &listening));
-        if self.url.is_none() && TcpStream::connect_timeout(&address, CONNECT_MAX).is_err() {
-            return Err(BenchError::Failed(format!(
-                "nothing listens on {address}: start a Switchboard with `switchboard serve`, let --spawn start one, or say --url"
-            )));
-        }
         let is_other = path != "/ws"
             || self.publish.is_some()
             || self.subscribe.is_some()

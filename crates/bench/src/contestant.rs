@@ -14,8 +14,6 @@ use crate::target::{Dialect, Target};
 
 /// Time for a server to listen.
 const START_MAX: Duration = Duration::from_secs(20);
-/// Time for a server to end whose connections have ended.
-const END_MAX: Duration = Duration::from_millis(200);
 
 /// Settings of a spawned Switchboard: one load process says what a thousand clients would, so what one client may say in a
 /// second is no limit here. How many connections it may have is known by its files.
@@ -156,9 +154,12 @@ impl Contestant {
         let begun = Instant::now();
         while TcpStream::connect(target.address).is_err() {
             if process.has_ended() || begun.elapsed() > START_MAX {
-                let words = process.words();
-                let name = self.name();
-                return Err(Stopped::Failed(format!("{name} does not listen: {words}")));
+                let ending = process.ending().map(|ending| format!(" ({ending})"));
+                let ending = ending.unwrap_or_default();
+                let (name, words) = (self.name(), process.words());
+                return Err(Stopped::Failed(format!(
+                    "{name} does not listen{ending}: {words}"
+                )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -175,17 +176,14 @@ impl Contestant {
 }
 
 impl Side {
-    /// What it has said before it ended, if it has, or does now: its connections end before it does.
-    pub fn last_words(&mut self) -> Option<String> {
+    /// How it has ended, if it has, or does now, and what it said last.
+    pub fn ending(&mut self) -> Option<String> {
         let process = self.process.as_mut()?;
-        let begun = Instant::now();
-        while !process.has_ended() {
-            if begun.elapsed() > END_MAX {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        let ending = process.ending()?;
+        match process.words() {
+            words if words.is_empty() => Some(ending),
+            words => Some(format!("{ending}; it had said: {words}")),
         }
-        Some(process.words())
     }
 
     /// Whether it runs because the bench has started it.

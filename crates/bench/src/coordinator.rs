@@ -37,13 +37,9 @@ pub enum Stopped {
 
 enum Event {
     Worker(usize, Report),
-    /// The output of one ended.
-    Gone,
+    /// The output of this one ended.
+    Gone(usize),
     Interrupted,
-}
-
-fn gone() -> Stopped {
-    Stopped::Failed("a load process has ended".to_owned())
 }
 
 /// How far something is, for a progress bar.
@@ -66,8 +62,8 @@ pub struct Coordinator {
     /// Connections that one worker holds at most.
     connections_max: u32,
     interrupted: bool,
-    /// One of the workers has ended: its connections are lost, and it will not answer.
-    gone: bool,
+    /// A worker that has ended: its connections are lost, and it will not answer.
+    gone: Option<usize>,
     progress: Box<dyn Progress>,
 }
 
@@ -132,7 +128,7 @@ impl Coordinator {
             .filter(|allowed| *allowed > 0)
         else {
             let words = format!(
-                "the open-file limit (ulimit -n) is {files}, and the load needs more than {}",
+                "the open-file limit (ulimit -n) is {files}; the load needs {} and one for each connection",
                 sources::FILES_KEPT
             );
             return Err(io::Error::other(words));
@@ -147,7 +143,7 @@ impl Coordinator {
             addresses: 0,
             connections_max: connections_max.map_or(allowed, |asked| asked.min(allowed)).max(1),
             interrupted: false,
-            gone: false,
+            gone: None,
             progress,
         })
     }
@@ -437,13 +433,22 @@ impl Coordinator {
     fn check(&mut self) -> Result<(), Stopped> {
         while let Ok(event) = self.events.try_recv() {
             self.interrupted |= matches!(event, Event::Interrupted);
-            self.gone |= matches!(event, Event::Gone);
+            if let Event::Gone(index) = event {
+                self.gone = Some(index);
+            }
         }
         match (self.interrupted, self.gone) {
             (true, _) => Err(Stopped::Interrupted),
-            (false, true) => Err(gone()),
-            (false, false) => Ok(()),
+            (false, Some(index)) => Err(self.gone(index)),
+            (false, None) => Ok(()),
         }
+    }
+
+    /// What to say of a worker that has ended.
+    fn gone(&mut self, index: usize) -> Stopped {
+        let ending = self.workers[index].process.ending();
+        let ending = ending.map(|ending| format!(" ({ending})"));
+        Stopped::Failed(format!("a load process has ended{}", ending.unwrap_or_default()))
     }
 
     /// The next thing that a worker says.
@@ -467,10 +472,12 @@ impl Coordinator {
         match event {
             Ok(Event::Worker(_, Report::Failed(words))) => Err(Stopped::Failed(words)),
             Ok(Event::Worker(index, report)) => Ok(Some((index, report))),
-            Ok(Event::Gone) | Err(mpsc::RecvTimeoutError::Disconnected) => {
-                self.gone = true;
-                Err(gone())
+            Ok(Event::Gone(index)) => {
+                self.gone = Some(index);
+                Err(self.gone(index))
             }
+            // Never: this end holds a sender, too.
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Stopped::Interrupted),
             Ok(Event::Interrupted) => {
                 self.interrupted = true;
                 Err(Stopped::Interrupted)
@@ -498,7 +505,7 @@ impl Coordinator {
                 }
             }
             // The coordinator may have gone.
-            let _gone = sender.send(Event::Gone);
+            let _gone = sender.send(Event::Gone(index));
         });
         self.workers.push(Worker {
             process,
@@ -512,11 +519,9 @@ impl Coordinator {
         let mut line = serde_json::to_vec(command).map_err(io::Error::from)?;
         line.push(b'\n');
         let worker = &mut self.workers[index];
-        worker.stdin.write_all(&line).map_err(|error| {
-            let ended = worker.process.has_ended();
-            Stopped::Failed(format!(
-                "a load process cannot be talked to (ended: {ended}): {error}"
-            ))
-        })
+        match worker.stdin.write_all(&line) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.gone(index)),
+        }
     }
 }

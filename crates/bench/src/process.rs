@@ -21,6 +21,8 @@ pub struct Process {
 
 /// Bytes kept of what a child says on its standard error: the newest.
 const WORDS_BYTES_MAX: usize = 4_096;
+/// Time for a process to end whose connections have ended.
+const END_MAX: Duration = Duration::from_millis(200);
 /// Time to read what a child has said that has ended; longer only where a descendant holds the pipe.
 const WORDS_MAX: Duration = Duration::from_secs(1);
 
@@ -93,6 +95,19 @@ impl Process {
             .lock()
             .map(|words| String::from_utf8_lossy(&words).trim().to_owned());
         words.unwrap_or_default()
+    }
+
+    /// How it has ended, `signal: 9 (SIGKILL)`, if it has, or does soon: its connections end before it does.
+    pub fn ending(&mut self) -> Option<String> {
+        let begun = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if begun.elapsed() > END_MAX => return None,
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                Ok(Some(status)) => return Some(status.to_string()),
+                Err(error) => return Some(error.to_string()),
+            }
+        }
     }
 
     /// Whether it has ended.

@@ -217,16 +217,21 @@ impl Server {
         };
         let mut taken = 0;
         let role = match connection.role {
-            Role::Requesting => match request::read(bytes).map_err(|request::Unreadable| Finished)? {
-                Head::Complete { request, head_bytes } => {
+            Role::Requesting => match request::read(bytes) {
+                Ok(Head::Complete { request, head_bytes }) => {
                     taken = head_bytes;
                     self.handle_request(slot, request)?
                 }
-                Head::Incomplete => {
+                Ok(Head::Incomplete) => {
                     return Ok(Progress {
                         taken,
                         frame_bytes: 0,
                     });
+                }
+                Err(request::Unreadable) => {
+                    // It is closed whether that leaves or not.
+                    let _sending = connection.send(request::REFUSED);
+                    return Err(Finished);
                 }
             },
             role => role,

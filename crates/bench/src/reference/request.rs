@@ -11,6 +11,12 @@ pub(super) const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
     \r\n";
 
+/// The answer to any other, after which the connection is closed.
+pub(super) const REFUSED: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
+    Content-Length: 0\r\n\
+    Connection: close\r\n\
+    \r\n";
+
 /// A longer head closes the connection.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, few, sample};
+use super::{MANY, Sample, Scenario, Setup, charged, few, sample};
 use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -38,7 +38,7 @@ impl Scenario for Accept {
     }
 
     fn notes(&self, _: &Place) -> Vec<String> {
-        few(self.connections, "connection", "connections")
+        few(self.connections.into(), MANY, "connection", "connections")
             .into_iter()
             .collect()
     }

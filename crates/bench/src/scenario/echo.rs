@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, complete, distinct, few, latency_samples, sample};
+use super::{MANY, Sample, Scenario, Setup, charged, complete, distinct, few, latency_samples, sample};
 use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
@@ -51,7 +51,7 @@ impl Scenario for Echo {
 
     fn notes(&self, _: &Place) -> Vec<String> {
         let fewest = self.echoes.unwrap_or(ECHOES);
-        few(fewest, "echo", "echoes").into_iter().collect()
+        few(fewest, MANY, "echo", "echoes").into_iter().collect()
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {
@@ -102,7 +102,9 @@ impl Scenario for Echo {
         if warm_up {
             echoes = echoes.div_ceil(4);
         }
-        let (driven, cpu_ns) = charged(side, || complete(coordinator.echo(*group, bytes, echoes)?))?;
+        let (driven, cpu_ns) = charged(side, || {
+            complete(coordinator.echo(*group, bytes, echoes)?, "echo", "echoes")
+        })?;
         let received = driven.received.max(1) as f64;
         let mut samples = Vec::new();
         if let Some(cpu_ns) = cpu_ns {

@@ -15,6 +15,8 @@ use crate::report::{Series, Unit};
 const WARM_UP: u32 = 200;
 /// Time for a server to come to rest after the last connection.
 const REST: Duration = Duration::from_secs(1);
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// Connections that say nothing: resident memory of each, what stays when they have gone, and what their heartbeat costs.
 #[derive(Args, Clone, Debug)]
@@ -30,11 +32,11 @@ pub struct Idle {
     /// Every connection has channels of its own; otherwise all have the same.
     #[arg(long)]
     pub own: bool,
-    /// Seconds for which the idle connections are watched: 30 show one heartbeat of each Switchboard connection.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Seconds for which the idle connections are watched, at most 86,400: 30 show one heartbeat of each Switchboard connection.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=DAY))]
     pub seconds: u64,
-    /// Seconds after closing, before what stays is measured.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    /// Seconds after closing, before what stays is measured, at most 86,400; 0 leaves it out.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=DAY))]
     pub after: u64,
 }
 
@@ -87,9 +89,9 @@ impl Scenario for Idle {
         let mut notes = Vec::new();
         if self.connections < MANY * WARM_UP {
             notes.push(format!(
-                "Memory is what came on top of a warm-up of {} connections; with fewer than {} of them it is mostly what a process \
+                "Memory is what came on top of a warm-up of {}; with fewer than {} of them it is mostly what a process \
                  takes and gives back in large pieces.",
-                WARM_UP.min(self.connections),
+                counted(WARM_UP.min(self.connections), "connection"),
                 grouped((MANY * WARM_UP).into())
             ));
         }
@@ -185,9 +187,11 @@ impl Scenario for Idle {
             samples.push(sample("heartbeats", Unit::PerSecond, rate));
         }
         coordinator.close(group)?;
-        coordinator.wait("after closing", Duration::from_secs(self.after))?;
-        let kept = each(meter.resident_bytes()?);
-        samples.push(sample("kept per former connection", Unit::Bytes, kept));
+        if self.after > 0 {
+            coordinator.wait("after closing", Duration::from_secs(self.after))?;
+            let kept = each(meter.resident_bytes()?);
+            samples.push(sample("kept per former connection", Unit::Bytes, kept));
+        }
         Ok(samples)
     }
 

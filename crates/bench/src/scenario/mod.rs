@@ -155,17 +155,18 @@ pub fn hearers(side: &Side, subscribers: u32, publishers: u32) -> u32 {
     }
 }
 
-/// A note, where a round has so little to do that its figures are chance.
-pub fn few(work: impl Into<u64>, one: &str, many: &str) -> Option<String> {
-    const FEW: u64 = 2_000;
-    let work = work.into();
+/// What takes several microseconds each is enough of.
+pub const MANY: u64 = 2_000;
+
+/// A note, where a round has so little to do that its figures are chance: fewer than `many_enough`.
+pub fn few(work: u64, many_enough: u64, one: &str, many: &str) -> Option<String> {
     let what = if work == 1 { one } else { many };
     let words = format!(
-        "A round has {} {what}: with fewer than {} it takes so short a time that its figures are mostly chance.",
+        "The shortest round is the work of {} {what}: with fewer than {} it takes so short a time that its figures are mostly chance.",
         grouped(work),
-        grouped(FEW)
+        grouped(many_enough)
     );
-    (work < FEW).then_some(words)
+    (work < many_enough).then_some(words)
 }
 
 /// A note for everyone who did not deliver as much as was asked for, which makes its latencies those of a queue that grows.
@@ -347,10 +348,16 @@ fn blame(stopped: Stopped, side: &mut Side, series: &mut Series) -> Stopped {
         if words.contains("rate_limited") && !side.is_started_here() {
             words.push_str("; a Switchboard that --spawn starts has no limit for one client");
         }
+        if words.contains(r#""type":"gap""#) && side.target.is_switchboard {
+            words.push_str(
+                "; what was under way at once was more than a channel's log holds (channels.log_messages_max, log_bytes_max) for \
+                 subscribers that read no faster",
+            );
+        }
         // A server that refuses for another reason has files enough.
         let files = side.files().filter(|_| !words.contains("answered 503"));
-        series.fault = Some(match (side.last_words(), files) {
-            (Some(last), _) => format!("{words}; the server has ended: {last}"),
+        series.fault = Some(match (side.ending(), files) {
+            (Some(ending), _) => format!("{words}; the server has ended, {ending}"),
             (None, Some((open, max))) if open >= max / 4 * 3 => {
                 format!(
                     "{words}; the server has opened {} of the {} files that its limit allows",
@@ -365,12 +372,14 @@ fn blame(stopped: Stopped, side: &mut Side, series: &mut Series) -> Stopped {
 }
 
 /// The ratio of a figure is the median of the ratios of its rounds, each to the round of the reference beside it: so a machine
-/// that is slower for a minute is so for both.
+/// that is slower for a minute is so for both. A last round that was interrupted before the reference had its turn is left out:
+/// the ratio would not be that of the figures beside it.
 fn settle(series: &mut Series, beside: &Series) {
     for figure in &mut series.figures {
         let Some(reference) = beside.figure(&figure.what) else {
             continue;
         };
+        figure.samples.truncate(reference.samples.len());
         let rounds = figure.samples.iter().zip(&reference.samples);
         let mut ratios = Figure {
             samples: rounds.map(|(sample, reference)| sample / reference).collect(),
@@ -465,12 +474,14 @@ pub fn published(
     expected: u64,
 ) -> Result<(Driven, Option<u64>), Stopped> {
     charged(side, || {
-        complete(coordinator.publish(publishers, publish, expected)?)
+        let driven = coordinator.publish(publishers, publish, expected)?;
+        complete(driven, "delivery", "deliveries")
     })
 }
 
-/// Makes losses a failure.
-pub fn complete(driven: Driven) -> Result<Driven, Stopped> {
+/// Makes losses a failure. `one`, `many`: what is counted.
+pub fn complete(driven: Driven, one: &str, many: &str) -> Result<Driven, Stopped> {
+    let counted = |n: u64| format!("{} {}", grouped(n), if n == 1 { one } else { many });
     let words = driven
         .words
         .as_deref()
@@ -492,18 +503,18 @@ pub fn complete(driven: Driven) -> Result<Driven, Stopped> {
         Some(format!(
             "{} of {} did not arrive",
             grouped(expected - received),
-            counted(expected, "message")
+            counted(expected)
         ))
     } else if received > expected {
         Some(format!(
             "{} more than the {} expected arrived",
-            counted(received - expected, "message"),
+            counted(received - expected),
             grouped(expected)
         ))
     } else if driven.digest != driven.expected_digest {
-        Some("some messages arrived twice and others not at all".to_owned())
+        Some(format!("some {many} came twice and others not at all"))
     } else if disordered > 0 {
-        Some(format!("{} arrived out of order", counted(disordered, "message")))
+        Some(format!("{} arrived out of order", counted(disordered)))
     } else {
         None
     };

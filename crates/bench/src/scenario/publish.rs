@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::{Crowd, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published, sample};
+use super::{
+    Crowd, MANY, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published, sample,
+};
 use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -128,7 +130,7 @@ impl Scenario for Publish {
                  --spawn measures."
             )
         });
-        let few = few(self.messages(place.publishes_per_s), "message", "messages");
+        let few = few(self.messages(place.publishes_per_s), MANY, "message", "messages");
         limited.into_iter().chain(few).collect()
     }
 

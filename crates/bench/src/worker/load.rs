@@ -18,6 +18,8 @@ use crate::target::Envelope;
 
 /// When nothing has come for so long, nothing more is hoped for.
 const QUIET_NS: u64 = 5_000_000_000;
+/// The same where connections were lost: what was for them does not come.
+const QUIET_AFTER_LOSS_NS: u64 = 500_000_000;
 /// Bursts sent before the sockets are looked at again: a rate that cannot be held keeps nobody from anything else.
 const BURSTS_PER_PASS: usize = 1_024;
 /// What may wait for the socket of one publisher, where its bursts are not larger.
@@ -35,6 +37,8 @@ pub(super) struct Load {
     /// When sending began; 0: it has not.
     begun_ns: u64,
     last_ns: u64,
+    /// A connection was lost meanwhile.
+    has_lost: bool,
     finished: bool,
 }
 
@@ -125,6 +129,10 @@ impl Load {
 
     pub(super) fn is_active(&self) -> bool {
         !matches!(self.work, Work::None)
+    }
+
+    pub(super) fn handle_lost(&mut self) {
+        self.has_lost = true;
     }
 
     pub(super) fn received(&self) -> u64 {
@@ -221,7 +229,12 @@ impl Load {
             Work::Echo(echoing) => self.driven.received >= echoing.echoes,
         };
         let waits_for_the_clock = self.due_ns().is_some_and(|due| due > now);
-        let over = done || (!waits_for_the_clock && now > self.last_ns + QUIET_NS);
+        let quiet = if self.has_lost {
+            QUIET_AFTER_LOSS_NS
+        } else {
+            QUIET_NS
+        };
+        let over = done || (!waits_for_the_clock && now > self.last_ns + quiet);
         let first = over && !self.finished;
         self.finished |= over;
         first

@@ -142,6 +142,13 @@ fn an_interrupted_report_says_so() {
         );
     }
     assert_eq!(report.series.len(), 2, "{ended}");
+    // A ratio is that of the rounds which stand beside it.
+    let rounds = |index: usize| {
+        report.series[index]
+            .figure("deliveries")
+            .map(|figure| figure.samples.len())
+    };
+    assert_eq!(rounds(0), rounds(1), "{ended}");
 }
 
 #[test]
@@ -149,6 +156,8 @@ fn ctrl_c_does_not_wait_for_a_server_that_does_not_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let running = Running::start(&format!("fanout --url ws://{address}/ --subscribers 3 --json"));
+    // Somebody looks whether anyone is there.
+    listener.accept().unwrap();
     let (mut silent, _) = listener.accept().unwrap();
     // It has asked for a handshake, which never comes.
     silent.read_exact(&mut [0; 4]).unwrap();
@@ -199,7 +208,10 @@ fn a_load_process_that_dies_is_told() {
         .find(|one| one.command.contains(" bench worker "))
         .unwrap();
     worker.signal(Signal::KILL);
-    running.ended().expect(1).says("a load process");
+    running
+        .ended()
+        .expect(1)
+        .says("a load process has ended (signal: 9 (SIGKILL))");
     everyone_is_gone(&processes);
 }
 
@@ -218,7 +230,10 @@ fn a_server_that_dies_is_told() {
     let fault = only(&report).fault.as_deref().unwrap();
     // 5 subscribers and 16 publishers.
     assert!(fault.contains("21 connections were lost"), "{ended}");
-    assert!(fault.contains("the server has ended: "), "{ended}");
+    assert!(
+        fault.contains("the server has ended, signal: 9 (SIGKILL)"),
+        "{ended}"
+    );
     assert!(
         report
             .series

@@ -36,9 +36,15 @@ fn nobody_is_there() {
     };
     bench(&format!("fanout --url ws://{address}/ws --subscribers 10"))
         .expect(1)
-        .says(&format!(
-            "0 of 10 connections to {address} opened, then: Connection refused"
-        ));
+        .complains(&format!("nothing listens on {address}: Connection refused"));
+}
+
+/// At once, and not after the first of its measurements.
+#[test]
+fn reports_that_cannot_be_saved() {
+    bench("bars --save /dev/null/reports")
+        .expect(1)
+        .complains("--save: cannot write /dev/null/reports: Not a directory");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn lossy() -> String {
 
 #[test]
 fn a_loss_is_told_with_its_number() {
-    const LOSS: &str = "12 of 120 messages did not arrive";
+    const LOSS: &str = "12 of 120 deliveries did not arrive";
     let call = |format: &str| {
         let server = lossy();
         bench(&format!(
@@ -202,7 +202,7 @@ fn a_message_that_comes_twice_is_told() {
     let fault = only(&ended.report()).fault.clone();
     assert_eq!(
         fault.as_deref(),
-        Some("1 message more than the 160 expected arrived"),
+        Some("1 delivery more than the 160 expected arrived"),
         "{ended}"
     );
 }
@@ -219,7 +219,7 @@ fn messages_that_change_places_are_told() {
     });
     bench(&format!("fanout {server} --subscribers 3 {WORK} --rounds 2"))
         .expect(1)
-        .says("3 messages arrived out of order");
+        .says("3 deliveries arrived out of order");
 }
 
 /// One copy too many, one loss: the count is right.
@@ -236,7 +236,7 @@ fn a_copy_does_not_make_up_for_a_loss() {
     });
     bench(&format!("fanout {server} --subscribers 3 {WORK} --rounds 2"))
         .expect(1)
-        .says("some messages arrived twice and others not at all");
+        .says("some deliveries came twice and others not at all");
 }
 
 /// A server that goes on sending when its turn is over, and one that is measured after it.

@@ -118,7 +118,7 @@ fn what_the_server_says_instead_is_told() {
     );
     ended
         .expect(1)
-        .says("2 of 2 messages did not arrive (the server said: ERR what?)");
+        .says("2 of 2 deliveries did not arrive (the server said: ERR what?)");
 }
 
 /// Everyone hears everything, those who publish as well: nothing tells them apart.
