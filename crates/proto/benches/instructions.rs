@@ -193,10 +193,19 @@ struct Publishing {
 }
 
 fn native(dialect: DialectId) -> Box<Publishing> {
+    publishing_of(dialect, Payload::json(&object(128)).unwrap())
+}
+
+/// A text of 32 KiB.
+fn long() -> Box<Publishing> {
+    publishing_of(DialectId::Json, Payload::text("the log ".repeat(4_096)))
+}
+
+fn publishing_of(dialect: DialectId, payload: Payload) -> Box<Publishing> {
     let command = Command::Publish {
         id: Some(17),
         channel: channel(),
-        payload: Payload::json(&object(128)).unwrap(),
+        payload,
         key: None,
     };
     let mut message = Vec::new();
@@ -255,6 +264,7 @@ impl Publishing {
 #[bench::json(native(DialectId::Json))]
 #[bench::msgpack(native(DialectId::Msgpack))]
 #[bench::raw(raw())]
+#[bench::json_text_of_32_kib(long())]
 fn publish(mut publishing: Box<Publishing>) -> (Box<Publishing>, Option<Request>) {
     let request = publishing.request(black_box(Time::from_nanoseconds(2_000_000_000)));
     (publishing, request)

@@ -44,7 +44,11 @@ impl Payload {
 
     /// The same for text that was checked as a part of what it stands in.
     pub(crate) fn of_checked(text: &str) -> Result<Payload, BadPayload> {
-        if text.starts_with('"') {
+        if let Some(inside) = text.strip_prefix('"') {
+            let plain = json::plain_bytes(inside.as_bytes());
+            if plain + 1 == inside.len() {
+                return Ok(Payload::text(&inside[..plain]));
+            }
             let characters: String = serde_json::from_str(text).map_err(|_| BadPayload::Json)?;
             return Ok(Payload::text(characters));
         }

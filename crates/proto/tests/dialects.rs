@@ -545,7 +545,41 @@ fn json_value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// Runs of plain characters, of every length around that of a vector register, and between them what is written with an escape.
+fn text() -> impl Strategy<Value = String> {
+    let special = prop_oneof![
+        Just("\""),
+        Just("\\"),
+        Just("\n"),
+        Just("\0"),
+        Just("\u{1f}"),
+        Just("\u{7f}"),
+        Just("é"),
+        Just("")
+    ];
+    prop::collection::vec((0_usize..150, special), 0..4).prop_map(|parts| {
+        let part = |(plain, special)| "x".repeat(plain) + special;
+        parts.into_iter().map(part).collect()
+    })
+}
+
 proptest! {
+    #[test]
+    fn any_text_survives_the_json_notation(text in text()) {
+        let mut written = Vec::new();
+        json::encode_command(&publish(Payload::text(text.as_str())), &mut written);
+        let value: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        prop_assert_eq!(value["data"].as_str(), Some(text.as_str()));
+        let decoded = decode_json(std::str::from_utf8(&written).unwrap());
+        prop_assert_eq!(decoded, Ok(publish(Payload::text(text.as_str()))));
+        let escaped = serde_json::to_string(&text).unwrap();
+        prop_assert_eq!(Payload::json(&escaped), Ok(Payload::text(text.as_str())));
+        // As it must not be written.
+        let bare = format!("\"{text}\"");
+        let is_text = serde_json::from_str::<String>(&bare).ok();
+        prop_assert_eq!(Payload::json(&bare).ok(), is_text.map(Payload::text));
+    }
+
     #[test]
     fn json_crosses_messagepack_unchanged(value in json_value()) {
         let command = publish(Payload::json(&value.to_string()).unwrap());

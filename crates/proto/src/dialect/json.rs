@@ -74,6 +74,14 @@ impl Writer<'_> {
     }
 
     fn string(&mut self, text: &str) {
+        /// From so many bytes on a look whether any of them is to be escaped is cheaper than looking at each.
+        const LONG_BYTES: usize = 64;
+        if text.len() >= LONG_BYTES && json::plain_bytes(text.as_bytes()) == text.len() {
+            self.out.push(b'"');
+            self.out.extend_from_slice(text.as_bytes());
+            self.out.push(b'"');
+            return;
+        }
         // Writing a string into a Vec cannot fail.
         let _infallible = serde_json::to_writer(&mut *self.out, text);
     }
