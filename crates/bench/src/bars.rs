@@ -229,6 +229,12 @@ impl Finding {
 
     /// A line of the table.
     pub fn line(&self) -> String {
+        let verdict = if self.is_met() { "met" } else { "MISSED" };
+        format!("{}   {verdict}", self.figures())
+    }
+
+    /// What was found, and the bar, without a verdict.
+    pub fn figures(&self) -> String {
         let number = |value: f64| match self.unit {
             "B" => format!("{value:.0}"),
             _ => format!("{value:.2}"),
@@ -240,7 +246,6 @@ impl Finding {
             true => format!("{} to {} {}", number(self.least), number(self.most), self.unit),
             false => format!("{} {}", number(self.most), self.unit),
         };
-        let verdict = if self.is_met() { "met" } else { "MISSED" };
-        format!("{:<48} {value:>14}   bar {bar:>14}   {verdict}", self.what)
+        format!("{:<48} {value:>14}   bar {bar:>14}", self.what)
     }
 }

@@ -384,7 +384,8 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
             _ => continue,
         }?;
         report.command = format!("switchboard {}", words.join(" "));
-        if let Some(directory) = &bars.save {
+        // What was cut short takes the place of nothing.
+        if let Some(directory) = bars.save.as_ref().filter(|_| !report.interrupted) {
             let mut bytes = serde_json::to_vec_pretty(&report).map_err(io::Error::from)?;
             bytes.push(b'\n');
             let path = directory.join(format!("{}.json", work.name()));
@@ -394,6 +395,10 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
         // What was not measured for want of time has missed nothing.
         let findings = work.findings(&report).into_iter();
         for finding in findings.filter(|finding| finding.value.is_some() || !report.interrupted) {
+            if report.interrupted {
+                writeln!(out, "{}   interrupted", finding.figures())?;
+                continue;
+            }
             writeln!(out, "{}", finding.line())?;
             if !finding.is_met() && all == Outcome::Done {
                 all = Outcome::Fault;
@@ -405,7 +410,10 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
             }
         }
         if outcome(&report) == Outcome::Interrupted {
-            writeln!(out, "Interrupted: the bars that follow were not measured.")?;
+            writeln!(
+                out,
+                "Interrupted: what was under way had fewer rounds than it takes, and what follows was not measured."
+            )?;
             return Ok(Outcome::Interrupted);
         }
     }
@@ -415,7 +423,8 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
 fn read_report(path: &Path) -> Result<Report, BenchError> {
     let wrong = |error: &dyn std::fmt::Display| BenchError::Usage(format!("{}: {error}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
-    serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| wrong(&format!("no report, as --json writes one: {error}")))
 }
 
 /// A chart of a figure that nobody has would be an empty picture.

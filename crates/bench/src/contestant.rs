@@ -181,7 +181,8 @@ impl Side {
         let process = self.process.as_mut()?;
         let ending = process.ending()?;
         match process.words() {
-            words if words.is_empty() => Some(ending),
+            // Who was killed had no time to say why.
+            words if words.is_empty() || ending.contains("SIGKILL") => Some(ending),
             words => Some(format!("{ending}; it had said: {words}")),
         }
     }

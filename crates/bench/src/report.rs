@@ -223,8 +223,7 @@ pub enum Unit {
 }
 
 /// What is said of an interrupted run, in every form.
-const INTERRUPTED: &str =
-    "Interrupted: fewer rounds than asked for. The figures stand on those that were finished.";
+const INTERRUPTED: &str = "Interrupted: fewer rounds than asked for. The figures stand on what was finished.";
 
 /// Everything that was measured, in the order in which it first occurs.
 fn whats<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<&'a str> {

@@ -202,7 +202,7 @@ memory per connection
 
 nats: 12 of 50,000 messages did not arrive
 
-Interrupted: fewer rounds than asked for. The figures stand on those that were finished.
+Interrupted: fewer rounds than asked for. The figures stand on what was finished.
 
 Notes
   - mercure was left out: it is not installed
@@ -331,7 +331,7 @@ mod documents {
 | reference | 2.00 µs (1.99–2.04 µs) | 1 × | 980 B | 1 × |
 
 - **nats: 12 of 50,000 messages did not arrive**
-- Interrupted: fewer rounds than asked for. The figures stand on those that were finished.
+- Interrupted: fewer rounds than asked for. The figures stand on what was finished.
 - mercure was left out: it is not installed
 
 ```sh

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, charged, distinct, sample};
+use super::{DAY, Sample, Scenario, Setup, charged, check_channels, distinct, sample};
 use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -15,8 +15,6 @@ use crate::report::{Series, Unit};
 const WARM_UP: u32 = 200;
 /// Time for a server to come to rest after the last connection.
 const REST: Duration = Duration::from_secs(1);
-/// Seconds of a day.
-const DAY: u64 = 86_400;
 
 /// Connections that say nothing: resident memory of each, what stays when they have gone, and what their heartbeat costs.
 #[derive(Args, Clone, Debug)]
@@ -33,10 +31,10 @@ pub struct Idle {
     #[arg(long)]
     pub own: bool,
     /// Seconds for which the idle connections are watched, at most 86,400: 30 show one heartbeat of each Switchboard connection.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=DAY))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=u64::from(DAY)))]
     pub seconds: u64,
     /// Seconds after closing, before what stays is measured, at most 86,400; 0 leaves it out.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=DAY))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=u64::from(DAY)))]
     pub after: u64,
 }
 
@@ -137,7 +135,8 @@ impl Scenario for Idle {
             .collect()
     }
 
-    fn open(&self, _: &mut Coordinator, _: &Side, _: usize) -> Result<Base, Stopped> {
+    fn open(&self, _: &mut Coordinator, side: &Side, setup: usize) -> Result<Base, Stopped> {
+        check_channels(side, "--subscriptions", self.subscriptions[setup])?;
         Ok(Base(None))
     }
 

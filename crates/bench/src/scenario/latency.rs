@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::{
-    Crowd, PUBLISHES_PER_S, Sample, Scenario, Setup, delivery_samples, hearers, latency_samples, published,
-    rate_notes,
+    Crowd, DAY, MANY, PUBLISHES_PER_S, Sample, Scenario, Setup, delivery_samples, few, hearers,
+    latency_samples, published, rate_notes,
 };
-use crate::contestant::Side;
+use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Series;
@@ -27,8 +27,8 @@ pub struct Latency {
     /// Messages per second.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: u32,
-    /// Seconds of a round.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Seconds of a round, at most 86,400.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=i64::from(DAY)))]
     pub seconds: u32,
 }
 
@@ -65,6 +65,14 @@ impl Scenario for Latency {
             grouped(self.bytes as u64),
             counted(self.rate, "message")
         )
+    }
+
+    fn notes(&self, _: &Place) -> Vec<String> {
+        let messages = u64::from(self.rate) * u64::from(self.seconds);
+        let deliveries = messages.saturating_mul(self.subscribers.into());
+        few(deliveries, MANY, "delivery", "deliveries")
+            .into_iter()
+            .collect()
     }
 
     fn judge(&self, series: &[Series]) -> Vec<String> {

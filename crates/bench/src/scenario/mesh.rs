@@ -2,8 +2,10 @@
 
 use clap::Args;
 
-use super::{Sample, Scenario, Setup, delivery_samples, latency_samples, published, rate_notes};
-use crate::contestant::Side;
+use super::{
+    DAY, MANY, Sample, Scenario, Setup, delivery_samples, few, latency_samples, published, rate_notes,
+};
+use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
 use crate::report::Series;
@@ -20,15 +22,25 @@ pub struct Mesh {
     /// Members of each room; everyone gets what everyone says.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub members: u32,
-    /// Messages per second of each member.
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Messages per second of each member, at most 10,000.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rate: u32,
     /// Bytes of a message, at least 35.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
-    /// Seconds of a round.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Seconds of a round, at most 86,400.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(DAY)))]
     pub seconds: u32,
+}
+
+impl Mesh {
+    /// Of a round; `None` where that is no number.
+    fn deliveries(&self) -> Option<u64> {
+        let messages = u64::from(self.rate) * u64::from(self.seconds) * u64::from(self.rooms);
+        messages
+            .checked_mul(self.members.into())?
+            .checked_mul(self.members.into())
+    }
 }
 
 impl Scenario for Mesh {
@@ -49,10 +61,23 @@ impl Scenario for Mesh {
     }
 
     fn check(&self) -> Result<(), String> {
-        match self.rooms.checked_mul(self.members) {
+        match self.rooms.checked_mul(self.members).and(self.deliveries()) {
             Some(_) => Ok(()),
-            None => Err("--rooms and --members: more members than there are numbers for them".to_owned()),
+            None => Err(
+                "--rooms, --members, --rate: more members or deliveries than there are numbers for them"
+                    .to_owned(),
+            ),
         }
+    }
+
+    fn notes(&self, _: &Place) -> Vec<String> {
+        let few = few(
+            self.deliveries().unwrap_or(u64::MAX),
+            MANY,
+            "delivery",
+            "deliveries",
+        );
+        few.into_iter().collect()
     }
 
     fn judge(&self, series: &[Series]) -> Vec<String> {

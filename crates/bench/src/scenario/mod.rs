@@ -147,6 +147,18 @@ pub fn distinct<T: PartialEq + std::fmt::Display>(option: &str, values: &[T]) ->
     Ok(())
 }
 
+/// Refuses several channels of a connection, or none, where its URL names the one that it has. The reference may have fewer:
+/// nobody asks what it holds.
+pub fn check_channels(side: &Side, option: &str, each: u32) -> Result<(), Stopped> {
+    match side.target.subscribe {
+        None if each != 1 && !side.is_reference => Err(Stopped::Failed(format!(
+            "{option} {each}: here the URL names the channel, one of each connection; more need a text that subscribes (--subscribe, or \
+             --dialect json)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Who hears a message: the subscribers, and where nothing tells them apart the publishers.
 pub fn hearers(side: &Side, subscribers: u32, publishers: u32) -> u32 {
     match side.target.publishers_hear() {
@@ -154,6 +166,9 @@ pub fn hearers(side: &Side, subscribers: u32, publishers: u32) -> u32 {
         false => subscribers,
     }
 }
+
+/// Seconds of a day, the longest round.
+pub const DAY: u32 = 86_400;
 
 /// What takes several microseconds each is enough of.
 pub const MANY: u64 = 2_000;

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{
-    Crowd, MANY, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published, sample,
+    Crowd, MANY, Sample, Scenario, Setup, check_channels, delivery_samples, distinct, few, hearers,
+    published, sample,
 };
 use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
@@ -24,9 +25,9 @@ pub struct Publish {
     /// Subscribers of each channel.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub members: u32,
-    /// Channels of each subscriber.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub rooms_each: u32,
+    /// Channels of each subscriber, as far as there are. [default: 10; 1 where the URL names the channel]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rooms_each: Option<u32>,
     /// Publishers, spread over the channels, all at once; no more than channels. [default: 64, or as many as there are channels]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub publishers: Option<u32>,
@@ -37,6 +38,9 @@ pub struct Publish {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=super::MESSAGES_MAX))]
     pub messages: Option<u64>,
 }
+
+/// Channels of a subscriber, if nothing else is asked for.
+const ROOMS_EACH: u32 = 10;
 
 /// Publishers, if nothing else is asked for and there are as many rooms.
 const PUBLISHERS: u32 = 64;
@@ -81,7 +85,7 @@ impl Publish {
         let all = self.rooms[setup];
         // The bare protocols know one room per connection.
         let each = match side.target.subscribe {
-            Some(_) => self.rooms_each.min(all),
+            Some(_) => self.rooms_each.unwrap_or(ROOMS_EACH).min(all),
             None => 1,
         };
         let rooms = match side.is_reference {
@@ -149,6 +153,7 @@ impl Scenario for Publish {
     }
 
     fn open(&self, coordinator: &mut Coordinator, side: &Side, setup: usize) -> Result<Self::Open, Stopped> {
+        check_channels(side, "--rooms-each", self.rooms_each.unwrap_or(1))?;
         let Crowds {
             rooms,
             each,

@@ -152,6 +152,31 @@ fn an_interrupted_report_says_so() {
 }
 
 #[test]
+fn an_interrupted_bar_is_neither_judged_nor_saved() {
+    let directory = concat!(env!("CARGO_TARGET_TMPDIR"), "/bars");
+    let report = format!("{directory}/accept.json");
+    std::fs::create_dir_all(directory).unwrap();
+    std::fs::write(&report, "the report of a whole measurement").unwrap();
+    let running = Running::start(&format!("bars --only accept --save {directory}"));
+    until("a server", || {
+        let processes = running.process().descendants();
+        processes
+            .into_iter()
+            .find(|one| one.command.contains(" bench worker"))
+    });
+    running.process().signal(Signal::INT);
+    let ended = running.ended().expect(130).says("Interrupted: ");
+    assert!(
+        !ended.out.contains("MISSED") && !ended.out.contains("  met"),
+        "{ended}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&report).unwrap(),
+        "the report of a whole measurement"
+    );
+}
+
+#[test]
 fn ctrl_c_does_not_wait_for_a_server_that_does_not_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

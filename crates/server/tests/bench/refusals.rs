@@ -211,10 +211,32 @@ fn what_would_have_no_effect() {
         ),
         (
             "mesh --spawn --rooms 100000 --members 100000",
-            "--rooms and --members",
+            "--rooms, --members, --rate",
         ),
+        ("mesh --spawn --rate 4294967295", "--rate"),
+        ("mesh --spawn --seconds 86401", "--seconds"),
     ] {
         bench(words).expect(2).complains(complaint);
+    }
+}
+
+/// Or one channel would be measured under the name of many.
+#[test]
+fn a_url_names_one_channel() {
+    for (words, option) in [
+        (
+            "idle --subscriptions 1,100 --connections 10 --after 0",
+            "--subscriptions 100",
+        ),
+        ("idle --subscriptions 0 --connections 10", "--subscriptions 0"),
+        (
+            "publish --rooms 20 --rooms-each 10 --messages 64",
+            "--rooms-each 10",
+        ),
+    ] {
+        bench(&format!("{words} --spawn --dialect raw --rounds 1"))
+            .expect(1)
+            .says(&format!("{option}: here the URL names the channel"));
     }
 }
 
@@ -252,6 +274,9 @@ fn a_figure_that_nobody_has() {
     let mut report: serde_json::Value = serde_json::from_slice(&std::fs::read(reports).unwrap()).unwrap();
     report["series"] = serde_json::json!([]);
     std::fs::write(interrupted, report.to_string()).unwrap();
+    bench_with("render", &["/dev/null"])
+        .expect(2)
+        .complains("/dev/null: no report, as --json writes one");
     bench_with("render", &[interrupted, "--chart", "CPU per echo"])
         .expect(2)
         .complains("they ended before a round did");
