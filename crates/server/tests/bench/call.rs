@@ -43,6 +43,31 @@ pub fn bench_with_files(files: u32, words: &str) -> Ended {
     Running::run(command).ended()
 }
 
+/// The same in a network of its own, where `ports` (`FIRST LAST`) are the ones that a client may have. `None`: the system lets
+/// nobody make one.
+pub fn bench_with_ports(ports: &str, words: &str) -> Option<Ended> {
+    const NO_NETWORK: i32 = 99;
+    let mut command = Command::new("unshare");
+    let script = format!(
+        "(ip link set lo up && echo '{ports}' > /proc/sys/net/ipv4/ip_local_port_range) >/dev/null 2>&1 || exit {NO_NETWORK}; exec \"$@\""
+    );
+    command
+        .args([
+            "--map-root-user",
+            "--net",
+            "/bin/sh",
+            "-c",
+            &script,
+            "sh",
+            PROGRAM,
+            "bench",
+        ])
+        .args(words.split_whitespace());
+    let ended = Running::run(command).ended();
+    let made = ended.code != Some(NO_NETWORK) && !ended.err.starts_with("unshare: ");
+    made.then_some(ended)
+}
+
 /// Runs `switchboard bench` with a variable in its environment.
 pub fn bench_in(name: &str, value: &str, words: &str) -> Ended {
     let mut command = command(words);

@@ -6,7 +6,7 @@ use std::thread;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::call::{Running, bench, bench_with, bench_with_files, measured};
+use crate::call::{Running, bench, bench_with, bench_with_files, bench_with_ports, measured};
 use crate::scripted;
 
 /// A server that reads, gives every connection the same answer, and keeps it.
@@ -109,6 +109,18 @@ fn no_answer_and_too_few_files() {
     bench("fanout --spawn --subscribers 500 --connections-per-process 5 --rounds 1")
         .expect(1)
         .says("the load cannot hold them: 500 connections would take 100 load processes with 5 each, and there may be 64");
+}
+
+#[test]
+fn no_free_port() {
+    let call = "accept --spawn --connections 300 --rounds 1";
+    // Not where nobody may make a network: there is nothing to see.
+    if let Some(ended) = bench_with_ports("50000 50100", call) {
+        ended
+            .expect(1)
+            .says("no port is free at 127.0.1.1")
+            .says("net.ipv4.ip_local_port_range is too narrow");
+    }
 }
 
 /// The default is the Switchboard that runs here. Where it does not, a newcomer hears how to start one.
