@@ -9,16 +9,16 @@
 //!                              └─ chart() ────► SVG        one figure of several runs
 //! ```
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 mod chart;
+mod machine;
 mod markdown;
 pub(crate) mod quantity;
 mod table;
 
 pub use chart::chart;
+pub use machine::Machine;
 pub use markdown::markdown;
 pub use table::table;
 
@@ -72,39 +72,6 @@ impl Report {
         references
             .find(|reference| reference.variant == series.variant)
             .or(first)
-    }
-}
-
-/// The machine of a run.
-#[derive(Clone, Serialize, Deserialize, Debug)]
-pub struct Machine {
-    /// Model name of the processor.
-    pub processor: String,
-    /// How many cores this process may use.
-    pub cores: usize,
-    /// Kernel release.
-    pub kernel: String,
-    /// Date, as `2026-11-25`.
-    pub date: String,
-}
-
-/// `Intel Xeon Platinum 8370C, 2 cores, Linux 6.1.0`: without the date, and without what makers put around a model name.
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let model = self
-            .processor
-            .replace("(R)", "")
-            .replace("(TM)", "")
-            .replace("(tm)", "");
-        let model = model.split('@').next().unwrap_or_default().replace(" CPU", "");
-        let model: Vec<&str> = model.split_whitespace().collect();
-        let model = if model.is_empty() {
-            "unknown processor".to_owned()
-        } else {
-            model.join(" ")
-        };
-        let cores = if self.cores == 1 { "core" } else { "cores" };
-        write!(f, "{model}, {} {cores}, Linux {}", self.cores, self.kernel)
     }
 }
 
