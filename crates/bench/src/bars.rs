@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::report::Report;
 
-/// Measure everything that Switchboard promises of its speed, each beside its bar. Takes a quarter of an hour.
+/// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about ten minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
     /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards. Repeatable.
@@ -227,14 +227,8 @@ impl Finding {
             .is_some_and(|value| (self.least..=self.most).contains(&value))
     }
 
-    /// A line of the table.
-    pub fn line(&self) -> String {
-        let verdict = if self.is_met() { "met" } else { "MISSED" };
-        format!("{}   {verdict}", self.figures())
-    }
-
-    /// What was found, and the bar, without a verdict.
-    pub fn figures(&self) -> String {
+    /// A line of the table. Of a measurement that was interrupted nothing is said but that it was.
+    pub fn line(&self, interrupted: bool) -> String {
         let number = |value: f64| match self.unit {
             "B" => format!("{value:.0}"),
             _ => format!("{value:.2}"),
@@ -246,6 +240,11 @@ impl Finding {
             true => format!("{} to {} {}", number(self.least), number(self.most), self.unit),
             false => format!("{} {}", number(self.most), self.unit),
         };
-        format!("{:<48} {value:>14}   bar {bar:>14}", self.what)
+        let verdict = match (interrupted, self.is_met()) {
+            (true, _) => "interrupted",
+            (false, true) => "met",
+            (false, false) => "MISSED",
+        };
+        format!("{:<48} {value:>14}   bar {bar:>14}   {verdict}", self.what)
     }
 }

@@ -293,11 +293,7 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
         // What was not measured for want of time has missed nothing.
         let findings = work.findings(&report).into_iter();
         for finding in findings.filter(|finding| finding.value.is_some() || !report.interrupted) {
-            if report.interrupted {
-                writeln!(out, "{}   interrupted", finding.figures())?;
-                continue;
-            }
-            writeln!(out, "{}", finding.line())?;
+            writeln!(out, "{}", finding.line(report.interrupted))?;
             if !finding.is_met() && all == Outcome::Done {
                 all = Outcome::Fault;
             }

@@ -477,7 +477,9 @@ impl Coordinator {
                 Err(self.gone(index))
             }
             // Never: this end holds a sender, too.
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Stopped::Interrupted),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(Stopped::Failed("no load process can be heard".to_owned()))
+            }
             Ok(Event::Interrupted) => {
                 self.interrupted = true;
                 Err(Stopped::Interrupted)

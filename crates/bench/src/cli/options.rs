@@ -141,7 +141,6 @@ impl Options {
             });
         } else if self.peer.is_empty() || self.url.is_some() {
             let running = self.running(&run, &mut notes)?;
-            self.check_listens(&running)?;
             if matches!(&running, Contestant::Running { target, .. } if target.is_switchboard) {
                 publishes_per_s = Some(scenario::PUBLISHES_PER_S);
             }
@@ -189,26 +188,6 @@ impl Options {
         Ok((server, known("--load-core", self.load_core, other(Some(server)))?))
     }
 
-    /// Whether anybody is there. Where nobody is, everything else that can be said of it confuses.
-    fn check_listens(&self, contestant: &Contestant) -> Result<(), BenchError> {
-        let Contestant::Running { target, .. } = contestant else {
-            return Ok(());
-        };
-        let address = target.address;
-        let Err(error) = TcpStream::connect_timeout(&address, CONNECT_MAX) else {
-            return Ok(());
-        };
-        let more = match self.url {
-            Some(_) => error.to_string(),
-            None => {
-                "start a Switchboard with `switchboard serve`, let --spawn start one, or say --url".to_owned()
-            }
-        };
-        Err(BenchError::Failed(format!(
-            "nothing listens on {address}: {more}"
-        )))
-    }
-
     /// A server that runs already.
     fn running(&self, run: &str, notes: &mut Vec<String>) -> Result<Contestant, BenchError> {
         let url = self.url.as_deref().unwrap_or("ws://127.0.0.1:8000/ws");
@@ -220,16 +199,7 @@ impl Options {
             .ok_or_else(|| BenchError::Usage(format!("--url: {host} is not found")))?;
         let listening = Meter::listening(address);
         let meter = match self.pid {
-            Some(pid) => {
-                let wrong = |words: String| BenchError::Usage(format!("--pid {pid}: {words}"));
-                let meter = Meter::of(pid).map_err(|error| wrong(error.to_string()))?;
-                if meter.includes(std::process::id()) {
-                    return Err(wrong(
-                        "the load descends from it and would be charged to the server".to_owned(),
-                    ));
-                }
-                Some(meter)
-            }
+            Some(pid) => Some(meter_of(pid)?),
             None => listening.first().copied(),
         };
         notes.push(charged_note(address, meter, &listening));
@@ -240,17 +210,29 @@ impl Options {
             || self.subprotocol.is_some()
             || self.greeting > 0
             || !self.hello.is_empty();
-        if !is_other {
-            return Ok(Contestant::Running {
-                name: "switchboard".to_owned(),
-                target: Box::new(Target::switchboard(
-                    address,
-                    self.dialect.unwrap_or(Dialect::Json),
-                    run,
-                )),
-                meter,
-            });
-        }
+        let (name, target) = match is_other {
+            true => (url, self.other_target(host, path, address, run)?),
+            false => {
+                let dialect = self.dialect.unwrap_or(Dialect::Json);
+                ("switchboard", Target::switchboard(address, dialect, run))
+            }
+        };
+        self.check_listens(address)?;
+        Ok(Contestant::Running {
+            name: name.to_owned(),
+            target: Box::new(target),
+            meter,
+        })
+    }
+
+    /// How to speak with a server that is no Switchboard, as the options say.
+    fn other_target(
+        &self,
+        host: String,
+        path: String,
+        address: SocketAddr,
+        run: &str,
+    ) -> Result<Target, BenchError> {
         if self.dialect.is_some() {
             let words = "--dialect is for a Switchboard, and --url and the other options say that this is another server";
             return Err(BenchError::Usage(words.to_owned()));
@@ -295,7 +277,7 @@ impl Options {
             },
             None => path.clone(),
         };
-        let target = Target {
+        Ok(Target {
             host,
             echo_path: Some(path.clone()),
             path,
@@ -310,13 +292,36 @@ impl Options {
                 .clone()
                 .unwrap_or_else(|| format!("bench-{run}-{{room}}")),
             ..Target::bare(address)
-        };
-        Ok(Contestant::Running {
-            name: url.to_owned(),
-            target: Box::new(target),
-            meter,
         })
     }
+
+    /// Whether anybody is there. Where nobody is, everything else that can be said of it confuses.
+    fn check_listens(&self, address: SocketAddr) -> Result<(), BenchError> {
+        let Err(error) = TcpStream::connect_timeout(&address, CONNECT_MAX) else {
+            return Ok(());
+        };
+        let more = match self.url {
+            Some(_) => error.to_string(),
+            None => {
+                "start a Switchboard with `switchboard serve`, let --spawn start one, or say --url".to_owned()
+            }
+        };
+        Err(BenchError::Failed(format!(
+            "nothing listens on {address}: {more}"
+        )))
+    }
+}
+
+/// The process that --pid names.
+fn meter_of(pid: u32) -> Result<Meter, BenchError> {
+    let wrong = |words: String| BenchError::Usage(format!("--pid {pid}: {words}"));
+    let meter = Meter::of(pid).map_err(|error| wrong(error.to_string()))?;
+    if meter.includes(std::process::id()) {
+        return Err(wrong(
+            "the load descends from it and would be charged to the server".to_owned(),
+        ));
+    }
+    Ok(meter)
 }
 
 /// Whose CPU and memory the figures of a running server are.

@@ -97,9 +97,19 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// `1 message`, `1,234 messages`.
 pub(crate) fn counted(number: impl Into<u64>, what: &str) -> String {
-    let number = number.into();
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", grouped(number))
+    match number.into() {
+        1 => format!("1 {what}"),
+        number => format!("{} {}", grouped(number), plural(what)),
+    }
+}
+
+/// `messages`, `deliveries`, `echoes`: of the nouns that are counted here.
+pub(crate) fn plural(what: &str) -> String {
+    match (what.strip_suffix('y'), what.ends_with('o')) {
+        (Some(stem), _) => format!("{stem}ies"),
+        (None, true) => format!("{what}es"),
+        (None, false) => format!("{what}s"),
+    }
 }
 
 /// `1 message was`, `1,234 messages were`.
@@ -201,6 +211,8 @@ mod tests {
         assert_eq!(counted(1_u32, "message"), "1 message");
         assert_eq!(counted(0_u32, "message"), "0 messages");
         assert_eq!(counted(1_234_u32, "message"), "1,234 messages");
+        assert_eq!(counted(2_u32, "delivery"), "2 deliveries");
+        assert_eq!(counted(2_u32, "echo"), "2 echoes");
         assert_eq!(were(1_u32, "message"), "1 message was");
         assert_eq!(were(2_u32, "message"), "2 messages were");
     }

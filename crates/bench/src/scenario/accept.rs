@@ -38,7 +38,7 @@ impl Scenario for Accept {
     }
 
     fn notes(&self, _: &Place) -> Vec<String> {
-        few(self.connections.into(), MANY, "connection", "connections")
+        few(self.connections.into(), MANY, "connection")
             .into_iter()
             .collect()
     }

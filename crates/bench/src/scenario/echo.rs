@@ -51,7 +51,7 @@ impl Scenario for Echo {
 
     fn notes(&self, _: &Place) -> Vec<String> {
         let fewest = self.echoes.unwrap_or(ECHOES);
-        few(fewest, MANY, "echo", "echoes").into_iter().collect()
+        few(fewest, MANY, "echo").into_iter().collect()
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {
@@ -103,7 +103,7 @@ impl Scenario for Echo {
             echoes = echoes.div_ceil(4);
         }
         let (driven, cpu_ns) = charged(side, || {
-            complete(coordinator.echo(*group, bytes, echoes)?, "echo", "echoes")
+            complete(coordinator.echo(*group, bytes, echoes)?, "echo")
         })?;
         let received = driven.received.max(1) as f64;
         let mut samples = Vec::new();

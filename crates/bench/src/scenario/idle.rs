@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{DAY, Sample, Scenario, Setup, charged, check_channels, distinct, sample};
+use super::{DAY, Sample, Scenario, Setup, channels_each, charged, check_channels, distinct, sample};
 use crate::contestant::{Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -43,10 +43,7 @@ pub struct Base(Option<u64>);
 
 impl Idle {
     fn wanted(&self, side: &Side, setup: usize, count: u32) -> Wanted {
-        let each = match side.target.subscribe {
-            Some(_) => self.subscriptions[setup],
-            None => 1,
-        };
+        let each = channels_each(side, self.subscriptions[setup]);
         let mut target = side.target.clone();
         if side.is_reference {
             // It says nothing to anyone but a ping, as often as the server under test does.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    Crowd, DAY, MANY, PUBLISHES_PER_S, Sample, Scenario, Setup, delivery_samples, few, hearers,
+    Crowd, DAY, MANY_DELIVERIES, PUBLISHES_PER_S, Sample, Scenario, Setup, delivery_samples, few, hearers,
     latency_samples, published, rate_notes,
 };
 use crate::contestant::{Place, Side};
@@ -70,9 +70,7 @@ impl Scenario for Latency {
     fn notes(&self, _: &Place) -> Vec<String> {
         let messages = u64::from(self.rate) * u64::from(self.seconds);
         let deliveries = messages.saturating_mul(self.subscribers.into());
-        few(deliveries, MANY, "delivery", "deliveries")
-            .into_iter()
-            .collect()
+        few(deliveries, MANY_DELIVERIES, "delivery").into_iter().collect()
     }
 
     fn judge(&self, series: &[Series]) -> Vec<String> {

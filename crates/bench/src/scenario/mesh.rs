@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{
-    DAY, MANY, Sample, Scenario, Setup, delivery_samples, few, latency_samples, published, rate_notes,
+    DAY, MANY_DELIVERIES, Sample, Scenario, Setup, delivery_samples, few, latency_samples, published,
+    rate_notes,
 };
 use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
@@ -71,12 +72,7 @@ impl Scenario for Mesh {
     }
 
     fn notes(&self, _: &Place) -> Vec<String> {
-        let few = few(
-            self.deliveries().unwrap_or(u64::MAX),
-            MANY,
-            "delivery",
-            "deliveries",
-        );
+        let few = few(self.deliveries().unwrap_or(u64::MAX), MANY_DELIVERIES, "delivery");
         few.into_iter().collect()
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::contestant::{Contestant, Place, Side};
 use crate::control::{Driven, Publish};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
-use crate::report::quantity::{counted, grouped, were};
+use crate::report::quantity::{counted, grouped, plural, were};
 use crate::report::{Figure, Series, Unit};
 use crate::stamp::STAMP_BYTES;
 
@@ -147,16 +147,23 @@ pub fn distinct<T: PartialEq + std::fmt::Display>(option: &str, values: &[T]) ->
     Ok(())
 }
 
-/// Refuses several channels of a connection, or none, where its URL names the one that it has. The reference may have fewer:
-/// nobody asks what it holds.
-pub fn check_channels(side: &Side, option: &str, each: u32) -> Result<(), Stopped> {
+/// How many channels a connection has of those that were asked for: one, where its URL names the channel.
+pub fn channels_each(side: &Side, asked: u32) -> u32 {
     match side.target.subscribe {
-        None if each != 1 && !side.is_reference => Err(Stopped::Failed(format!(
-            "{option} {each}: here the URL names the channel, one of each connection; more need a text that subscribes (--subscribe, or \
-             --dialect json)"
-        ))),
-        _ => Ok(()),
+        Some(_) => asked,
+        None => 1,
     }
+}
+
+/// Refuses what would be another number of channels than was asked for. Not of the reference: nobody asks what it holds.
+pub fn check_channels(side: &Side, option: &str, asked: u32) -> Result<(), Stopped> {
+    if side.is_reference || channels_each(side, asked) == asked {
+        return Ok(());
+    }
+    Err(Stopped::Failed(format!(
+        "{option} {asked}: here the URL names the channel, one of each connection; more need a text that subscribes (--subscribe, or \
+         --dialect json)"
+    )))
 }
 
 /// Who hears a message: the subscribers, and where nothing tells them apart the publishers.
@@ -170,18 +177,19 @@ pub fn hearers(side: &Side, subscribers: u32, publishers: u32) -> u32 {
 /// Seconds of a day, the longest round.
 pub const DAY: u32 = 86_400;
 
-/// What takes several microseconds each is enough of.
+/// So many messages, echoes or handshakes make a round long enough.
 pub const MANY: u64 = 2_000;
+/// So many deliveries do, which are cheaper.
+pub const MANY_DELIVERIES: u64 = 10_000;
 
-/// A note, where a round has so little to do that its figures are chance: fewer than `many_enough`.
-pub fn few(work: u64, many_enough: u64, one: &str, many: &str) -> Option<String> {
-    let what = if work == 1 { one } else { many };
+/// A note, where a round has so little to do that its figures are chance: fewer than `enough`.
+pub fn few(work: u64, enough: u64, what: &str) -> Option<String> {
     let words = format!(
-        "The shortest round is the work of {} {what}: with fewer than {} it takes so short a time that its figures are mostly chance.",
-        grouped(work),
-        grouped(many_enough)
+        "The shortest round is the work of {}: with fewer than {} it takes so short a time that its figures are mostly chance.",
+        counted(work, what),
+        grouped(enough)
     );
-    (work < many_enough).then_some(words)
+    (work < enough).then_some(words)
 }
 
 /// A note for everyone who did not deliver as much as was asked for, which makes its latencies those of a queue that grows.
@@ -490,13 +498,12 @@ pub fn published(
 ) -> Result<(Driven, Option<u64>), Stopped> {
     charged(side, || {
         let driven = coordinator.publish(publishers, publish, expected)?;
-        complete(driven, "delivery", "deliveries")
+        complete(driven, "delivery")
     })
 }
 
-/// Makes losses a failure. `one`, `many`: what is counted.
-pub fn complete(driven: Driven, one: &str, many: &str) -> Result<Driven, Stopped> {
-    let counted = |n: u64| format!("{} {}", grouped(n), if n == 1 { one } else { many });
+/// Makes losses a failure. `what` is counted: a delivery, an echo.
+pub fn complete(driven: Driven, what: &str) -> Result<Driven, Stopped> {
     let words = driven
         .words
         .as_deref()
@@ -518,18 +525,18 @@ pub fn complete(driven: Driven, one: &str, many: &str) -> Result<Driven, Stopped
         Some(format!(
             "{} of {} did not arrive",
             grouped(expected - received),
-            counted(expected)
+            counted(expected, what)
         ))
     } else if received > expected {
         Some(format!(
             "{} more than the {} expected arrived",
-            counted(received - expected),
+            counted(received - expected, what),
             grouped(expected)
         ))
     } else if driven.digest != driven.expected_digest {
-        Some(format!("some {many} came twice and others not at all"))
+        Some(format!("some {} came twice and others not at all", plural(what)))
     } else if disordered > 0 {
-        Some(format!("{} arrived out of order", counted(disordered)))
+        Some(format!("{} arrived out of order", counted(disordered, what)))
     } else {
         None
     };

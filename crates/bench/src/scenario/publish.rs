@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{
-    Crowd, MANY, Sample, Scenario, Setup, check_channels, delivery_samples, distinct, few, hearers,
-    published, sample,
+    Crowd, MANY, Sample, Scenario, Setup, channels_each, check_channels, delivery_samples, distinct, few,
+    hearers, published, sample,
 };
 use crate::contestant::{Place, Side};
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
@@ -83,11 +83,7 @@ impl Publish {
 
     fn crowds(&self, side: &Side, setup: usize) -> Crowds {
         let all = self.rooms[setup];
-        // The bare protocols know one room per connection.
-        let each = match side.target.subscribe {
-            Some(_) => self.rooms_each.unwrap_or(ROOMS_EACH).min(all),
-            None => 1,
-        };
+        let each = channels_each(side, self.rooms_each.unwrap_or(ROOMS_EACH)).min(all);
         let rooms = match side.is_reference {
             true => all.min(self.publishers().max(1_000)),
             false => all,
@@ -134,7 +130,7 @@ impl Scenario for Publish {
                  --spawn measures."
             )
         });
-        let few = few(self.messages(place.publishes_per_s), MANY, "message", "messages");
+        let few = few(self.messages(place.publishes_per_s), MANY, "message");
         limited.into_iter().chain(few).collect()
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Load {
     /// When sending began; 0: it has not.
     begun_ns: u64,
     last_ns: u64,
-    /// A connection was lost meanwhile.
+    /// A connection to the server that is driven was lost meanwhile.
     has_lost: bool,
     finished: bool,
 }
@@ -131,8 +131,15 @@ impl Load {
         !matches!(self.work, Work::None)
     }
 
-    pub(super) fn handle_lost(&mut self) {
-        self.has_lost = true;
+    /// A connection of the group `lost` is gone.
+    pub(super) fn handle_lost(&mut self, lost: u32, groups: &HashMap<u32, Group>) {
+        let driven = match &self.work {
+            Work::None => None,
+            Work::Publish(publishing) => Some(publishing.publish.group),
+            Work::Echo(echoing) => Some(echoing.group),
+        };
+        let server = |group: u32| groups.get(&group).map(|group| group.open.target.address);
+        self.has_lost |= driven.is_some_and(|driven| server(driven) == server(lost));
     }
 
     pub(super) fn received(&self) -> u64 {

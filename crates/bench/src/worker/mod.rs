@@ -269,9 +269,9 @@ impl Worker {
             _ => {
                 if let Some(group) = self.groups.get_mut(&connection.group) {
                     group.lost += 1;
-                    self.load.handle_lost();
                     group.words = Some(lost.to_string());
                 }
+                self.load.handle_lost(connection.group, &self.groups);
             }
         }
         connection.reset();

@@ -75,7 +75,7 @@ fn fanout() {
     assert!(noted("With more than one shard "), "{:?}", report.notes);
     assert!(noted("The reference compresses nothing"), "{:?}", report.notes);
     assert!(
-        noted("The shortest round is the work of 116 deliveries"),
+        noted("The shortest round is the work of 87 deliveries"),
         "{:?}",
         report.notes
     );
