@@ -123,15 +123,17 @@ fn is_same_command(one: &Command, other: &Command) -> bool {
                 channel,
                 payload,
                 key,
+                conflate,
             },
             Command::Publish {
                 id: other_id,
                 channel: other_channel,
                 payload: other_payload,
                 key: other_key,
+                conflate: other_conflate,
             },
         ) => {
-            (id, channel, key) == (other_id, other_channel, other_key)
+            (id, channel, key, conflate) == (other_id, other_channel, other_key, other_conflate)
                 && is_same_payload(payload, other_payload)
         }
         (one, other) => one == other,
@@ -159,6 +161,7 @@ fn check_payload(payload: &Payload) {
         previous: 0,
         at_ms: 1_732_170_000_123,
         from: None,
+        conflate: None,
         payload: payload.clone(),
     });
     check_message(&channel, &entry);
@@ -209,6 +212,7 @@ fn received(entry: &Entry) -> notice::Message {
         position: entry.position,
         payload: entry.payload.clone(),
         from: entry.from.as_ref().map(|user| user.as_str().to_owned()),
+        conflate: entry.conflate.as_ref().map(|key| key.as_str().to_owned()),
         at_ms: entry.at_ms,
     }
 }
@@ -328,13 +332,20 @@ fn any_event(script: &mut Script<'_>) {
         2 => check_message(channel, &vocabulary::entry(script)),
         3 => {
             let gap = Gap { from, to, position };
+            let conflated = script.one_in(2);
             let notice = Notice::Gap {
                 channel: channel.clone(),
                 from,
                 to,
                 position,
+                conflated,
             };
-            check_event(&Event::Gap { channel, gap }, &notice);
+            let event = Event::Gap {
+                channel,
+                gap,
+                conflated,
+            };
+            check_event(&event, &notice);
         }
         4 => {
             let event = Event::Goodbye {
@@ -373,17 +384,20 @@ fn any_event(script: &mut Script<'_>) {
 fn any_short_event(script: &mut Script<'_>, id: Option<u64>, channel: &ChannelName) {
     let position = vocabulary::position(script);
     let owned = channel.clone();
+    let recovered = script.pick(&[None, Some(false), Some(true)]);
     let (event, notice) = match script.choose(5) {
         0 => (
             Event::Subscribed {
                 id,
                 channel,
                 position,
+                recovered,
             },
             Notice::Subscribed {
                 id,
                 channel: owned,
                 position,
+                recovered,
             },
         ),
         1 => (

@@ -257,6 +257,17 @@ impl World {
             ) => assert_eq!(channel, bound),
             (mode, request) => panic!("{request:?} in {mode:?}"),
         }
+        let named = match &request {
+            Request::Subscribe { channel, since, .. } => since.map(|since| (channel, since)),
+            Request::History { channel, range, .. } => range.position().map(|position| (channel, position)),
+            _ => None,
+        };
+        if let Some((channel, position)) = named {
+            assert!(
+                position.epoch.is_of(channel),
+                "{request:?} at a position of another channel"
+            );
+        }
         if let Request::History { .. } = request {
             self.histories_unanswered += 1;
             assert!(
@@ -292,12 +303,18 @@ impl World {
         let position = vocabulary::position(&mut Script::new(b"a position, of any kind"));
         let (event, channel);
         match request {
-            Request::Subscribe { id, channel: name } => {
+            Request::Subscribe {
+                id,
+                channel: name,
+                since,
+                ..
+            } => {
                 channel = name;
                 event = Event::Subscribed {
                     id,
                     channel: &channel,
                     position,
+                    recovered: since.map(|_| script.one_in(2)),
                 };
             }
             Request::Unsubscribe { id, channel: name } => {
@@ -338,7 +355,12 @@ impl World {
             position: vocabulary::position(script),
         };
         let channel = &vocabulary::room();
-        self.session.say(&Event::Gap { channel, gap }, &mut self.shared);
+        let event = Event::Gap {
+            channel,
+            gap,
+            conflated: script.one_in(2),
+        };
+        self.session.say(&event, &mut self.shared);
         self.send();
     }
 

@@ -7,7 +7,7 @@ use switchboard_proto::dialect::Command;
 use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::limits::COMMAND_ID_MAX;
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::position::{Epoch, Position, Range};
 
 use crate::script::Script;
 
@@ -61,6 +61,7 @@ pub(crate) fn entry(script: &mut Script<'_>) -> Arc<Entry> {
         previous: 0,
         at_ms: script.long(),
         from: script.one_in(2).then(|| User::new(&script.text())),
+        conflate: Key::parse(&script.text()),
         payload: payload(script),
     })
 }
@@ -131,6 +132,30 @@ fn write_string(script: &mut Script<'_>, text: &mut String) {
     }
 }
 
+/// Any position, or one of this channel.
+fn position_in(script: &mut Script<'_>, channel: &ChannelName) -> Position {
+    let position = position(script);
+    match script.one_in(2) {
+        true => Position {
+            epoch: Epoch::of(channel, position.epoch.0),
+            ..position
+        },
+        false => position,
+    }
+}
+
+fn range(script: &mut Script<'_>, channel: &ChannelName) -> Range {
+    match script.choose(5) {
+        0 => Range::Newest,
+        1 => Range::After(position_in(script, channel)),
+        2 => Range::Before(position_in(script, channel)),
+        3 => Range::Latest { after: None },
+        _ => Range::Latest {
+            after: Some(position_in(script, channel)),
+        },
+    }
+}
+
 pub(crate) fn command(script: &mut Script<'_>) -> Command {
     let id = id(script);
     match script.choose(6) {
@@ -138,11 +163,15 @@ pub(crate) fn command(script: &mut Script<'_>) -> Command {
             id,
             token: script.one_in(2).then(|| script.text()),
         },
-        1 => Command::Subscribe {
-            id,
-            channel: channel(script),
-            since: script.one_in(2).then(|| position(script)),
-        },
+        1 => {
+            let channel = channel(script);
+            Command::Subscribe {
+                id,
+                since: script.one_in(2).then(|| position_in(script, &channel)),
+                latest: script.one_in(2),
+                channel,
+            }
+        }
         2 => Command::Unsubscribe {
             id,
             channel: channel(script),
@@ -152,13 +181,17 @@ pub(crate) fn command(script: &mut Script<'_>) -> Command {
             channel: channel(script),
             payload: payload(script),
             key: Key::parse(&script.text()),
+            conflate: Key::parse(&script.text()),
         },
-        4 => Command::History {
-            id,
-            channel: channel(script),
-            since: script.one_in(2).then(|| position(script)),
-            limit: script.one_in(2).then(|| script.long() as u32),
-        },
+        4 => {
+            let channel = channel(script);
+            Command::History {
+                id,
+                range: range(script, &channel),
+                channel,
+                limit: script.one_in(2).then(|| script.long() as u32),
+            }
+        }
         _ => Command::Ping { id },
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::notice::History;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -202,22 +202,22 @@ impl Client {
         }
     }
 
-    /// A part of a channel's log: what comes after `since`, or without it the newest messages, in both cases the oldest first. At
-    /// most `limit` messages, by default 100; [`History::more`] says whether to ask again, with `since` as
-    /// [`History::position`].
+    /// A part of a channel's log, the oldest message first. At most `limit` messages, by default 100; [`History::more`] says whether
+    /// to ask again: forwards with [`Range::After`] and [`History::position`], backwards with [`Range::Before`] and the position
+    /// of the first message. With [`Range::Latest`] it is the newest message of each conflation key.
     ///
     /// # Errors
     /// See [`HistoryError`].
     pub async fn history(
         &self,
         channel: &str,
-        since: Option<Position>,
+        range: Range,
         limit: Option<u32>,
     ) -> Result<History, HistoryError> {
         let channel = ChannelName::parse(channel)?;
         let request = |reply| Request::History {
             channel,
-            since,
+            range,
             limit,
             reply,
         };

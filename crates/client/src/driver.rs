@@ -22,7 +22,7 @@ use switchboard_proto::dialect::notice::{History, Notice};
 use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use switchboard_proto::session::client::{End as SessionEnd, Session};
 use switchboard_proto::time::Time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,7 +60,7 @@ pub(crate) enum Request {
     },
     History {
         channel: ChannelName,
-        since: Option<Position>,
+        range: Range,
         limit: Option<u32>,
         reply: oneshot::Sender<Result<History, HistoryError>>,
     },
@@ -294,13 +294,14 @@ impl Driver {
                     channel,
                     payload,
                     key,
+                    conflate: None,
                 };
                 let sent = self.link.session.command(&command).is_ok();
                 self.waiting.insert(id, Waiting::Publish { reply, sent });
             }
             Request::History {
                 channel,
-                since,
+                range,
                 limit,
                 reply,
             } => {
@@ -308,7 +309,7 @@ impl Driver {
                 let command = Command::History {
                     id: Some(id),
                     channel,
-                    since,
+                    range,
                     limit,
                 };
                 self.ask(id, &command, Waiting::History(reply));
@@ -341,6 +342,7 @@ impl Driver {
                         id: Some(id),
                         channel: channel.clone(),
                         since: None,
+                        latest: false,
                     };
                     (command, Waiting::Subscribe(channel))
                 }
@@ -396,6 +398,7 @@ impl Driver {
                 from,
                 to,
                 position,
+                conflated: _,
             } => self.deliver(now, &channel, Event::Gap { from, to, position }),
             Notice::Reset { channel, position } => self.deliver(now, &channel, Event::Reset { position }),
             Notice::Published { id, position } => match self.answered(id) {
@@ -414,6 +417,7 @@ impl Driver {
                 id,
                 channel,
                 position,
+                recovered: _,
             } => match self.answered(id) {
                 Some(Waiting::Subscribe(asked)) if asked == channel => {
                     let say = self.channels.handle_subscribed(&channel, position);

@@ -56,5 +56,5 @@ pub use switchboard_proto::channel::{BadChannelName, ChannelName};
 pub use switchboard_proto::dialect::notice::{History, Message};
 pub use switchboard_proto::error_code::ErrorCode;
 pub use switchboard_proto::payload::{BadPayload, Payload, PayloadKind};
-pub use switchboard_proto::position::Position;
+pub use switchboard_proto::position::{Position, Range};
 pub use switchboard_proto::session::client::Settings;

@@ -55,6 +55,7 @@ fn publishing(messages: usize) -> (Box<Shard>, Vec<Draft>) {
         from: Some(User::new("ana")),
         payload: Payload::text("m".repeat(128)),
         key: None,
+        conflate: None,
     };
     for _ in 0..2 * LOG_MESSAGES_MAX_DEFAULT / messages {
         let given = shard.publish((0..messages).map(|_| draft()).collect());

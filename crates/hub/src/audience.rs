@@ -2,24 +2,32 @@
 //!
 //! ```text
 //!               begin                attach (the home said Subscribed)
-//!   (nobody) ───────────► pending ───────────────────────────────────► attached ──detach, remove──► (nobody)
+//!   (nobody) ───────────► pending ───────────────────────────────────► live ──detach, remove──► (nobody)
+//!                            │ │                                       │  ▲                       ▲
+//!                            │ └── attach_behind ──────┐           lag │  │ advance, skip         │
+//!                            │                         ▼               ▼  │                       │
+//!                            │                        behind, with a cursor ──── detach, remove ──┘
 //!                            └── abort (the home refused), remove ──► (nobody)
 //! ```
 //!
+//! Live subscribers get what arrives; they are all at the same place, the channel's. Whoever is behind has a place of its own, its
+//! cursor, gets nothing that arrives, and reads the log from there until it is where the channel is. Resuming after a reconnect, a
+//! reader that is too slow, and a shard that missed something are the same: a cursor behind the channel.
+//!
 //! **Calling contract:**
 //!
-//! 1. **[`Audience::begin`], then `Subscribe` to the home; its answer leads to [`Audience::attach`] or [`Audience::abort`].
-//!    An answer for a session that is gone leads to neither:** [`Audience::remove`] has forgotten it, and its
-//!    [`SubscriberId`] may be somebody else's by now, so the shell recognises its sessions by more than this id.
+//! 1. **[`Audience::begin`], then `Subscribe` to the home; its answer leads to [`Audience::attach`], [`Audience::attach_behind`] or
+//!    [`Audience::abort`]. An answer for a session that is gone leads to none of them:** [`Audience::remove`] has forgotten it, and
+//!    its [`SubscriberId`] may be somebody else's by now, so the shell recognises its sessions by more than this id.
 //! 2. **Whatever says `leave` means: send `Leave` to the home, now, behind every `Subscribe` sent before.** If it cannot be
 //!    sent, it may be dropped: the next `Deliver` says `leave` again; or it may be sent later, if [`Audience::wants`] is still false.
 //! 3. **Pass every `Deliver` and `Head` to [`Audience::deliver`] and [`Audience::head`], then what they give to everyone in
-//!    [`Audience::subscribers`]: first `broken`, then the fresh entries.**
-//! 4. **A subscriber who cannot take something lags: say so with [`Audience::lag`], and give it nothing more, of any
-//!    channel, but `lag`, until [`Audience::recover`] has told what it missed.** So the gap stands before what follows it.
+//!    [`Audience::subscribers`]: first `missed`, then the fresh entries.** A subscriber that cannot take one of them, or is to read
+//!    what it missed, falls behind: [`Audience::lag`].
+//! 4. **Whoever is behind gets pages read from its [`Audience::cursor`], as [`Audience::advance`] says, or is told what it does not
+//!    get and is brought up by [`Audience::skip`].**
 //!
-//! It is not: an outbox, nor a memory of what each subscriber got. All subscribers of a channel are at the same place, except
-//! those that lag.
+//! It is not: an outbox, nor a memory of what each subscriber got.
 //!
 //! Costs O(1) in channels and sessions, except where a method says otherwise. To find one subscription, the shorter of the
 //! subscriber's list and the channel's list is scanned.
@@ -29,12 +37,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 use slab::Slab;
 use smallvec::SmallVec;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
 use switchboard_proto::position::{Epoch, Position};
+
+use crate::log::{Page, PageStart};
 
 /// A session of this shard, as the shell numbers them: densely from 0, and again after one is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -63,6 +73,30 @@ pub enum Break {
     },
 }
 
+/// What all live subscribers of a channel missed together: they were here, and the channel goes on there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Missed {
+    /// Where they were.
+    pub after: Position,
+    /// Where the channel is.
+    pub position: Position,
+}
+
+impl Missed {
+    /// What they are told if they are not to read it from the log.
+    pub fn told(&self) -> Break {
+        let Missed { after, position } = *self;
+        if after.epoch != position.epoch {
+            return Break::Reset { position };
+        }
+        Break::Gap {
+            from: after.offset + 1,
+            to: position.offset,
+            position,
+        }
+    }
+}
+
 /// Why a subscription cannot begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BeginError {
@@ -82,12 +116,12 @@ pub struct NotSubscribed;
 /// A subscription that has begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attached {
-    /// Its channel. The new subscriber is the last one in [`Audience::subscribers`].
+    /// Its channel. A new live subscriber is the last one in [`Audience::subscribers`].
     pub channel: ChannelIndex,
     /// Where the new subscriber is, to be told to it.
     pub position: Position,
-    /// What the *other* subscribers of the channel must be told, because a delivery was refused before.
-    pub broken: Option<Break>,
+    /// What the *other* live subscribers of the channel missed, because a delivery was refused before.
+    pub missed: Option<Missed>,
 }
 
 /// What to do with entries from the home.
@@ -98,8 +132,10 @@ pub enum Delivery {
     Fresh {
         /// The channel.
         channel: ChannelIndex,
-        /// What all subscribers must be told first.
-        broken: Option<Break>,
+        /// What all live subscribers missed before.
+        missed: Option<Missed>,
+        /// Where they are before the fresh entries.
+        after: Position,
         /// Which of the entries they have not got yet; perhaps none.
         fresh: Range<usize>,
     },
@@ -110,26 +146,16 @@ pub enum Delivery {
     },
 }
 
-/// What a subscriber could not take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Missed {
-    /// Entries, this offset being the first.
-    Entries {
-        /// The offset.
-        from: u64,
-    },
-    /// That positions start anew.
-    Reset,
-}
-
-impl From<Break> for Missed {
-    /// What is missed by who cannot be told of the break.
-    fn from(broken: Break) -> Missed {
-        match broken {
-            Break::Gap { from, .. } => Missed::Entries { from },
-            Break::Reset { .. } => Missed::Reset,
-        }
-    }
+/// What a page has for a subscriber that is behind.
+#[must_use = "the subscriber does not have it yet"]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// What it must be told first.
+    pub broken: Option<Break>,
+    /// Which of the page's entries it gets. Those beyond reach it live.
+    pub entries: Range<usize>,
+    /// Whether it is where the channel is, and live from now on.
+    pub live: bool,
 }
 
 /// The subscribers of one shard.
@@ -145,21 +171,32 @@ pub struct Audience {
     /// By [`SubscriberId`].
     subscribers: Vec<Subscriptions>,
     subscriptions: usize,
-    /// Only those that lag; by channel and subscriber.
-    lags: HashMap<(u32, SubscriberId), Lag, FixedState>,
+    /// Of those that are behind, where they are; by channel and subscriber.
+    cursors: HashMap<(u32, SubscriberId), Cursor, FixedState>,
+    /// Subscriptions that conflate whatever their channel says.
+    latest: HashSet<(u32, SubscriberId), FixedState>,
 }
 
 /// One channel with at least one subscription.
 #[derive(Debug)]
 struct Channel {
     name: ChannelName,
-    /// Where all attached subscribers are. Means nothing while there are none.
+    /// Where all live subscribers are. Means nothing while nobody is attached.
     last: Position,
-    /// Who, the attached before the pending ones.
+    /// Who: the live ones, then those behind, then the pending ones.
     members: SmallVec<[SubscriberId; 4]>,
     /// For each member, where in its list of subscriptions this one is.
     backs: SmallVec<[u32; 4]>,
+    live: u32,
+    /// The live ones and those behind.
     attached: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    at: Position,
+    /// It has been behind from the beginning.
+    resumes: bool,
 }
 
 /// What one subscriber subscribes to, in no order.
@@ -170,12 +207,6 @@ struct Subscription {
     channel: u32,
     /// Where among the channel's members.
     slot: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Lag {
-    epoch: Epoch,
-    missed: Missed,
 }
 
 // 20,000 sessions with a channel each are to stay within a few megabytes.
@@ -194,7 +225,8 @@ impl Audience {
             channels: Slab::new(),
             subscribers: Vec::new(),
             subscriptions: 0,
-            lags: HashMap::with_hasher(hasher),
+            cursors: HashMap::with_hasher(hasher.clone()),
+            latest: HashSet::with_hasher(hasher),
         }
     }
 
@@ -222,34 +254,78 @@ impl Audience {
     }
 
     /// The home has said `Subscribed`: from after `position` on, entries come. `None` if nothing was pending.
-    #[must_use = "the other subscribers may have to be told of a break"]
+    #[must_use = "the other subscribers may have missed something"]
     pub fn attach(
         &mut self,
         channel: &ChannelName,
         subscriber: SubscriberId,
         position: Position,
     ) -> Option<Attached> {
-        let index = self.find(channel)?;
-        let slot = self.slot(index, subscriber)?;
+        let (index, missed) = self.admit(channel, subscriber, position)?;
+        self.make_live(index, subscriber);
+        Some(Attached {
+            channel: ChannelIndex(index),
+            position: self.channels[index as usize].last,
+            missed,
+        })
+    }
+
+    /// The same for a subscriber that goes on from `since`, which nobody has checked yet.
+    #[must_use = "the other subscribers may have missed something"]
+    pub fn attach_behind(
+        &mut self,
+        channel: &ChannelName,
+        subscriber: SubscriberId,
+        position: Position,
+        since: Position,
+    ) -> Option<Attached> {
+        let (index, missed) = self.admit(channel, subscriber, position)?;
+        let cursor = Cursor {
+            at: since,
+            resumes: true,
+        };
+        self.cursors.insert((index, subscriber), cursor);
+        Some(Attached {
+            channel: ChannelIndex(index),
+            position: since,
+            missed,
+        })
+    }
+
+    /// Makes a pending subscriber an attached one, neither live nor with a cursor.
+    fn admit(
+        &mut self,
+        channel: &ChannelName,
+        subscriber: SubscriberId,
+        position: Position,
+    ) -> Option<(u32, Option<Missed>)> {
+        let (index, slot) = self.find_slot(channel, subscriber)?;
         let held = &mut self.channels[index as usize];
         if held.is_attached(slot) {
             return None;
         }
-        let broken = if held.attached == 0 {
+        let missed = if held.attached == 0 {
             held.last = position;
             None
         } else {
             held.advance(position)
         };
-        let attached = Attached {
-            channel: ChannelIndex(index),
-            position: held.last,
-            broken,
-        };
         let first_pending = held.attached;
         held.attached += 1;
         self.swap(index, slot, first_pending);
-        Some(attached)
+        Some((index, missed))
+    }
+
+    /// The subscription of an attached subscriber conflates, whatever its channel says.
+    pub fn conflate(&mut self, channel: ChannelIndex, subscriber: SubscriberId) {
+        if self.slot(channel.0, subscriber).is_some() {
+            self.latest.insert((channel.0, subscriber));
+        }
+    }
+
+    /// Whether [`Audience::conflate`] was said of a subscription.
+    pub fn conflates(&self, channel: ChannelIndex, subscriber: SubscriberId) -> bool {
+        !self.latest.is_empty() && self.latest.contains(&(channel.0, subscriber))
     }
 
     /// The home has refused. Says whether to leave: nobody else of this shard is attached or waits.
@@ -297,7 +373,7 @@ impl Audience {
     /// Entries from the home, which follow `after` and each other without hole. Those that were delivered before are passed
     /// over; a hole before them is told. Costs the length of `entries`.
     ///
-    /// Should there be a hole inside, what is behind it is not fresh: it is part of the gap that is told with the next delivery.
+    /// Should there be a hole inside, what is behind it is not fresh: it is part of what is missed before the next delivery.
     pub fn deliver(&mut self, channel: &ChannelName, after: Position, entries: &[Arc<Entry>]) -> Delivery {
         let Some(index) = self.find(channel) else {
             return Delivery::Nobody { leave: true };
@@ -306,11 +382,12 @@ impl Audience {
         if held.attached == 0 {
             return Delivery::Nobody { leave: false };
         }
-        let broken = held.advance(after);
+        let missed = held.advance(after);
         let is_old = |entry: &&Arc<Entry>| {
             entry.position.epoch == held.last.epoch && entry.position.offset <= held.last.offset
         };
         let first = entries.iter().take_while(is_old).count();
+        let after = held.last;
         let mut end = first;
         for entry in &entries[first..] {
             if entry.position.epoch != held.last.epoch || entry.previous != held.last.offset {
@@ -321,7 +398,8 @@ impl Audience {
         }
         Delivery::Fresh {
             channel: ChannelIndex(index),
-            broken,
+            missed,
+            after,
             fresh: first..end,
         }
     }
@@ -331,11 +409,9 @@ impl Audience {
         self.deliver(channel, position, &[])
     }
 
-    /// Who is attached, in no order. An index that is not valid any longer gives nobody or somebody else.
+    /// Who is live, in no order. An index that is not valid any longer gives nobody or somebody else.
     pub fn subscribers(&self, channel: ChannelIndex) -> &[SubscriberId] {
-        self.channels
-            .get(channel.0 as usize)
-            .map_or(&[], Channel::attached)
+        self.channels.get(channel.0 as usize).map_or(&[], Channel::live)
     }
 
     /// The name of a channel.
@@ -343,56 +419,130 @@ impl Audience {
         self.channels.get(channel.0 as usize).map(|held| &held.name)
     }
 
-    /// An attached subscriber could not take something; the earliest of what it missed is kept.
-    pub fn lag(&mut self, channel: ChannelIndex, subscriber: SubscriberId, missed: Missed) {
+    /// Where a channel's live subscribers are.
+    pub fn position(&self, channel: ChannelIndex) -> Option<Position> {
+        self.channels.get(channel.0 as usize).map(|held| held.last)
+    }
+
+    /// A live subscriber has everything up to `after` and does not get what follows: it is behind.
+    pub fn lag(&mut self, channel: ChannelIndex, subscriber: SubscriberId, after: Position) {
         let Some(slot) = self.slot(channel.0, subscriber) else {
             return;
         };
-        let held = &self.channels[channel.0 as usize];
-        if !held.is_attached(slot) {
+        let held = &mut self.channels[channel.0 as usize];
+        if slot >= held.live {
             return;
         }
-        let epoch = held.last.epoch;
-        let lag = self
-            .lags
-            .entry((channel.0, subscriber))
-            .or_insert(Lag { epoch, missed });
-        lag.missed = match (lag.missed, missed) {
-            _ if lag.epoch != epoch => Missed::Reset,
-            (Missed::Entries { from }, Missed::Entries { from: other }) => Missed::Entries {
-                from: from.min(other),
-            },
-            _ => Missed::Reset,
+        held.live -= 1;
+        let last_live = held.live;
+        self.swap(channel.0, slot, last_live);
+        let cursor = Cursor {
+            at: after,
+            resumes: false,
         };
+        self.cursors.insert((channel.0, subscriber), cursor);
     }
 
-    /// What a subscriber missed in each channel, up to where the channel is now; it does not lag any longer. Costs what the
-    /// session is subscribed to.
+    /// Where a subscriber is that is behind in this channel.
+    pub fn cursor(&self, channel: ChannelIndex, subscriber: SubscriberId) -> Option<Position> {
+        Some(self.cursors.get(&(channel.0, subscriber))?.at)
+    }
+
+    /// Whether a subscriber has been behind since it was attached. It reads until it is live, whatever its channel does with those
+    /// who lag.
+    pub fn resumes(&self, channel: ChannelIndex, subscriber: SubscriberId) -> bool {
+        let cursor = self.cursors.get(&(channel.0, subscriber));
+        cursor.is_some_and(|cursor| cursor.resumes)
+    }
+
+    /// The channels in which a subscriber is behind. Costs what the session is subscribed to, nothing while nobody is behind.
+    pub fn behind(&self, subscriber: SubscriberId) -> impl Iterator<Item = ChannelIndex> {
+        let list = match self.cursors.is_empty() {
+            true => &[],
+            false => self.subscriptions_of(subscriber),
+        };
+        let channels = list.iter().map(|subscription| subscription.channel);
+        channels
+            .filter(move |channel| self.cursors.contains_key(&(*channel, subscriber)))
+            .map(ChannelIndex)
+    }
+
+    /// What `page`, which was read from `since`, has for a subscriber that is there; its cursor moves. `None` if it is elsewhere, or
+    /// not behind.
+    ///
+    /// A page may end before the place where the channel is: read again. It may go on behind it, if this shard was not told of
+    /// everything yet: what lies behind is left out, because it comes live. Where the shard has not heard of the page's epoch
+    /// yet, or the cursor is before the channel, nothing can be joined: read again after the next delivery.
+    pub fn advance(
+        &mut self,
+        channel: ChannelIndex,
+        subscriber: SubscriberId,
+        since: Position,
+        page: &Page,
+    ) -> Option<Step> {
+        let last = self.channels.get(channel.0 as usize)?.last;
+        let cursor = self.cursors.get_mut(&(channel.0, subscriber))?;
+        if cursor.at != since {
+            return None;
+        }
+        // Whether what lies behind `last` comes live.
+        let joins = page.begin.epoch == last.epoch;
+        let (broken, begin) = match page.start {
+            PageStart::Continues => (None, page.begin),
+            // Who is before the channel already is told when the channel is there.
+            PageStart::Gap { from, .. } if joins && from > last.offset => (None, since),
+            // The rest is missed by everyone, and told with the next delivery.
+            PageStart::Gap { from, to } => {
+                let position = match joins && to > last.offset {
+                    true => last,
+                    false => page.begin,
+                };
+                let to = position.offset;
+                (Some(Break::Gap { from, to, position }), position)
+            }
+            PageStart::Reset => (Some(Break::Reset { position: page.begin }), page.begin),
+        };
+        let comes = |entry: &&Arc<Entry>| !joins || entry.position.offset <= last.offset;
+        let end = page.entries.iter().take_while(comes).count();
+        cursor.at = match end.checked_sub(1) {
+            Some(newest) => page.entries[newest].position,
+            None => begin,
+        };
+        let live = cursor.at == last;
+        if live {
+            self.make_live(channel.0, subscriber);
+        }
+        Some(Step {
+            broken,
+            entries: 0..end,
+            live,
+        })
+    }
+
+    /// A subscriber that fell behind gets nothing of what it missed and is live again: what it is told of that. Not for those
+    /// that have read since ([`Audience::resumes`]).
     #[must_use = "the subscriber must be told what it missed"]
-    pub fn recover(&mut self, subscriber: SubscriberId) -> Vec<(ChannelName, Break)> {
-        let mut missed = Vec::new();
-        if self.lags.is_empty() {
-            return missed;
+    pub fn skip(&mut self, channel: ChannelIndex, subscriber: SubscriberId) -> Option<Break> {
+        let after = self.cursor(channel, subscriber)?;
+        let position = self.position(channel)?;
+        self.make_live(channel.0, subscriber);
+        let is_there = after.epoch == position.epoch && after.offset >= position.offset;
+        (!is_there).then(|| Missed { after, position }.told())
+    }
+
+    fn make_live(&mut self, index: u32, subscriber: SubscriberId) {
+        let Some(slot) = self.slot(index, subscriber) else {
+            return;
+        };
+        let held = &mut self.channels[index as usize];
+        if slot < held.live || !held.is_attached(slot) {
+            return;
         }
-        let list = self.subscribers.get(subscriber.0 as usize);
-        for subscription in list.into_iter().flatten() {
-            let Some(lag) = self.lags.remove(&(subscription.channel, subscriber)) else {
-                continue;
-            };
-            let held = &self.channels[subscription.channel as usize];
-            let position = held.last;
-            let broken = match lag.missed {
-                Missed::Entries { from } if lag.epoch == position.epoch => Break::Gap {
-                    from,
-                    to: position.offset,
-                    position,
-                },
-                _ => Break::Reset { position },
-            };
-            missed.push((held.name.clone(), broken));
-        }
-        self.forget_lag_capacity();
-        missed
+        let first_behind = held.live;
+        held.live += 1;
+        self.swap(index, slot, first_behind);
+        self.cursors.remove(&(index, subscriber));
+        self.forget_cursor_capacity();
     }
 
     /// Channels that somebody of this shard is subscribed to or waits for.
@@ -405,9 +555,9 @@ impl Audience {
         self.subscriptions
     }
 
-    /// Subscriptions that lag.
-    pub fn lagging(&self) -> usize {
-        self.lags.len()
+    /// Subscriptions that are behind.
+    pub fn behind_total(&self) -> usize {
+        self.cursors.len()
     }
 
     fn find(&self, channel: &ChannelName) -> Option<u32> {
@@ -457,6 +607,7 @@ impl Audience {
             last: Position::start(Epoch(0)),
             members: SmallVec::new(),
             backs: SmallVec::new(),
+            live: 0,
             attached: 0,
         }) as u32;
         let (channels, hasher) = (&self.channels, &self.hasher);
@@ -482,6 +633,13 @@ impl Audience {
     fn take(&mut self, index: u32, mut slot: u32) -> Option<ChannelName> {
         let held = &mut self.channels[index as usize];
         let subscriber = held.members[slot as usize];
+        if slot < held.live {
+            held.live -= 1;
+            let last_live = held.live;
+            self.swap(index, slot, last_live);
+            slot = last_live;
+        }
+        let held = &mut self.channels[index as usize];
         if held.is_attached(slot) {
             held.attached -= 1;
             let last_attached = held.attached;
@@ -498,8 +656,11 @@ impl Audience {
         let is_empty = held.members.is_empty();
         self.take_from_list(subscriber, back);
         self.subscriptions -= 1;
-        if !self.lags.is_empty() && self.lags.remove(&(index, subscriber)).is_some() {
-            self.forget_lag_capacity();
+        if !self.cursors.is_empty() && self.cursors.remove(&(index, subscriber)).is_some() {
+            self.forget_cursor_capacity();
+        }
+        if !self.latest.is_empty() && self.latest.remove(&(index, subscriber)) {
+            self.latest.shrink_to(2 * self.latest.len());
         }
         is_empty.then(|| self.close(index))
     }
@@ -542,9 +703,9 @@ impl Audience {
         }
     }
 
-    fn forget_lag_capacity(&mut self) {
-        if self.lags.capacity() > 4 * self.lags.len().max(IDLE_CAPACITY) {
-            self.lags.shrink_to(2 * self.lags.len());
+    fn forget_cursor_capacity(&mut self) {
+        if self.cursors.capacity() > 4 * self.cursors.len().max(IDLE_CAPACITY) {
+            self.cursors.shrink_to(2 * self.cursors.len());
         }
     }
 }
@@ -560,30 +721,22 @@ fn shrink<A: smallvec::Array>(list: &mut SmallVec<A>) {
 }
 
 impl Channel {
-    fn attached(&self) -> &[SubscriberId] {
-        &self.members[..self.attached as usize]
+    fn live(&self) -> &[SubscriberId] {
+        &self.members[..self.live as usize]
     }
 
     fn is_attached(&self, slot: u32) -> bool {
         slot < self.attached
     }
 
-    /// The attached subscribers are to go on from `position`: what they must be told if they are not there yet.
-    fn advance(&mut self, position: Position) -> Option<Break> {
-        let last = self.last;
-        if position.epoch != last.epoch {
-            self.last = position;
-            return Some(Break::Reset { position });
-        }
-        if position.offset <= last.offset {
+    /// The live subscribers are to go on from `position`: what they missed if they are not there yet.
+    fn advance(&mut self, position: Position) -> Option<Missed> {
+        let after = self.last;
+        if position.epoch == after.epoch && position.offset <= after.offset {
             return None;
         }
         self.last = position;
-        Some(Break::Gap {
-            from: last.offset + 1,
-            to: position.offset,
-            position,
-        })
+        Some(Missed { after, position })
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 
 use crate::log::{Draft, Page, ReadLimit};
 
@@ -50,8 +50,8 @@ pub enum Op {
     Append(Draft),
     /// Read a page of the log.
     Read {
-        /// From after this place; without, the newest messages.
-        since: Option<Position>,
+        /// Which part.
+        range: Range,
         /// How much.
         limit: ReadLimit,
     },

@@ -29,7 +29,7 @@ use hashbrown::hash_map::Entry as MapEntry;
 use smallvec::SmallVec;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 
 use crate::broker::{BrokerError, Completion, Op, Request, Ticket};
 use crate::limits::{IN_FLIGHT_MAX, RETRIES_PER_TIMEOUT_MAX};
@@ -147,8 +147,7 @@ enum State<W> {
 #[derive(Debug)]
 struct Starting<W> {
     watch: Ticket,
-    /// Who is told when it has begun. Subscribing with a position (`since`) is to be answered at the same moment: a `Read`
-    /// right behind the `Watch`, and its page held until both have completed, so that history and live meet at `head`.
+    /// Who is told when it has begun.
     waiters: Vec<W>,
     /// The place up to which an earlier watch has come.
     since: Option<Position>,
@@ -201,17 +200,11 @@ impl<W> Home<W> {
     }
 
     /// A session reads the log. The answer is `History`.
-    pub fn handle_history(
-        &mut self,
-        channel: ChannelName,
-        since: Option<Position>,
-        limit: ReadLimit,
-        who: W,
-    ) {
+    pub fn handle_history(&mut self, channel: ChannelName, range: Range, limit: ReadLimit, who: W) {
         if !self.has_room() {
             return self.refuse(who, BrokerError::Overloaded);
         }
-        self.ask(channel, Op::Read { since, limit }, InFlight::History(who));
+        self.ask(channel, Op::Read { range, limit }, InFlight::History(who));
     }
 
     /// A session of `shard` subscribes. Registering the shard and taking the position it hears of are one step: after
@@ -385,7 +378,8 @@ impl<W> Home<W> {
         ticket
     }
 
-    fn refuse(&mut self, who: W, error: BrokerError) {
+    /// A request that is not to be done: it is answered in its turn.
+    pub fn refuse(&mut self, who: W, error: BrokerError) {
         let answer = Answer::Refused(error);
         self.outputs.push_back(Output::Reply { who, answer });
     }

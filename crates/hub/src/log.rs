@@ -8,13 +8,13 @@
 //!            gone  │ kept entries           head   = position of 8, or `before` where nothing is kept
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::limits::{HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT};
 use switchboard_proto::payload::{Payload, PayloadKind};
-use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::position::{Epoch, Position, Range};
 use switchboard_proto::time::Time;
 
 use crate::limits::{KEY_WINDOW, KEYS_MAX};
@@ -32,6 +32,8 @@ pub struct Draft {
     pub payload: Payload,
     /// With a key, the message is in the log at most once within [`KEY_WINDOW`].
     pub key: Option<Key>,
+    /// Replaces older messages of the same conflation key for who reads the latest only.
+    pub conflate: Option<Key>,
 }
 
 /// What became of a [`Draft`].
@@ -68,14 +70,67 @@ pub struct Page {
     pub start: PageStart,
     /// The place before the first entry: where the reader is once it knows `start`.
     pub begin: Position,
-    /// Entries without hole between them, oldest first.
+    /// Oldest first. Without hole, but for those that `conflated` names.
     pub entries: Vec<Arc<Entry>>,
+    /// Where entries were left out because newer ones of their conflation keys follow: only with [`Range::Latest`].
+    pub conflated: Vec<Conflated>,
     /// The place after the last entry, for the next read; `begin` where there is no entry.
     pub position: Position,
     /// The place after the last entry of the log, when it was read.
     pub head: Position,
-    /// Whether the log goes on after this page.
+    /// Whether the log goes on in the direction of reading: after this page, or before it with [`Range::Before`].
     pub more: bool,
+}
+
+/// Entries of a [`Page`] that were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflated {
+    /// Before this one of the page's entries.
+    pub before: usize,
+    /// The place of the last one left out.
+    pub position: Position,
+}
+
+impl Page {
+    /// Whether it says nothing that a reader did not know.
+    pub fn is_empty(&self) -> bool {
+        self.start == PageStart::Continues && self.entries.is_empty()
+    }
+
+    /// Pieces of these of its entries, each without hole, and what is left out before it, both ends included.
+    pub fn runs(&self, entries: std::ops::Range<usize>) -> impl Iterator<Item = Run<'_>> {
+        let mut next = entries.start;
+        let mut conflated = self.conflated.iter().peekable();
+        std::iter::from_fn(move || {
+            if next >= entries.end {
+                return None;
+            }
+            let place = match next.checked_sub(1) {
+                Some(before) => self.entries[before].position,
+                None => self.begin,
+            };
+            while conflated.next_if(|gap| gap.before < next).is_some() {}
+            let left_out = conflated.next_if(|gap| gap.before == next);
+            let end = conflated
+                .peek()
+                .map_or(entries.end, |gap| gap.before.min(entries.end));
+            let run = Run {
+                left_out: left_out.map(|gap| (place.offset + 1, gap.position)),
+                entries: &self.entries[next..end],
+            };
+            next = end;
+            Some(run)
+        })
+    }
+}
+
+/// A piece of a [`Page`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// The first offset that was left out before it, and the place of the last one.
+    pub left_out: Option<(u64, Position)>,
+    /// Without hole.
+    pub entries: &'a [Arc<Entry>],
 }
 
 /// How a [`Page`] follows on the position it was asked for.
@@ -156,6 +211,7 @@ impl Log {
             previous: head.offset,
             at_ms,
             from: draft.from,
+            conflate: draft.conflate,
             payload: draft.payload,
         });
         self.bytes += entry_bytes(&entry);
@@ -170,44 +226,100 @@ impl Log {
         }
     }
 
-    /// What follows `since`, as far as `limit` goes; without `since`, the newest messages.
+    /// A part of the log, as far as `limit` goes. Costs what it gives; with [`Range::Latest`], a look at all that could be given.
     ///
     /// A position is taken for one of this log only if the entry at its offset still carries its tag. Where that entry is
     /// trimmed, the tag can be checked for the last trimmed one only; what lies before is missing from there on anyway.
-    pub fn read(
-        &mut self,
-        now: Time,
-        since: Option<Position>,
-        limit: ReadLimit,
-        settings: &LogSettings,
-    ) -> Page {
+    pub fn read(&mut self, now: Time, range: Range, limit: ReadLimit, settings: &LogSettings) -> Page {
         self.trim(now, settings);
-        let (start, first) = match since {
-            Some(since) => self.locate(since),
-            None => (PageStart::Continues, self.newest(limit)),
-        };
-        let begin = match first.checked_sub(1) {
-            Some(last_read) => self.entries[last_read].entry.position,
-            None => self.position(self.before),
-        };
-        let mut bytes = 0;
+        let end = self.entries.len();
+        match range {
+            Range::Newest => self.page(PageStart::Continues, self.newest(end, limit), end),
+            Range::After(position) => {
+                let (start, first) = self.locate(position);
+                let rest = self.entries.range(first..);
+                let taken = fitting(rest.map(|kept| &*kept.entry), limit);
+                self.page(start, first, first + taken)
+            }
+            Range::Before(position) => {
+                let (start, end) = match self.locate(position) {
+                    (PageStart::Reset, _) => (PageStart::Reset, end),
+                    // What is gone has nothing before it either.
+                    (PageStart::Gap { .. }, _) => (PageStart::Continues, 0),
+                    (PageStart::Continues, read) => (PageStart::Continues, read.saturating_sub(1)),
+                };
+                let first = self.newest(end, limit);
+                Page {
+                    more: first > 0,
+                    ..self.page(start, first, end)
+                }
+            }
+            Range::Latest { after } => {
+                let (start, first) = after.map_or((PageStart::Continues, 0), |after| self.locate(after));
+                self.latest(start, first, limit)
+            }
+        }
+    }
+
+    /// The entries at these indices.
+    fn page(&self, start: PageStart, first: usize, end: usize) -> Page {
+        let begin = self.place_before(first);
         let entries: Vec<_> = self
             .entries
-            .range(first..)
-            .take(limit.messages)
-            .enumerate()
-            .map_while(|(index, kept)| {
-                bytes += kept.entry.payload.len();
-                (index == 0 || bytes <= limit.bytes).then(|| kept.entry.clone())
-            })
+            .range(first..end)
+            .map(|kept| kept.entry.clone())
             .collect();
         Page {
             start,
             begin,
             position: entries.last().map_or(begin, |entry| entry.position),
             head: self.head(),
-            more: first + entries.len() < self.entries.len(),
+            more: end < self.entries.len(),
             entries,
+            conflated: Vec::new(),
+        }
+    }
+
+    /// The newest entry of each conflation key, from the index `first` on.
+    fn latest(&self, start: PageStart, first: usize, limit: ReadLimit) -> Page {
+        let mut keys = BTreeSet::new();
+        let mut newest: Vec<usize> = (first..self.entries.len())
+            .rev()
+            .filter(|index| keys.insert(self.entries[*index].entry.conflate.as_ref()))
+            .collect();
+        newest.reverse();
+        let taken = fitting(newest.iter().map(|index| &*self.entries[*index].entry), limit);
+        let more = taken < newest.len();
+        newest.truncate(taken);
+        let mut next = first;
+        let mut conflated = Vec::new();
+        for (before, index) in newest.iter().enumerate() {
+            if *index > next {
+                let position = self.place_before(*index);
+                conflated.push(Conflated { before, position });
+            }
+            next = index + 1;
+        }
+        let begin = self.place_before(first);
+        let entries: Vec<_> = newest
+            .iter()
+            .map(|index| self.entries[*index].entry.clone())
+            .collect();
+        Page {
+            start,
+            begin,
+            position: entries.last().map_or(begin, |entry| entry.position),
+            head: self.head(),
+            more,
+            entries,
+            conflated,
+        }
+    }
+
+    fn place_before(&self, index: usize) -> Position {
+        match index.checked_sub(1) {
+            Some(before) => self.entries[before].entry.position,
+            None => self.position(self.before),
         }
     }
 
@@ -247,7 +359,7 @@ impl Log {
         self.entries.is_empty()
     }
 
-    /// Bytes kept: payloads, names of users, and [`ENTRY_BYTES`] for each entry. Keys are not counted.
+    /// Bytes kept: payloads, names of users, conflation keys, and [`ENTRY_BYTES`] for each entry. Keys are not counted.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -283,15 +395,10 @@ impl Log {
         }
     }
 
-    /// The index of the first of the newest entries that `limit` allows.
-    fn newest(&self, limit: ReadLimit) -> usize {
-        let mut bytes = 0;
-        let newest = self.entries.iter().rev().take(limit.messages).enumerate();
-        let fitting = newest.take_while(|(index, kept)| {
-            bytes += kept.entry.payload.len();
-            *index == 0 || bytes <= limit.bytes
-        });
-        self.entries.len() - fitting.count()
+    /// The index of the first of the newest entries before `end` that `limit` allows.
+    fn newest(&self, end: usize, limit: ReadLimit) -> usize {
+        let newest = self.entries.range(..end).rev();
+        end - fitting(newest.map(|kept| &*kept.entry), limit)
     }
 
     fn forget_keys(&mut self, now: Time) {
@@ -310,6 +417,16 @@ impl Log {
             tag: place.tag,
         }
     }
+}
+
+/// How many of these entries one read gives.
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, limit: ReadLimit) -> usize {
+    let mut bytes = 0;
+    let fits = |(index, entry): &(usize, &Entry)| {
+        bytes += entry.payload.len();
+        *index == 0 || bytes <= limit.bytes
+    };
+    entries.take(limit.messages).enumerate().take_while(fits).count()
 }
 
 /// The idempotency keys of one log, oldest first. A tree, because peers choose the keys and no hash is needed.
@@ -351,9 +468,10 @@ impl Keys {
 ///
 /// | bytes | content                                                                        |
 /// |-------|--------------------------------------------------------------------------------|
-/// | 1     | kind of the payload: 0 JSON, 1 text, 2 bytes                                   |
+/// | 1     | kind of the payload: 0 JSON, 1 text, 2 bytes; 128 more with a conflation key   |
 /// | 4     | length of the user's name, big-endian; `ff ff ff ff` where there is no user    |
 /// | n     | the user's name                                                                |
+/// | 4 + k | length of the conflation key, big-endian, and the key; absent where there is none |
 /// | 8     | `at_ms`, big-endian                                                            |
 /// | m     | the payload                                                                    |
 ///
@@ -367,9 +485,14 @@ pub fn tag(draft: &Draft, at_ms: u64) -> u32 {
     let name = draft.from.as_ref().map(|user| user.as_str().as_bytes());
     let name_length = name.map_or(u32::MAX, |name| name.len() as u32);
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&[kind]);
+    let conflate = draft.conflate.as_ref().map(|key| key.as_str().as_bytes());
+    crc.update(&[kind | if conflate.is_some() { 0x80 } else { 0 }]);
     crc.update(&name_length.to_be_bytes());
     crc.update(name.unwrap_or_default());
+    if let Some(conflate) = conflate {
+        crc.update(&(conflate.len() as u32).to_be_bytes());
+        crc.update(conflate);
+    }
     crc.update(&at_ms.to_be_bytes());
     crc.update(draft.payload.as_bytes());
     crc.finalize()
@@ -377,7 +500,8 @@ pub fn tag(draft: &Draft, at_ms: u64) -> u32 {
 
 fn entry_bytes(entry: &Entry) -> usize {
     let name = entry.from.as_ref().map_or(0, |user| user.as_str().len());
-    entry.payload.len() + name + ENTRY_BYTES
+    let conflate = entry.conflate.as_ref().map_or(0, |key| key.as_str().len());
+    entry.payload.len() + name + conflate + ENTRY_BYTES
 }
 
 #[cfg(test)]

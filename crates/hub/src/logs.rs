@@ -97,9 +97,9 @@ impl Logs {
         let Request { ticket, channel, op } = request;
         match op {
             Op::Append(draft) => self.append(now, at_ms, ticket, channel, draft, completions),
-            Op::Read { since, limit } => {
+            Op::Read { range, limit } => {
                 let result = self.with_slot(now, &channel, |slot, settings| {
-                    slot.log.read(now, since, limit, settings)
+                    slot.log.read(now, range, limit, settings)
                 });
                 completions.push_back(Completion::Read { ticket, result });
             }
@@ -221,7 +221,7 @@ impl Logs {
         };
         self.slots.push(Slot {
             channel: channel.clone(),
-            log: Log::new(self.epochs.next()),
+            log: Log::new(self.epochs.next(channel)),
             watch: None,
             used: now,
         });
@@ -264,20 +264,20 @@ impl Logs {
     }
 }
 
-/// A sequence of epochs that never repeats itself: [SplitMix64](https://doi.org/10.1145/2660193.2660195), which passes
-/// through all 64-bit numbers once. Two sequences from random seeds meet with a probability of about length / 2^63.
+/// A sequence of epochs from [SplitMix64](https://doi.org/10.1145/2660193.2660195). Two lives of one channel have the same with a
+/// probability of 2^-48.
 #[derive(Debug)]
 struct Epochs {
     state: u64,
 }
 
 impl Epochs {
-    fn next(&mut self) -> Epoch {
+    fn next(&mut self, channel: &ChannelName) -> Epoch {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Epoch(mixed ^ (mixed >> 31))
+        Epoch::of(channel, mixed ^ (mixed >> 31))
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Key;
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use switchboard_proto::time::Time;
 
 use self::broker::{Broker, Temper};
@@ -35,7 +35,7 @@ use crate::audience::SubscriberId;
 use crate::home::{Answer, Home, Output, ShardId};
 use crate::limits::FORGET_AFTER_DEFAULT;
 use crate::log::{Draft, ReadLimit};
-use crate::settings::{ChannelSettings, LogSettings, Namespaces};
+use crate::settings::{ChannelSettings, LogSettings, Namespaces, OnLag};
 
 /// Most operations of one run.
 const OPERATIONS_MAX: usize = 20_000;
@@ -84,12 +84,12 @@ struct World {
 
 impl World {
     fn new(script: &mut Script<'_>) -> World {
-        let keeping = |messages_max| ChannelSettings {
+        let mut keeping = |messages_max| ChannelSettings {
             log: LogSettings {
                 messages_max,
                 ..LogSettings::default()
             },
-            ..ChannelSettings::default()
+            on_lag: [OnLag::Resync, OnLag::Latest, OnLag::Drop][script.choose(3)],
         };
         let namespaces = Arc::new(Namespaces {
             default: keeping(1_000),
@@ -168,6 +168,7 @@ impl World {
             from: None,
             payload: Payload::text(self.last_number.to_string()),
             key,
+            conflate: Key::parse(["", "x", "y"][script.choose(3)]),
         };
         let after = self.acknowledged.get(&channel).copied();
         let asked = Asked::Publish {
@@ -191,9 +192,13 @@ impl World {
         let Some(channel) = script.pick(self.channels.clone()) else {
             return;
         };
-        let since = match script.choose(3) {
-            0 => None,
-            _ => script.pick(self.truth.positions(&channel)),
+        let position = script.pick(self.truth.positions(&channel));
+        let range = match (script.choose(6), position) {
+            (1 | 2, Some(position)) => Range::After(position),
+            (3, Some(position)) => Range::Before(position),
+            (4, after) => Range::Latest { after },
+            (5, _) => Range::Latest { after: None },
+            _ => Range::Newest,
         };
         let limit = ReadLimit {
             messages: script.choose(5),
@@ -201,13 +206,13 @@ impl World {
         };
         let asked = Asked::History {
             channel: channel.clone(),
-            since,
+            range,
             limit,
         };
         let who = self.expect_answer(shard, asked);
         let message = Message::History {
             channel: channel.clone(),
-            since,
+            range,
             limit,
             who,
         };
@@ -225,7 +230,8 @@ impl World {
             .map(SubscriberId)
             .find(|id| !sessions.contains_key(id))
         {
-            sessions.insert(id, Session::new(id, generation, outbox_max));
+            let namespaces = self.namespaces.clone();
+            sessions.insert(id, Session::new(id, generation, outbox_max, namespaces));
         }
     }
 
@@ -242,10 +248,17 @@ impl World {
         if begun.is_err() {
             return;
         }
+        let generation = session.generation;
+        let since = match script.choose(2) {
+            0 => None,
+            _ => script.pick(self.truth.positions(&channel)),
+        };
         let asked = Asked::Subscribe {
             channel: channel.clone(),
             subscriber,
-            generation: session.generation,
+            generation,
+            since,
+            latest: script.one_in(4),
         };
         let who = self.expect_answer(shard, asked);
         let message = Message::Subscribe {
@@ -320,13 +333,69 @@ impl World {
     }
 
     fn read(&mut self, script: &mut Script<'_>, shard: usize) {
+        let sessions = &mut self.shards[shard].sessions;
+        let Some(subscriber) = script.pick(sessions.keys().copied()) else {
+            return;
+        };
+        if let Some(session) = sessions.get_mut(&subscriber) {
+            self.breaks += session.read(&self.truth, 1 + script.choose(6));
+        }
+        let limit = ReadLimit {
+            messages: 1 + script.choose(5),
+            bytes: 1 + script.choose(10),
+        };
+        self.catch_up(shard, subscriber, limit);
+    }
+
+    /// A session that is behind asks for what it missed.
+    fn catch_up(&mut self, shard: usize, subscriber: SubscriberId, limit: ReadLimit) {
         let Shard {
             sessions, audience, ..
         } = &mut self.shards[shard];
-        if let Some(subscriber) = script.pick(sessions.keys().copied())
-            && let Some(session) = sessions.get_mut(&subscriber)
+        let Some(session) = sessions.get_mut(&subscriber) else {
+            return;
+        };
+        let generation = session.generation;
+        for wanted in session.catch_up(audience) {
+            let channel = wanted.channel;
+            let range = match wanted.latest {
+                true => Range::Latest {
+                    after: Some(wanted.cursor),
+                },
+                false => Range::After(wanted.cursor),
+            };
+            let asked = Asked::Page {
+                channel: channel.clone(),
+                subscriber,
+                generation,
+                range,
+                limit,
+            };
+            let who = self.expect_answer(shard, asked);
+            let message = Message::History {
+                channel: channel.clone(),
+                range,
+                limit,
+                who,
+            };
+            if !self.send_home(shard, &channel, message) {
+                self.shards[shard].asked.remove(&who.number);
+                self.refuse_page(shard, &channel, subscriber);
+            }
+        }
+    }
+
+    fn refuse_page(&mut self, shard: usize, channel: &ChannelName, subscriber: SubscriberId) {
+        let Shard {
+            sessions, audience, ..
+        } = &mut self.shards[shard];
+        if let Some(session) = sessions.get_mut(&subscriber)
+            && session.refuse_page(channel)
         {
-            self.breaks += session.read(audience, &self.truth, 1 + script.choose(6));
+            session.unsubscribed(channel.clone());
+            if audience.detach(channel, subscriber) == Ok(true) {
+                self.leave(shard, channel);
+            }
         }
     }
 
@@ -403,11 +472,11 @@ impl World {
             Message::Publish { channel, draft, who } => held.home.handle_publish(channel, draft, who),
             Message::History {
                 channel,
-                since,
+                range,
                 limit,
                 who,
             } => {
-                held.home.handle_history(channel, since, limit, who);
+                held.home.handle_history(channel, range, limit, who);
             }
             Message::Subscribe { channel, shard, who } => held.home.handle_subscribe(channel, shard, who),
             Message::Leave { channel, shard } => held.home.handle_leave(&channel, shard),
@@ -451,20 +520,50 @@ impl World {
             (
                 Some(Asked::History {
                     channel,
-                    since,
+                    range,
                     limit,
                 }),
                 Answer::History(page),
             ) => {
                 let settings = &self.namespaces.settings(&channel).log;
                 self.truth
-                    .check_page(self.now, &channel, since, limit, settings, &page);
+                    .check_page(self.now, &channel, range, limit, settings, &page);
+            }
+            (
+                Some(Asked::Page {
+                    channel,
+                    subscriber,
+                    generation,
+                    range,
+                    limit,
+                }),
+                answer,
+            ) => {
+                let session = held.sessions.get_mut(&subscriber);
+                let Some(session) = session.filter(|session| session.generation == generation) else {
+                    return;
+                };
+                match answer {
+                    Answer::History(page) => {
+                        let settings = &self.namespaces.settings(&channel).log;
+                        self.truth
+                            .check_page(self.now, &channel, range, limit, settings, &page);
+                        let Some(since) = range.position() else {
+                            panic!("{range:?} is not from a cursor");
+                        };
+                        session.give_page(&mut held.audience, &channel, since, &page);
+                    }
+                    Answer::Refused(_) => self.refuse_page(shard, &channel, subscriber),
+                    answer => panic!("{answer:?} to a reader"),
+                }
             }
             (
                 Some(Asked::Subscribe {
                     channel,
                     subscriber,
                     generation,
+                    since,
+                    latest,
                 }),
                 answer,
             ) => {
@@ -476,7 +575,7 @@ impl World {
                     return;
                 }
                 match answer {
-                    Answer::Subscribed(position) => held.attach(channel, subscriber, position),
+                    Answer::Subscribed(position) => held.attach(channel, subscriber, position, since, latest),
                     Answer::Refused(_) => {
                         if held.audience.abort(&channel, subscriber) {
                             self.leave(shard, &channel);
@@ -569,13 +668,12 @@ impl World {
                     self.complete(calm, shard);
                 }
                 self.time_out(shard, 0);
-                let Shard {
-                    sessions, audience, ..
-                } = &mut self.shards[shard];
-                for session in sessions.values_mut() {
-                    while !session.has_read_all() {
-                        self.breaks += session.read(audience, &self.truth, 1);
+                let sessions: Vec<_> = self.shards[shard].sessions.keys().copied().collect();
+                for subscriber in sessions {
+                    if let Some(session) = self.shards[shard].sessions.get_mut(&subscriber) {
+                        self.breaks += session.read(&self.truth, usize::MAX);
                     }
+                    self.catch_up(shard, subscriber, ReadLimit::default());
                 }
                 is_settled &= self.shards[shard].is_idle();
             }
@@ -618,6 +716,7 @@ impl World {
                 from: None,
                 payload: Payload::text(self.last_number.to_string()),
                 key: None,
+                conflate: None,
             };
             let asked = Asked::Publish {
                 channel: channel.clone(),
@@ -667,7 +766,7 @@ impl World {
             let held = (
                 audience.channels(),
                 audience.subscriptions_total(),
-                audience.lagging(),
+                audience.behind_total(),
             );
             assert_eq!(held, (0, 0, 0));
         }

@@ -37,11 +37,15 @@ impl Default for LogSettings {
     }
 }
 
-/// What happens to a subscriber whose outbox is full. Further answers (`resync`, `latest`) are to come.
+/// What happens to a subscriber whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnLag {
-    /// It misses messages and is told exactly which (`gap`) as soon as it reads again. The default.
+    /// It reads what it missed from the log as it drains, and is told only what the log does not hold any longer. The default.
     #[default]
+    Resync,
+    /// It reads the newest message of each conflation key from the log, and is told what was left out.
+    Latest,
+    /// It misses messages and is told exactly which (`gap`) as soon as it reads again.
     Drop,
     /// Its session is closed (`lagged`).
     Disconnect,

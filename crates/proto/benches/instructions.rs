@@ -147,6 +147,7 @@ fn delivery(dialect: DialectId, window_bits: Option<u8>, messages: usize, bytes:
             previous: 70_000 + index - 1,
             at_ms: 1_760_000_000_000,
             from: Some(User::new("ana")),
+            conflate: None,
             payload: Payload::json(&object(bytes)).unwrap(),
         })
     };
@@ -207,6 +208,7 @@ fn publishing_of(dialect: DialectId, payload: Payload) -> Box<Publishing> {
         channel: channel(),
         payload,
         key: None,
+        conflate: None,
     };
     let mut message = Vec::new();
     let opcode = match dialect {

@@ -18,6 +18,8 @@ pub struct Entry {
     pub at_ms: u64,
     /// The user whose session published it; set by the server. `None` for publications of the server's own API.
     pub from: Option<User>,
+    /// Subscribers that conflate keep the newest message of each such key; those without are of one key, too.
+    pub conflate: Option<Key>,
     /// The content.
     pub payload: Payload,
 }
@@ -44,8 +46,8 @@ impl fmt::Debug for User {
     }
 }
 
-/// An idempotency key: 1 to [`KEY_BYTES_MAX`] bytes that the publisher chose, compared as a whole within one channel. Cheap
-/// to clone.
+/// A key of 1 to [`KEY_BYTES_MAX`] bytes that the publisher chose, compared as a whole within one channel: an idempotency key or a
+/// conflation key. Cheap to clone.
 ///
 /// It says nothing about who chose it. Where users must not be able to spend each other's keys, put the user into it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

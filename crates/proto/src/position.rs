@@ -5,9 +5,38 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// One life of a log. Two logs that do not continue each other never have the same epoch (64 random bits).
+use crate::channel::ChannelName;
+
+/// One life of a log. Two logs that do not continue each other never have the same epoch: it is a fingerprint of the channel's
+/// name (16 bits) and 48 random ones.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Epoch(pub u64);
+
+impl Epoch {
+    const RANDOM_BITS: u32 = 48;
+
+    /// A life of this channel's log. Of `random`, the lower 48 bits count.
+    pub fn of(channel: &ChannelName, random: u64) -> Epoch {
+        let random = random & ((1 << Epoch::RANDOM_BITS) - 1);
+        Epoch(u64::from(fingerprint(channel)) << Epoch::RANDOM_BITS | random)
+    }
+
+    /// Whether it can be a life of this channel's log. False for all of this channel's and for all but one in 65,536 of another's.
+    pub fn is_of(self, channel: &ChannelName) -> bool {
+        self.0 >> Epoch::RANDOM_BITS == u64::from(fingerprint(channel))
+    }
+}
+
+/// FNV-1a, folded: it tells names apart that somebody has confused, and keeps nobody from making two alike.
+fn fingerprint(channel: &ChannelName) -> u16 {
+    let hash = channel
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    (hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) as u16
+}
 
 /// A place in one life of a log, with a fingerprint of the entry that stood there.
 ///
@@ -90,6 +119,33 @@ impl Position {
     }
 }
 
+/// Which part of a log is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Range {
+    /// The newest messages.
+    Newest,
+    /// What follows this place, forwards.
+    After(Position),
+    /// What stands before the message at this place, backwards: the newest of these first of all.
+    Before(Position),
+    /// The newest message of each conflation key, of those after a place or of all.
+    Latest {
+        /// The place.
+        after: Option<Position>,
+    },
+}
+
+impl Range {
+    /// The place that it names.
+    pub fn position(&self) -> Option<Position> {
+        match self {
+            Range::After(position) | Range::Before(position) => Some(*position),
+            Range::Latest { after } => *after,
+            Range::Newest => None,
+        }
+    }
+}
+
 /// The text of a token, without an allocation.
 #[derive(Clone, Copy)]
 pub struct Token {
@@ -146,6 +202,19 @@ mod tests {
             assert_eq!(Position::parse(token), Err(BadPosition), "{token}");
         }
         assert_eq!(Position::parse(&"p".repeat(500)), Err(BadPosition));
+    }
+
+    #[test]
+    fn an_epoch_tells_a_channel_from_others() {
+        let names: Vec<_> = (0..1_000)
+            .map(|number| ChannelName::parse(&format!("room:{number}")).unwrap())
+            .collect();
+        for random in [0, 1, u64::MAX] {
+            let epoch = Epoch::of(&names[42], random);
+            assert!(epoch.is_of(&names[42]));
+            let confused = names.iter().filter(|name| epoch.is_of(name)).count();
+            assert!(confused <= 2, "{confused} of 1,000 names");
+        }
     }
 
     proptest! {

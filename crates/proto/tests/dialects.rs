@@ -15,7 +15,7 @@ use switchboard_proto::dialect::{
 use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::{Payload, PayloadKind};
-use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::position::{Epoch, Position, Range};
 use switchboard_proto::ws::MessageKind;
 
 fn channel(name: &str) -> ChannelName {
@@ -44,6 +44,7 @@ fn publish(payload: Payload) -> Command {
         channel: channel("room:42"),
         payload,
         key: None,
+        conflate: None,
     }
 }
 
@@ -87,6 +88,7 @@ fn commands() {
             id: Some(2),
             channel: channel("room:42"),
             since: None,
+            latest: false,
         },
     );
     check_command(
@@ -95,6 +97,16 @@ fn commands() {
             id: None,
             channel: channel("room:42"),
             since: Some(position(18)),
+            latest: false,
+        },
+    );
+    check_command(
+        r#"{"type":"subscribe","channel":"room:42","latest":true}"#,
+        Command::Subscribe {
+            id: None,
+            channel: channel("room:42"),
+            since: None,
+            latest: true,
         },
     );
     check_command(
@@ -109,10 +121,40 @@ fn commands() {
         Command::History {
             id: Some(4),
             channel: channel("room:42"),
-            since: Some(position(18)),
+            range: Range::After(position(18)),
             limit: Some(50),
         },
     );
+    let history = |range| Command::History {
+        id: None,
+        channel: channel("room:42"),
+        range,
+        limit: None,
+    };
+    check_command(
+        r#"{"type":"history","channel":"room:42"}"#,
+        history(Range::Newest),
+    );
+    check_command(
+        r#"{"type":"history","channel":"room:42","before":"pAQIDBAUGBwjerb7vEg"}"#,
+        history(Range::Before(position(18))),
+    );
+    check_command(
+        r#"{"type":"history","channel":"room:42","latest":true}"#,
+        history(Range::Latest { after: None }),
+    );
+    check_command(
+        r#"{"type":"history","channel":"room:42","since":"pAQIDBAUGBwjerb7vEg","latest":true}"#,
+        history(Range::Latest {
+            after: Some(position(18)),
+        }),
+    );
+    for also in [r#""since":"pAQIDBAUGBwjerb7vEg""#, r#""latest":true"#] {
+        let both = format!(
+            r#"{{"type":"history","id":4,"channel":"room:42","before":"pAQIDBAUGBwjerb7vEg",{also}}}"#
+        );
+        check_rejected(&both, Some(4), ErrorCode::BadRequest);
+    }
     check_command(
         r#" {"type":"ping","later":[{"x":1}]} "#,
         Command::Ping { id: None },
@@ -124,6 +166,17 @@ fn commands() {
             channel: channel("room:42"),
             payload: Payload::json(r#"{"text":"yo"}"#).unwrap(),
             key: Key::parse("c1-77"),
+            conflate: None,
+        },
+    );
+    check_command(
+        r#"{"type":"publish","id":3,"channel":"room:42","data":{"text":"yo"},"conflate":"EURUSD"}"#,
+        Command::Publish {
+            id: Some(3),
+            channel: channel("room:42"),
+            payload: Payload::json(r#"{"text":"yo"}"#).unwrap(),
+            key: None,
+            conflate: Key::parse("EURUSD"),
         },
     );
 }
@@ -266,6 +319,7 @@ fn entry(payload: Payload) -> Entry {
         previous: 17,
         at_ms: 1_732_170_000_123,
         from: Some(User::new("ben")),
+        conflate: None,
         payload,
     }
 }
@@ -340,8 +394,18 @@ fn events() {
             id: Some(2),
             channel: &room,
             position: position(18),
+            recovered: None,
         },
         r#"{"type":"subscribed","id":2,"channel":"room:42","offset":18,"position":"pAQIDBAUGBwjerb7vEg"}"#,
+    );
+    check_event(
+        &Event::Subscribed {
+            id: Some(2),
+            channel: &room,
+            position: position(18),
+            recovered: Some(true),
+        },
+        r#"{"type":"subscribed","id":2,"channel":"room:42","offset":18,"position":"pAQIDBAUGBwjerb7vEg","recovered":true}"#,
     );
     check_event(
         &Event::Published {
@@ -363,8 +427,30 @@ fn events() {
         position: position(18),
     };
     check_event(
-        &Event::Gap { channel: &room, gap },
+        &Event::Gap {
+            channel: &room,
+            gap,
+            conflated: false,
+        },
         r#"{"type":"gap","channel":"room:42","from":12,"to":18,"position":"pAQIDBAUGBwjerb7vEg"}"#,
+    );
+    check_event(
+        &Event::Gap {
+            channel: &room,
+            gap,
+            conflated: true,
+        },
+        r#"{"type":"gap","channel":"room:42","from":12,"to":18,"position":"pAQIDBAUGBwjerb7vEg","conflated":true}"#,
+    );
+    check_event(
+        &Event::Message {
+            channel: &room,
+            entry: &Entry {
+                conflate: Key::parse("EURUSD"),
+                ..entry(Payload::text("1.08"))
+            },
+        },
+        r#"{"type":"message","channel":"room:42","offset":18,"position":"pAQIDBAUGBwjerb7vEg","data":"1.08","from":"ben","conflate":"EURUSD","at":1732170000123}"#,
     );
     check_event(
         &Event::Reset {
@@ -515,6 +601,7 @@ fn raw_frames_are_publishes_to_the_channel_of_the_url() {
             channel,
             payload,
             key: None,
+            conflate: None,
         }) if channel == room => payload,
         other => panic!("{other:?}"),
     };
@@ -594,7 +681,7 @@ proptest! {
 
     #[test]
     fn any_json_value_survives_the_json_notation(value in json_value(), id in 0u64..1 << 53) {
-        let command = Command::Publish { id: Some(id), channel: channel("c"), payload: Payload::json(&value.to_string()).unwrap(), key: None };
+        let command = Command::Publish { id: Some(id), channel: channel("c"), payload: Payload::json(&value.to_string()).unwrap(), key: None, conflate: Key::parse("k") };
         let mut text = Vec::new();
         json::encode_command(&command, &mut text);
         prop_assert_eq!(decode_json(std::str::from_utf8(&text).unwrap()), Ok(command));

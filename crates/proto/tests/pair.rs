@@ -245,16 +245,19 @@ fn a_conversation_in_both_notations() {
             id: Some(2),
             channel: room(),
             since: None,
+            latest: false,
         });
         assert_eq!(
             requests,
             [Request::Subscribe {
                 id: Some(2),
-                channel: room()
+                channel: room(),
+                since: None,
+                latest: false,
             }]
         );
         let position = Position {
-            epoch: Epoch(5),
+            epoch: Epoch::of(&room(), 5),
             offset: 17,
             tag: 3,
         };
@@ -262,13 +265,15 @@ fn a_conversation_in_both_notations() {
             id: Some(2),
             channel: &room(),
             position,
+            recovered: None,
         });
         assert_eq!(
             notices,
             [Notice::Subscribed {
                 id: Some(2),
                 channel: room(),
-                position
+                position,
+                recovered: None,
             }]
         );
 
@@ -278,6 +283,7 @@ fn a_conversation_in_both_notations() {
             channel: room(),
             payload: payload.clone(),
             key: None,
+            conflate: None,
         };
         let (requests, _) = pair.command(publish);
         assert_eq!(
@@ -286,7 +292,8 @@ fn a_conversation_in_both_notations() {
                 id: None,
                 channel: room(),
                 payload,
-                key: None
+                key: None,
+                conflate: None,
             }]
         );
 
@@ -626,7 +633,126 @@ fn too_many_bytes_are_refused() {
     );
     let taken = (0..20).map(|_| server.text(&publish).len()).sum::<usize>();
     assert_eq!(taken, 8, "512 KiB at once");
-    assert!(server.sent().iter().all(|frame| frame.contains("rate_limited")));
+    let refused = |frame: &String| frame.contains("rate_limited") || frame == "<ping>";
+    assert!(server.sent().iter().all(refused));
+}
+
+/// The publishes with these texts, in one go.
+fn publishes(texts: &[&str]) -> Vec<u8> {
+    let command = |text: &&str| {
+        let command = format!(r#"{{"type":"publish","id":7,"channel":"room:42","data":"{text}"}}"#);
+        masked(0x81, command.as_bytes())
+    };
+    texts.iter().flat_map(command).collect()
+}
+
+fn texts(requests: &[Request]) -> Vec<&str> {
+    let texts = requests.iter().filter_map(|request| match request {
+        Request::Publish { payload, .. } => payload.as_str(),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn a_refused_publish_is_not_overtaken_by_those_behind_it() {
+    let mut server = Server::native();
+    let requests = server.receive(publishes(&["a", "b"]));
+    assert_eq!(texts(&requests), ["a", "b"]);
+    assert_eq!(server.session.holds(), 0);
+    server.session.refuse_publish(
+        server.now,
+        Some(1),
+        ErrorCode::Overloaded,
+        Some(seconds(1)),
+        &mut server.shared,
+    );
+    server.send();
+    let sent = server.sent();
+    assert!(sent[0].contains(r#""id":1,"code":"overloaded""#), "{sent:?}");
+    assert_eq!(sent[1..], ["<ping>"], "to know when the client knows");
+
+    // What it had sent before it could know. Everything else goes on.
+    let requests = server.receive(publishes(&["c", "d"]));
+    assert_eq!(requests, []);
+    let sent = server.sent();
+    assert_eq!(sent.len(), 2);
+    for refused in sent {
+        assert!(refused.contains(r#""code":"overloaded""#) && refused.contains("retry_after_ms"));
+    }
+    assert_eq!(server.text(r#"{"type":"history","channel":"room:42"}"#).len(), 1);
+    server.receive(masked(0x8a, b""));
+    assert_eq!(
+        server.receive(publishes(&["e"])),
+        [],
+        "a pong to another ping tells nothing"
+    );
+    server.sent();
+
+    server.receive(masked(0x8a, &1u32.to_be_bytes()));
+    assert_eq!(
+        texts(&server.receive(publishes(&["b", "c", "d"]))),
+        ["b", "c", "d"]
+    );
+    assert_eq!(server.session.holds(), 1);
+    assert_eq!(server.sent(), [""; 0]);
+}
+
+#[test]
+fn a_publish_that_is_refused_for_good_holds_nothing_up() {
+    let mut server = Server::native();
+    server.receive(publishes(&["a"]));
+    server.session.refuse_publish(
+        server.now,
+        Some(1),
+        ErrorCode::BadPayload,
+        None,
+        &mut server.shared,
+    );
+    server.send();
+    assert_eq!(texts(&server.receive(publishes(&["b"]))), ["b"]);
+}
+
+#[test]
+fn publishes_over_the_rate_keep_their_order_too() {
+    let mut server = Server::native();
+    let taken = server.receive(publishes(&["x"; 201]));
+    assert_eq!(taken.len(), 200);
+    assert_eq!(server.sent().last().unwrap(), "<ping>");
+    server.sleep(seconds(1));
+    assert_eq!(server.receive(publishes(&["behind"])), [], "it does not know yet");
+    server.receive(masked(0x8a, &1u32.to_be_bytes()));
+    assert_eq!(server.receive(publishes(&["x", "behind"])).len(), 2);
+}
+
+/// RFC 6455 section 5.5.3: only the answer to the newest ping may come.
+#[test]
+fn every_ping_asks_what_is_to_be_known_and_nobody_is_held_for_ever() {
+    let mut server = Server::native();
+    let refuse = |server: &mut Server| {
+        server
+            .session
+            .refuse_publish(server.now, None, ErrorCode::Overloaded, None, &mut server.shared);
+        server.send();
+    };
+    for round in 1..=100u32 {
+        refuse(&mut server);
+        assert_eq!(server.receive(publishes(&["x"])), []);
+        server.receive(masked(0x8a, &round.to_be_bytes()));
+        assert_eq!(server.receive(publishes(&["x"])).len(), 1);
+        server.sleep(Duration::from_millis(20));
+    }
+    assert!(
+        server.session.is_open(),
+        "the pongs that were asked for are not counted"
+    );
+    refuse(&mut server);
+    for _ in 0..9 {
+        server.sleep(seconds(1));
+        assert_eq!(server.receive(publishes(&["x"])), []);
+    }
+    server.sleep(seconds(1));
+    assert_eq!(server.receive(publishes(&["x"])).len(), 1);
 }
 
 #[test]
@@ -669,7 +795,8 @@ fn raw_says_by_close_codes_what_it_cannot_say_by_frames() {
             id: None,
             channel: room(),
             payload: Payload::text("hi"),
-            key: None
+            key: None,
+            conflate: None,
         }]
     );
     server.session.say(&Event::Pong { id: None }, &mut server.shared);

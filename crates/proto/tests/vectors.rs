@@ -18,7 +18,7 @@ use switchboard_proto::dialect::{
 use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::{Payload, PayloadKind};
-use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::position::{Epoch, Position, Range};
 use switchboard_proto::ws::MessageKind;
 
 const SPEC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec");
@@ -91,6 +91,10 @@ fn same_payload(one: &Payload, other: &Payload) -> bool {
     }
 }
 
+fn truth(meaning: &Value, key: &str) -> bool {
+    meaning.get(key).is_some_and(|value| value.as_bool().unwrap())
+}
+
 fn command(meaning: &Value) -> Command {
     let id = number(meaning, "id");
     let since = || text(meaning, "since").map(|token| Position::parse(token).unwrap());
@@ -103,6 +107,7 @@ fn command(meaning: &Value) -> Command {
             id,
             channel: channel(meaning),
             since: since(),
+            latest: truth(meaning, "latest"),
         },
         "unsubscribe" => Command::Unsubscribe {
             id,
@@ -113,11 +118,18 @@ fn command(meaning: &Value) -> Command {
             channel: channel(meaning),
             payload: payload(meaning),
             key: text(meaning, "key").map(|key| Key::parse(key).unwrap()),
+            conflate: text(meaning, "conflate").map(|key| Key::parse(key).unwrap()),
         },
         "history" => Command::History {
             id,
             channel: channel(meaning),
-            since: since(),
+            range: match (since(), text(meaning, "before"), truth(meaning, "latest")) {
+                (None, None, false) => Range::Newest,
+                (Some(since), None, false) => Range::After(since),
+                (None, Some(before), false) => Range::Before(Position::parse(before).unwrap()),
+                (after, None, true) => Range::Latest { after },
+                (_, Some(_), _) => panic!("`before` stands alone"),
+            },
             limit: number(meaning, "limit").map(|limit| u32::try_from(limit).unwrap()),
         },
         "ping" => Command::Ping { id },
@@ -208,13 +220,13 @@ fn message(meaning: &Value) -> Message {
         position: position(meaning),
         payload: payload(meaning),
         from: text(meaning, "from").map(str::to_owned),
+        conflate: text(meaning, "conflate").map(str::to_owned),
         at_ms: number(meaning, "at").unwrap(),
     }
 }
 
 fn history(meaning: &Value) -> History {
     let bound = |gap: &Value| (number(gap, "from").unwrap(), number(gap, "to").unwrap());
-    let truth = |key: &str| meaning.get(key).is_some_and(|value| value.as_bool().unwrap());
     History {
         messages: meaning["messages"]
             .as_array()
@@ -223,9 +235,9 @@ fn history(meaning: &Value) -> History {
             .map(message)
             .collect(),
         gap: meaning.get("gap").map(bound),
-        reset: truth("reset"),
+        reset: truth(meaning, "reset"),
         position: position(meaning),
-        more: truth("more"),
+        more: truth(meaning, "more"),
     }
 }
 
@@ -244,6 +256,7 @@ fn notice_of(meaning: &Value) -> Notice {
             id,
             channel: channel(meaning),
             position: position(meaning),
+            recovered: meaning.get("recovered").map(|value| value.as_bool().unwrap()),
         },
         "unsubscribed" => Notice::Unsubscribed {
             id,
@@ -263,6 +276,7 @@ fn notice_of(meaning: &Value) -> Notice {
             from: number(meaning, "from").unwrap(),
             to: number(meaning, "to").unwrap(),
             position: position(meaning),
+            conflated: truth(meaning, "conflated"),
         },
         "reset" => Notice::Reset {
             channel: channel(meaning),
@@ -293,6 +307,7 @@ fn entry(message: &Message) -> Arc<Entry> {
         previous: message.position.offset.saturating_sub(1),
         at_ms: message.at_ms,
         from: message.from.as_deref().map(User::new),
+        conflate: message.conflate.as_deref().map(|key| Key::parse(key).unwrap()),
         payload: message.payload.clone(),
     })
 }
@@ -328,10 +343,12 @@ fn encoded(notice: &Notice, channel: Option<ChannelName>) -> [Vec<u8>; 2] {
             id,
             channel,
             position,
+            recovered,
         } => write(&Event::Subscribed {
             id,
             channel: &channel,
             position,
+            recovered,
         }),
         Notice::Unsubscribed { id, channel } => write(&Event::Unsubscribed {
             id,
@@ -363,9 +380,11 @@ fn encoded(notice: &Notice, channel: Option<ChannelName>) -> [Vec<u8>; 2] {
             from,
             to,
             position,
+            conflated,
         } => write(&Event::Gap {
             channel: &channel,
             gap: Gap { from, to, position },
+            conflated,
         }),
         Notice::Reset { channel, position } => write(&Event::Reset {
             channel: &channel,
@@ -475,6 +494,7 @@ fn a_payload_of_every_kind_reaches_clients_of_every_dialect() {
                 position: Position::parse("pAQIDBAUGBwjerb7vEg").unwrap(),
                 payload,
                 from: Some("ben".to_owned()),
+                conflate: None,
                 at_ms: 1_732_170_000_123,
             };
             let channel = ChannelName::parse("room:42").unwrap();

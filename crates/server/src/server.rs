@@ -104,6 +104,7 @@ impl Server {
                 settings: template.settings.clone(),
                 namespaces: template.namespaces.clone(),
                 channels_max: config.limits.channels_max.div_ceil(shards),
+                replays_max: config.limits.replays_max,
                 broker: broker.clone(),
                 stats: stats[index].clone(),
                 seed: random()?,
@@ -345,6 +346,9 @@ fn channel_settings(settings: &ChannelSettings) -> hub_settings::ChannelSettings
             age_max: settings.log_age_max,
         },
         on_lag: match settings.on_lag {
+            OnLag::Auto if settings.log_messages_max == 0 => hub_settings::OnLag::Drop,
+            OnLag::Auto | OnLag::Resync => hub_settings::OnLag::Resync,
+            OnLag::Latest => hub_settings::OnLag::Latest,
             OnLag::Drop => hub_settings::OnLag::Drop,
             OnLag::Disconnect => hub_settings::OnLag::Disconnect,
         },

@@ -77,6 +77,12 @@ shard_stats! {
     counter deliveries_refused;
     /// Gaps told to subscribers.
     counter gaps;
+    /// Messages that subscribers got from the log because they resumed or had fallen behind; counted as deliveries, too.
+    counter replayed;
+    /// Pages read from logs for those.
+    counter replay_pages;
+    /// Subscribers that wait for such a page.
+    gauge replays_waiting;
     /// Requests refused because a mailbox was full.
     counter overloads;
     /// Deliveries to another shard refused because its mailbox was full.

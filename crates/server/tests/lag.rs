@@ -12,16 +12,30 @@ use support::peer::Peer;
 use support::process::resident_bytes;
 use support::runs::Run;
 use support::{Live, http, run, run_on_shards};
-use switchboard_proto::dialect::DialectId;
 use switchboard_proto::dialect::notice::Notice;
+use switchboard_proto::dialect::{Command, DialectId};
+use switchboard_proto::entry::Key;
 use switchboard_proto::payload::Payload;
-use switchboard_server::config::{Config, OnLag};
+use switchboard_server::config::{Config, OnLag, UNLIMITED};
 
 /// A small outbox, and deadlines that do not come while a test looks elsewhere.
 fn small_outbox(config: &mut Config) {
     config.limits.session.outbox_bytes_max = 256 * 1024;
     config.limits.session.write_stall = Duration::from_secs(3_600);
     config.limits.session.close_handshake = Duration::from_secs(3_600);
+}
+
+/// What does not fit is left out.
+fn dropping(config: &mut Config) {
+    small_outbox(config);
+    config.channels.on_lag = OnLag::Drop;
+}
+
+/// What does not fit is read from a log that holds everything.
+fn remembering(config: &mut Config) {
+    small_outbox(config);
+    config.channels.log_messages_max = UNLIMITED;
+    config.channels.log_bytes_max = UNLIMITED;
 }
 
 /// Of a message, so that a few fill every buffer on the way.
@@ -71,8 +85,128 @@ async fn publish_until_lag(live: &Live, publisher: &mut Client, fast: &mut Clien
 }
 
 #[test]
+fn who_stops_reading_gets_everything_when_it_reads_again() {
+    run_on_shards(remembering, async |live| {
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
+        let mut slow = reluctant(live).await;
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let mut slow_run = Run::begin("a", slow.subscribe("a").await);
+        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        assert_eq!(live.count(|shard| &shard.replayed), 0, "its socket takes nothing");
+        while slow_run.reached() < published as u64 {
+            assert!(slow_run.take(&slow.hear().await));
+        }
+        assert!(live.count(|shard| &shard.replayed) > 0);
+        // It is live again.
+        let after = publisher.publish("a", Payload::text("after")).await;
+        while slow_run.reached() < after.offset {
+            assert!(slow_run.take(&slow.hear().await));
+        }
+        assert_eq!(
+            (slow_run.messages().count(), slow_run.gaps()),
+            (published + 1, vec![])
+        );
+        assert_eq!(fast_run.messages().count(), published);
+        let of_slow = slow_run.messages().take(published);
+        assert!(of_slow.eq(fast_run.messages()), "the same as everyone");
+        assert_eq!(live.count(|shard| &shard.gaps), 0);
+    });
+}
+
+#[test]
+fn who_reads_later_than_the_log_goes_back_is_told_what_the_log_no_longer_holds() {
+    const KEPT: u64 = 5;
+    let set = |config: &mut Config| {
+        small_outbox(config);
+        config.channels.log_messages_max = KEPT as usize;
+    };
+    run_on_shards(set, async |live| {
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
+        let mut slow = reluctant(live).await;
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let mut slow_run = Run::begin("a", slow.subscribe("a").await);
+        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await as u64;
+        while slow_run.reached() < published {
+            assert!(slow_run.take(&slow.hear().await));
+        }
+        let [(from, to)] = slow_run.gaps()[..] else {
+            panic!("one gap, not {:?}", slow_run.gaps())
+        };
+        assert_eq!(to, published - KEPT, "nothing that the log still holds");
+        assert!(from > 1, "what was on its way arrived");
+        assert_eq!(slow_run.messages().count() as u64, published - (to - from + 1));
+    });
+}
+
+#[test]
+fn on_lag_latest_leaves_out_what_newer_messages_replace() {
+    let set = |config: &mut Config| {
+        remembering(config);
+        config.channels.on_lag = OnLag::Latest;
+    };
+    run_on_shards(set, async |live| conflated(live, false).await);
+}
+
+#[test]
+fn a_subscriber_may_ask_for_latest_by_itself() {
+    run_on_shards(remembering, async |live| conflated(live, true).await);
+}
+
+/// One that stops reading gets the newest message of each key when it reads again.
+async fn conflated(live: &Live, asks: bool) {
+    let keys = ["x", "y", "z"];
+    let mut publisher = quick(live).await;
+    let mut slow = reluctant(live).await;
+    let (start, _) = slow.subscribe_with("a", None, asks).await;
+    let mut run = Run::begin("a", start);
+    let mut published = 0;
+    while live.count(|shard| &shard.deliveries_refused) == 0 || published % 12 != 0 {
+        assert!(published < 2_000, "nobody lags");
+        let key = Key::parse(keys[published % 3]);
+        let id = publisher.id();
+        let command = match publish(Some(id), "a", large(published)) {
+            Command::Publish {
+                id, channel, payload, ..
+            } => Command::Publish {
+                id,
+                channel,
+                payload,
+                key: None,
+                conflate: key,
+            },
+            other => other,
+        };
+        publisher.say(&[command]).await.unwrap();
+        assert!(matches!(publisher.answer(id).await, Notice::Published { .. }));
+        published += 1;
+    }
+    let mut conflated = 0;
+    while run.reached() < published as u64 {
+        let notice = slow.hear().await;
+        conflated += usize::from(matches!(notice, Notice::Gap { conflated: true, .. }));
+        assert!(run.take(&notice));
+    }
+    assert_eq!((run.gaps().len(), conflated), (1, 1));
+    let newest: Vec<_> = run
+        .messages()
+        .rev()
+        .take(3)
+        .map(|message| message.conflate.as_deref())
+        .collect();
+    assert_eq!(newest, [Some("z"), Some("y"), Some("x")]);
+    assert!(run.messages().count() < published);
+    let after = publisher.publish("a", Payload::text("after")).await;
+    while run.reached() < after.offset {
+        assert!(run.take(&slow.hear().await));
+    }
+    assert_eq!(data(run.messages().last().unwrap()), "after");
+}
+
+#[test]
 fn who_stops_reading_is_told_exactly_what_it_missed_and_others_miss_nothing() {
-    run_on_shards(small_outbox, async |live| {
+    run_on_shards(dropping, async |live| {
         let mut publisher = quick(live).await;
         let mut fast = quick(live).await;
         let mut slow = reluctant(live).await;
@@ -104,8 +238,8 @@ fn who_stops_reading_is_told_exactly_what_it_missed_and_others_miss_nothing() {
 }
 
 #[test]
-fn a_gap_is_told_for_each_channel_of_who_stopped_reading() {
-    run_on_shards(small_outbox, async |live| {
+fn a_gap_is_told_for_the_channel_that_was_missed_and_no_other() {
+    run_on_shards(dropping, async |live| {
         let mut publisher = quick(live).await;
         let mut fast = quick(live).await;
         let mut slow = reluctant(live).await;
@@ -115,9 +249,9 @@ fn a_gap_is_told_for_each_channel_of_who_stopped_reading() {
             runs.push(Run::begin(name, slow.subscribe(name).await));
         }
         publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
-        // While it lags, small messages of other channels do not overtake the gap.
+        // Small messages of other channels still fit.
         for _ in 0..3 {
-            publisher.publish("b", Payload::text("missed")).await;
+            publisher.publish("b", Payload::text("not missed")).await;
         }
         while runs[0].gaps().is_empty() {
             let notice = slow.hear().await;
@@ -131,8 +265,9 @@ fn a_gap_is_told_for_each_channel_of_who_stopped_reading() {
             let notice = slow.hear().await;
             assert!(runs.iter_mut().any(|run| run.take(&notice)));
         }
-        assert_eq!((runs[0].gaps().len(), runs[1].gaps()), (1, vec![(1, 3)]));
-        assert_eq!(runs[2].gaps(), [], "nothing of it was missed");
+        assert_eq!(runs[0].gaps().len(), 1);
+        assert_eq!(runs[1].messages().count(), 4);
+        assert_eq!((runs[1].gaps(), runs[2].gaps()), (vec![], vec![]));
     });
 }
 
@@ -174,8 +309,24 @@ fn on_lag_disconnect_says_so_and_closes() {
 }
 
 #[test]
+fn a_raw_client_that_stops_reading_gets_everything_when_it_reads_again() {
+    run_on_shards(remembering, async |live| {
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
+        let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
+        raw.say("here").await;
+        assert_eq!(raw.frame().await.text(), "here");
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        for number in 0..published {
+            assert_eq!(raw.frame().await.payload, large(number).as_bytes());
+        }
+    });
+}
+
+#[test]
 fn a_raw_client_cannot_be_told_of_a_gap_and_is_closed_with_4008() {
-    run_on_shards(small_outbox, async |live| {
+    run_on_shards(dropping, async |live| {
         let mut publisher = quick(live).await;
         let mut fast = quick(live).await;
         let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
@@ -240,7 +391,7 @@ fn tiny_mailboxes(config: &mut Config) {
 }
 
 #[test]
-fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing_silently() {
+fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
     const CHANNELS: usize = 40;
     for shards in [2, 4] {
         let mut config = support::config(shards);
@@ -284,7 +435,7 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing_silently() {
                     }
                 }
             }
-            // The subscribers come to know of everything: the messages, or that they missed them.
+            // The subscribers get everything.
             for (client, runs) in &mut subscribers {
                 while !caught_up(runs, &acknowledged) {
                     let notice = client.hear().await;
@@ -316,8 +467,62 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing_silently() {
                 .flat_map(|(_, runs)| runs)
                 .map(|run| run.gaps().len())
                 .sum();
-            assert!(gaps > 0, "what overflowed was told");
+            assert_eq!(gaps, 0, "what overflowed was read from the log");
+            assert!(live.count(|shard| &shard.replay_pages) > 0);
             http::get(live.internal, "/healthz").await.expect(200);
+        });
+    }
+}
+
+/// A publisher that repeats what was refused before anything new has its messages in the log in its order, although it had sent
+/// others behind those that were refused.
+#[test]
+fn overload_does_not_disturb_the_order_of_a_publisher() {
+    const MESSAGES: usize = 2_000;
+    const WINDOW: usize = 40;
+    for shards in [2, 4] {
+        let mut config = support::config(shards);
+        tiny_mailboxes(&mut config);
+        run(&config, async |live| {
+            let mut refused = 0;
+            // Its home is another shard than that of the client, for some of these.
+            for name in ["a", "b", "c", "d"] {
+                let mut client = Client::connect(live).await;
+                let mut waiting: std::collections::VecDeque<usize> = (0..MESSAGES / 4).collect();
+                let mut acknowledged = Vec::new();
+                while !waiting.is_empty() {
+                    let window: Vec<usize> = waiting.iter().copied().take(WINDOW).collect();
+                    let said = |number: &usize| {
+                        let words = Payload::text(number.to_string());
+                        publish(Some(*number as u64), name, words)
+                    };
+                    client
+                        .say(&window.iter().map(said).collect::<Vec<_>>())
+                        .await
+                        .unwrap();
+                    for number in &window {
+                        match client.answer(*number as u64).await {
+                            Notice::Published { .. } => {
+                                acknowledged.push(*number);
+                                waiting.retain(|other| other != number);
+                            }
+                            Notice::Error { code, .. } => {
+                                assert_eq!(code, "overloaded");
+                                refused += 1;
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+                assert!(
+                    acknowledged.is_sorted(),
+                    "nothing was taken behind what was refused"
+                );
+                let log = support::order::whole_log(&mut client, name, "overloaded").await;
+                let log: Vec<usize> = log.iter().map(|message| data(message).parse().unwrap()).collect();
+                assert!(log.iter().copied().eq(0..MESSAGES / 4), "{name}");
+            }
+            assert!(refused > 0, "nothing overflowed");
         });
     }
 }

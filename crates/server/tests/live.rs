@@ -8,11 +8,12 @@ use support::client::{Client, How};
 use support::http;
 use support::peer::{self, BINARY, FIN, Peer, RSV1, TEXT, field, frame};
 use support::{Live, run, run_on_shards};
+use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::DialectId;
 use switchboard_proto::dialect::notice::Notice;
 use switchboard_proto::limits::Rate;
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Epoch, Position, Range};
 use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_server::config::{Config, Origin};
 
@@ -193,8 +194,18 @@ fn history_by_position_and_limit_page_by_page() {
                 )
                 .await;
             let other = field(&other, "position");
+            for since in ["since", "before"] {
+                ana.ask(
+                    &format!(r#"{{"type":"history","id":12,"channel":"a","{since}":"{other}","limit":1}}"#),
+                    r#"{"type":"error","id":12,"code":"bad_position","message":"this is a position of another channel"}"#,
+                )
+                .await;
+            }
+            let other_life = Position::start(Epoch::of(&ChannelName::parse("a").unwrap(), 7));
+            let other_life = other_life.token();
+            let other_life = other_life.as_str();
             ana.ask(
-                &format!(r#"{{"type":"history","id":12,"channel":"a","since":"{other}","limit":1}}"#),
+                &format!(r#"{{"type":"history","id":12,"channel":"a","since":"{other_life}","limit":1}}"#),
                 r#"{"type":"history","id":12,"channel":"a","reset":true,"messages":[{"offset":1,*}],"position":"*","more":true}"#,
             )
             .await;
@@ -246,7 +257,7 @@ fn errors_name_the_command_and_leave_the_session_open() {
             }
             let long = "x".repeat(256);
             let segments = vec!["x"; 17].join(":");
-            let start = Position::start(switchboard_proto::position::Epoch(7))
+            let start = Position::start(Epoch::of(&ChannelName::parse("a").unwrap(), 7))
                 .token()
                 .as_str()
                 .to_owned();
@@ -277,7 +288,7 @@ fn errors_name_the_command_and_leave_the_session_open() {
                 ),
                 (
                     format!(r#"{{"type":"subscribe","id":9,"channel":"c","since":"{start}"}}"#),
-                    "unsupported",
+                    "bad_position",
                 ),
                 (
                     r#"{"type":"history","id":9,"channel":"a","since":"here"}"#.to_owned(),
@@ -472,7 +483,7 @@ fn msgpack_speaks_the_same_protocol() {
                 panic!("no message")
             };
             assert_eq!((message.position, &message.payload), (position, &payload));
-            let history = ana.history("a", Some(start), None).await;
+            let history = ana.history("a", Range::After(start), None).await;
             assert_eq!(history.messages, [message]);
             let (mut peer, answer) = Peer::upgrade(
                 live.public,

@@ -11,6 +11,7 @@ use support::runs::Run;
 use switchboard_proto::dialect::Command;
 use switchboard_proto::dialect::notice::Notice;
 use switchboard_proto::payload::Payload;
+use switchboard_proto::position::Range;
 
 #[test]
 fn every_subscriber_of_a_channel_sees_the_same_order() {
@@ -55,13 +56,14 @@ async fn come_and_go(live: support::Live, worker: u64, lives: u64) {
                 id: Some(number),
                 channel: of_own(),
                 since: None,
+                latest: false,
             },
             publish(Some(number + 1), &own, Payload::text(number.to_string())),
             publish(None, "everyone", Payload::text("to nobody here")),
             Command::History {
                 id: Some(number + 2),
                 channel: of_own(),
-                since: None,
+                range: Range::Newest,
                 limit: Some(1),
             },
         ];

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use switchboard_client::{
     Client, Dialect, ErrorCode, HistoryError, Payload, PayloadKind, Position, Publication, PublishError,
-    SubscribeError,
+    Range, SubscribeError,
 };
 use switchboard_proto::limits::Rate;
 
@@ -123,13 +123,16 @@ async fn history_is_read_page_by_page() {
     for number in 0..7 {
         published.push(client.publish("room:1", format!("{number}")).await.unwrap());
     }
-    let newest = client.history("room:1", None, Some(2)).await.unwrap();
+    let newest = client.history("room:1", Range::Newest, Some(2)).await.unwrap();
     assert_eq!(positions(&newest.messages), published[5..]);
     assert!(!newest.more);
 
     let (mut since, mut read) = (start, Vec::new());
     loop {
-        let page = client.history("room:1", Some(since), Some(3)).await.unwrap();
+        let page = client
+            .history("room:1", Range::After(since), Some(3))
+            .await
+            .unwrap();
         assert_eq!((page.gap, page.reset), (None, false));
         read.extend(positions(&page.messages));
         since = page.position;
@@ -152,13 +155,16 @@ async fn history_says_what_the_log_no_longer_holds() {
     for _ in 0..5 {
         client.publish("room:1", "more").await.unwrap();
     }
-    let page = client.history("room:1", Some(first), None).await.unwrap();
+    let page = client.history("room:1", Range::After(first), None).await.unwrap();
     assert_eq!(page.gap, Some((2, 3)));
     assert_eq!(page.messages.len(), 3);
 
     let elsewhere = client.publish("room:2", "1").await.unwrap();
-    let page = client.history("room:1", Some(elsewhere), None).await.unwrap();
-    assert!(page.reset);
+    let foreign = client.history("room:1", Range::After(elsewhere), None).await;
+    let Err(HistoryError::Refused(refusal)) = foreign else {
+        panic!("{foreign:?}")
+    };
+    assert_eq!(refusal.error_code(), Some(ErrorCode::BadPosition));
 }
 
 #[tokio::test]
@@ -259,7 +265,7 @@ async fn what_cannot_be_is_refused_and_the_connection_goes_on() {
             matches!(published, Err(PublishError::BadChannel(_))),
             "{channel:?}"
         );
-        let history = client.history(channel, None, None).await;
+        let history = client.history(channel, Range::Newest, None).await;
         assert!(matches!(history, Err(HistoryError::BadChannel(_))), "{channel:?}");
     }
     let _room = client.subscribe("room:1").await.unwrap();

@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use switchboard_client::{Client, End, Event, Fault, HistoryError, PingError, PublishError, SubscribeError};
+use switchboard_client::{
+    Client, End, Event, Fault, HistoryError, PingError, PublishError, Range, SubscribeError,
+};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::fake::{Fake, POSITION, Port};
@@ -66,7 +68,7 @@ async fn closing_waits_for_what_was_asked_before() {
         SubscribeError::Ended(End::ClosedHere)
     );
     assert_eq!(client.ping().await, Err(PingError::Ended(End::ClosedHere)));
-    let history = client.history("room:1", None, None).await;
+    let history = client.history("room:1", Range::Newest, None).await;
     assert_eq!(history, Err(HistoryError::Ended(End::ClosedHere)));
 }
 
@@ -107,7 +109,7 @@ async fn a_lost_connection_tells_what_is_unknown() {
     let (room, ()) = tokio::join!(client.subscribe("room:1"), fake.answer_subscribe("room:1"));
     let (published, asked, pinged, ()) = tokio::join!(
         client.publish("room:1", "x"),
-        client.history("room:1", None, None),
+        client.history("room:1", Range::Newest, None),
         client.ping(),
         async {
             for _ in 0..3 {

@@ -15,6 +15,7 @@ fn draft(text: &str) -> Draft {
         from: None,
         payload: Payload::text(text),
         key: None,
+        conflate: None,
     }
 }
 
@@ -33,6 +34,7 @@ fn entry(position: Position) -> Arc<Entry> {
         previous: position.offset - 1,
         at_ms: 0,
         from: None,
+        conflate: None,
         payload: Payload::text(""),
     })
 }
@@ -42,6 +44,7 @@ fn page(head: u64) -> Page {
         start: PageStart::Continues,
         begin: position(head),
         entries: Vec::new(),
+        conflated: Vec::new(),
         position: position(head),
         head: position(head),
         more: false,
@@ -172,7 +175,7 @@ fn publications_and_reads_are_answered_when_the_broker_has_done_them() {
     let mut script = Script::new();
     let home = &mut script.home;
     home.handle_publish(name("c"), draft("x"), "ana".to_owned());
-    home.handle_history(name("c"), None, ReadLimit::default(), "ben".to_owned());
+    home.handle_history(name("c"), Range::Newest, ReadLimit::default(), "ben".to_owned());
     home.handle_publish(name("d"), draft("y"), "cid".to_owned());
     assert_eq!(
         script.turn(),
@@ -477,7 +480,7 @@ fn open_requests_are_bounded() {
         home.handle_publish(name("c"), draft(""), "ana".to_owned());
     }
     home.handle_publish(name("c"), draft(""), "pia".to_owned());
-    home.handle_history(name("c"), None, ReadLimit::default(), "hal".to_owned());
+    home.handle_history(name("c"), Range::Newest, ReadLimit::default(), "hal".to_owned());
     home.handle_subscribe(name("d"), A, "sam".to_owned());
     // This one needs nothing from the broker.
     home.handle_subscribe(name("c"), A, "lea".to_owned());

@@ -22,6 +22,7 @@ fn draft(text: &str) -> Draft {
         from: None,
         payload: Payload::text(text),
         key: None,
+        conflate: None,
     }
 }
 
@@ -73,8 +74,13 @@ fn transcript(page: &Page) -> String {
     )
 }
 
+/// What follows `since`, or the newest.
+fn after(since: Option<Position>) -> Range {
+    since.map_or(Range::Newest, Range::After)
+}
+
 fn check(log: &mut Log, since: Option<Position>, limit: ReadLimit, settings: &LogSettings, expected: &str) {
-    let page = log.read(at(0), since, limit, settings);
+    let page = log.read(at(0), after(since), limit, settings);
     assert_eq!(transcript(&page), expected, "since {since:?}");
 }
 
@@ -125,6 +131,7 @@ fn a_tag_depends_on_kind_user_time_and_payload_alone() {
         from: Some(User::new(name)),
         payload,
         key: key.map(|key| Key::parse(key).unwrap()),
+        conflate: None,
     };
     // printf '\x01\xff\xff\xff\xff\0\0\0\0\0\0\x03\xe8hi' | gzip -c | tail -c8 | head -c4 | xxd -e
     assert_eq!(tag(&draft("hi"), 1_000), 0x6c624892);
@@ -212,10 +219,10 @@ fn an_ephemeral_log_advances_and_keeps_nothing() {
 fn a_limit_makes_pages_that_follow_each_other() {
     let settings = keeping(10);
     let (mut log, positions) = filled(5, &settings);
-    let first = log.read(at(0), Some(positions[0]), limit(2, 100), &settings);
+    let first = log.read(at(0), Range::After(positions[0]), limit(2, 100), &settings);
     assert_eq!(transcript(&first), "continues 0 | 1 2 | 2 more");
     assert_eq!(first.head, positions[5]);
-    let second = log.read(at(0), Some(first.position), limit(3, 100), &settings);
+    let second = log.read(at(0), Range::After(first.position), limit(3, 100), &settings);
     assert_eq!(transcript(&second), "continues 2 | 3 4 5 | 5");
     check(&mut log, None, limit(2, 100), &settings, "continues 3 | 4 5 | 5");
     check(
@@ -229,17 +236,111 @@ fn a_limit_makes_pages_that_follow_each_other() {
 }
 
 #[test]
+fn pages_go_backwards_too() {
+    let settings = keeping(5);
+    let (mut log, positions) = filled(7, &settings);
+    let mut check = |before: Position, limit, expected: &str| {
+        let page = log.read(at(0), Range::Before(before), limit, &settings);
+        assert_eq!(transcript(&page), expected, "before {before:?}");
+        page
+    };
+    let page = check(positions[7], limit(2, 100), "continues 4 | 5 6 | 6 more");
+    let page = check(page.entries[0].position, limit(2, 100), "continues 2 | 3 4 | 4");
+    check(page.entries[0].position, limit(2, 100), "continues 2 |  | 2");
+    check(positions[7], limit(9, 3), "continues 3 | 4 5 6 | 6 more");
+    check(positions[2], ALL, "continues 2 |  | 2");
+    check(positions[1], ALL, "continues 2 |  | 2");
+    let foreign = Position {
+        epoch: Epoch(8),
+        ..positions[4]
+    };
+    check(foreign, limit(2, 100), "reset 5 | 6 7 | 7 more");
+}
+
+#[test]
+fn the_latest_are_the_newest_of_each_key_and_name_what_they_leave_out() {
+    let settings = keeping(10);
+    let mut log = Log::new(EPOCH);
+    let mut positions = vec![log.head()];
+    for (text, key) in [
+        ("a1", "a"),
+        ("b2", "b"),
+        ("a3", "a"),
+        ("-4", ""),
+        ("b5", "b"),
+        ("-6", ""),
+        ("a7", "a"),
+    ] {
+        let draft = Draft {
+            conflate: Key::parse(key),
+            ..draft(text)
+        };
+        positions.push(log.append(at(0), 0, draft, &settings).position);
+    }
+    let mut check = |after: Option<Position>, limit, expected: &str, left_out: &[(usize, u64)]| {
+        let page = log.read(at(0), Range::Latest { after }, limit, &settings);
+        assert_eq!(transcript(&page), expected, "after {after:?}");
+        let said: Vec<_> = page
+            .conflated
+            .iter()
+            .map(|gap| (gap.before, gap.position.offset))
+            .collect();
+        assert_eq!(said, left_out);
+        for gap in &page.conflated {
+            assert_eq!(gap.position, positions[gap.position.offset as usize]);
+        }
+        let mut place = page.begin.offset;
+        for run in page.runs(0..page.entries.len()) {
+            if let Some((from, to)) = run.left_out {
+                assert_eq!(from, place + 1);
+                place = to.offset;
+            }
+            for entry in run.entries {
+                assert_eq!(entry.previous, place);
+                place = entry.position.offset;
+            }
+        }
+        assert_eq!(place, page.position.offset);
+    };
+    check(None, ALL, "continues 0 | b5 -6 a7 | 7", &[(0, 4)]);
+    check(None, limit(1, 100), "continues 0 | b5 | 5 more", &[(0, 4)]);
+    check(Some(positions[5]), ALL, "continues 5 | -6 a7 | 7", &[]);
+    check(
+        Some(positions[2]),
+        limit(2, 100),
+        "continues 2 | b5 -6 | 6 more",
+        &[(0, 4)],
+    );
+    check(Some(positions[7]), ALL, "continues 7 |  | 7", &[]);
+    let settings = keeping(2);
+    let page = log.read(
+        at(0),
+        Range::Latest {
+            after: Some(positions[1]),
+        },
+        ALL,
+        &settings,
+    );
+    assert_eq!(transcript(&page), "gap 2-5 5 | -6 a7 | 7");
+}
+
+#[test]
 fn every_page_makes_progress_however_small_its_bytes() {
     let settings = keeping(10);
     let mut log = Log::new(EPOCH);
     for text in ["", "aaaa", "", "bb"] {
         log.append(at(0), 0, draft(text), &settings);
     }
-    let mut page = log.read(at(0), Some(Position::start(EPOCH)), limit(9, 3), &settings);
+    let mut page = log.read(
+        at(0),
+        Range::After(Position::start(EPOCH)),
+        limit(9, 3),
+        &settings,
+    );
     assert_eq!(transcript(&page), "continues 0 |  | 1 more");
-    page = log.read(at(0), Some(page.position), limit(9, 3), &settings);
+    page = log.read(at(0), Range::After(page.position), limit(9, 3), &settings);
     assert_eq!(transcript(&page), "continues 1 | aaaa | 2 more");
-    page = log.read(at(0), Some(page.position), limit(9, 3), &settings);
+    page = log.read(at(0), Range::After(page.position), limit(9, 3), &settings);
     assert_eq!(transcript(&page), "continues 2 |  bb | 4");
     check(&mut log, None, limit(9, 1), &settings, "continues 3 | bb | 4");
     check(&mut log, None, limit(9, 2), &settings, "continues 2 |  bb | 4");
@@ -275,7 +376,7 @@ fn age_bounds_the_log_also_when_it_is_only_read() {
     log.append(at(0), 0, draft("old"), &settings);
     log.append(at(5), 0, draft("new"), &settings);
     let mut check = |seconds, expected| {
-        let page = log.read(at(seconds), Some(Position::start(EPOCH)), ALL, &settings);
+        let page = log.read(at(seconds), Range::After(Position::start(EPOCH)), ALL, &settings);
         assert_eq!(transcript(&page), expected);
     };
     check(9, "continues 0 | old new | 2");
@@ -317,9 +418,26 @@ fn the_oldest_key_is_forgotten_first() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { length: usize, key: Option<u8> },
-    Wait { seconds: u64 },
-    Read { since: Since, limit: ReadLimit },
+    Append {
+        length: usize,
+        key: Option<u8>,
+        conflate: Option<u8>,
+    },
+    Wait {
+        seconds: u64,
+    },
+    Read {
+        which: Which,
+        since: Since,
+        limit: ReadLimit,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    After,
+    Before,
+    Latest,
 }
 
 #[derive(Clone, Debug)]
@@ -337,11 +455,13 @@ fn step() -> impl Strategy<Value = Step> {
         (0u64..40).prop_map(Since::WrongTag),
         (0u64..40).prop_map(Since::OtherEpoch),
     ];
+    let which = prop_oneof![3 => Just(Which::After), 1 => Just(Which::Before), 1 => Just(Which::Latest)];
     prop_oneof![
-        4 => (0usize..40, prop::option::weighted(0.3, 0u8..6)).prop_map(|(length, key)| Step::Append { length, key }),
+        4 => (0usize..40, prop::option::weighted(0.3, 0u8..6), prop::option::of(0u8..3))
+            .prop_map(|(length, key, conflate)| Step::Append { length, key, conflate }),
         1 => (0u64..200).prop_map(|seconds| Step::Wait { seconds }),
-        4 => (since, 0usize..6, 0usize..60)
-            .prop_map(|(since, messages, bytes)| Step::Read { since, limit: limit(messages, bytes) }),
+        4 => (which, since, 0usize..6, 0usize..60)
+            .prop_map(|(which, since, messages, bytes)| Step::Read { which, since, limit: limit(messages, bytes) }),
     ]
 }
 
@@ -415,6 +535,58 @@ fn check_read(model: &Model, gone: u64, since: Option<Position>, limit: ReadLimi
     }
 }
 
+/// Backwards: the newest that stand before the given place, as many as the limit allows.
+fn check_before(model: &Model, gone: u64, before: Position, limit: ReadLimit, page: &Page) {
+    let head = model.all.len() as u64;
+    let (begin, end) = (page.begin.offset, page.position.offset);
+    assert!(gone <= begin && begin <= end && end <= head);
+    let expected = &model.all[begin as usize..end as usize];
+    assert!(page.entries.iter().eq(expected.iter().map(|(_, entry)| entry)));
+    assert_eq!(page.more, begin > gone);
+    match page.start {
+        PageStart::Reset => assert_eq!(end, head),
+        _ => assert_eq!(end, before.offset.saturating_sub(1).max(gone)),
+    }
+    let bytes: usize = page.entries.iter().map(|entry| entry.payload.len()).sum();
+    if page.more {
+        let next_length = model.all[begin as usize - 1].1.payload.len();
+        assert!(page.entries.len() == limit.messages || bytes + next_length > limit.bytes);
+    }
+}
+
+/// Every entry is the newest of its key, whatever is left out before one is named, and the last page ends at the head.
+fn check_latest(model: &Model, gone: u64, limit: ReadLimit, page: &Page) {
+    let head = model.all.len() as u64;
+    let newest = |entry: &Arc<Entry>| {
+        let later = &model.all[entry.position.offset as usize..];
+        later.iter().all(|(_, other)| other.conflate != entry.conflate)
+    };
+    let mut place = page.begin;
+    assert!(place.offset >= gone);
+    for (index, entry) in page.entries.iter().enumerate() {
+        if let Some(gap) = page.conflated.iter().find(|gap| gap.before == index) {
+            assert!(gap.position.offset > place.offset);
+            assert!(
+                model.all[place.offset as usize..gap.position.offset as usize]
+                    .iter()
+                    .all(|(_, entry)| !newest(entry))
+            );
+            assert_eq!(gap.position, model.position(gap.position.offset));
+            place = gap.position;
+        }
+        assert_eq!(entry.previous, place.offset);
+        assert!(newest(entry));
+        assert_eq!(
+            Some(entry),
+            model.all.get(place.offset as usize).map(|(_, entry)| entry)
+        );
+        place = entry.position;
+    }
+    assert_eq!(page.position, place);
+    assert_eq!(page.more, place.offset < head);
+    assert!(page.entries.len() <= limit.messages);
+}
+
 proptest! {
     #[test]
     fn a_log_is_the_tail_of_everything_appended(
@@ -430,11 +602,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait { seconds } => now = now + Duration::from_secs(seconds),
-                Step::Append { length, key } => {
+                Step::Append { length, key, conflate } => {
                     model.keys.retain(|(first, _, _)| now.since(*first) < KEY_WINDOW);
                     let seen = model.keys.iter().find(|(_, other, _)| Some(*other) == key).map(|seen| seen.2);
                     let mut message = draft(&"x".repeat(length));
                     message.key = key.map(|key| Key::parse(&key.to_string()).unwrap());
+                    message.conflate = conflate.map(|key| Key::parse(&key.to_string()).unwrap());
                     let at_ms = model.all.len() as u64;
                     let appended = log.append(now, at_ms, message, &settings);
                     prop_assert_eq!(appended.entry.is_none(), seen.is_some());
@@ -451,7 +624,7 @@ proptest! {
                     gone = model.gone(now, gone, &settings);
                     prop_assert_eq!(log.len() as u64, model.all.len() as u64 - gone);
                 }
-                Step::Read { since, limit } => {
+                Step::Read { which, since, limit } => {
                     gone = model.gone(now, gone, &settings);
                     let real = |offset: u64| model.position(offset.min(model.all.len() as u64));
                     let since = match since {
@@ -460,8 +633,20 @@ proptest! {
                         Since::WrongTag(offset) => Some(Position { tag: real(offset).tag ^ 1, ..real(offset) }),
                         Since::OtherEpoch(offset) => Some(Position { epoch: Epoch(8), ..real(offset) }),
                     };
-                    let page = log.read(now, since, limit, &settings);
-                    check_read(&model, gone, since, limit, &page);
+                    match (which, since) {
+                        (Which::Before, Some(before)) => {
+                            let page = log.read(now, Range::Before(before), limit, &settings);
+                            check_before(&model, gone, before, limit, &page);
+                        }
+                        (Which::Latest, after) => {
+                            let page = log.read(now, Range::Latest { after }, limit, &settings);
+                            check_latest(&model, gone, limit, &page);
+                        }
+                        (_, since) => {
+                            let page = log.read(now, after(since), limit, &settings);
+                            check_read(&model, gone, since, limit, &page);
+                        }
+                    }
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use switchboard_proto::time::Time;
 
 use super::script::Script;
@@ -195,7 +195,7 @@ impl Broker {
             ticket: Ticket(0),
             channel: channel.clone(),
             op: Op::Read {
-                since: None,
+                range: Range::Newest,
                 limit: ReadLimit::default(),
             },
         };

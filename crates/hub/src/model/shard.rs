@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 
 use super::broker::Broker;
 use super::session::Session;
@@ -44,13 +44,23 @@ pub(super) enum Asked {
     },
     History {
         channel: ChannelName,
-        since: Option<Position>,
+        range: Range,
         limit: ReadLimit,
     },
     Subscribe {
         channel: ChannelName,
         subscriber: SubscriberId,
         generation: u64,
+        since: Option<Position>,
+        latest: bool,
+    },
+    /// For a subscriber that is behind.
+    Page {
+        channel: ChannelName,
+        subscriber: SubscriberId,
+        generation: u64,
+        range: Range,
+        limit: ReadLimit,
     },
 }
 
@@ -62,7 +72,7 @@ pub(super) enum Message {
     },
     History {
         channel: ChannelName,
-        since: Option<Position>,
+        range: Range,
         limit: ReadLimit,
         who: Who,
     },
@@ -115,17 +125,20 @@ impl Shard {
         match delivery {
             Delivery::Fresh {
                 channel: index,
-                broken,
+                missed,
+                after,
                 fresh,
             } => {
                 let subscribers = self.audience.subscribers(index).to_vec();
-                assert_eq!(subscribers.len(), members.len());
                 for subscriber in subscribers {
                     assert!(members.contains(&subscriber));
                     if let Some(session) = self.sessions.get_mut(&subscriber) {
-                        session.give(&mut self.audience, index, broken, &entries[fresh.clone()]);
+                        session.give(&mut self.audience, index, missed, after, &entries[fresh.clone()]);
                     }
                 }
+                let behind = |member: &&SubscriberId| self.audience.cursor(index, **member).is_some();
+                let live = self.audience.subscribers(index).len();
+                assert_eq!(members.iter().filter(behind).count() + live, members.len());
                 false
             }
             Delivery::Nobody { leave } => {
@@ -136,25 +149,46 @@ impl Shard {
     }
 
     /// The home has said `Subscribed` to a session that is still here.
-    pub(super) fn attach(&mut self, channel: ChannelName, subscriber: SubscriberId, position: Position) {
-        let Some(attached) = self.audience.attach(&channel, subscriber, position) else {
+    pub(super) fn attach(
+        &mut self,
+        channel: ChannelName,
+        subscriber: SubscriberId,
+        position: Position,
+        since: Option<Position>,
+        latest: bool,
+    ) {
+        let since = since.filter(|since| *since != position);
+        let attached = match since {
+            None => self.audience.attach(&channel, subscriber, position),
+            Some(since) => self.audience.attach_behind(&channel, subscriber, position, since),
+        };
+        let Some(attached) = attached else {
             panic!("{subscriber:?} does not wait for {channel}");
         };
-        assert_eq!(attached.position, position, "what the home sends comes in order");
-        let subscribers = self.audience.subscribers(attached.channel).to_vec();
-        let Some((new, others)) = subscribers.split_last() else {
-            panic!("nobody is attached");
-        };
-        assert_eq!(*new, subscriber);
-        for other in others {
-            if let Some(session) = self.sessions.get_mut(other)
-                && attached.broken.is_some()
+        assert_eq!(
+            attached.position,
+            since.unwrap_or(position),
+            "what the home sends comes in order"
+        );
+        if latest {
+            self.audience.conflate(attached.channel, subscriber);
+        }
+        for other in self.audience.subscribers(attached.channel).to_vec() {
+            if other != subscriber
+                && let Some(session) = self.sessions.get_mut(&other)
+                && attached.missed.is_some()
             {
-                session.give(&mut self.audience, attached.channel, attached.broken, &[]);
+                session.give(
+                    &mut self.audience,
+                    attached.channel,
+                    attached.missed,
+                    position,
+                    &[],
+                );
             }
         }
         if let Some(session) = self.sessions.get_mut(&subscriber) {
-            session.subscribed(channel, attached.position);
+            session.subscribed(channel, attached.position, since.is_some());
         }
     }
 
@@ -164,6 +198,7 @@ impl Shard {
             && self.asked.is_empty()
             && self.to_leave.is_empty()
             && (self.home.in_flight(), self.home.behind()) == (0, 0)
+            && self.audience.behind_total() == 0
             && self.sessions.values().all(Session::has_read_all)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
-use switchboard_proto::position::{Epoch, Position};
+use switchboard_proto::position::{Epoch, Position, Range};
 use switchboard_proto::time::Time;
 
 use crate::limits::KEY_WINDOW;
@@ -91,7 +91,7 @@ impl Truth {
         &self,
         now: Time,
         channel: &ChannelName,
-        since: Option<Position>,
+        range: Range,
         limit: ReadLimit,
         settings: &LogSettings,
         page: &Page,
@@ -106,10 +106,14 @@ impl Truth {
             self.check_position(channel, place);
             assert_eq!(place.epoch, head.epoch);
         }
-        match (page.start, since) {
-            (PageStart::Continues, None) => assert_eq!(position, head),
-            (PageStart::Continues, Some(since)) => assert_eq!(begin, since),
-            (PageStart::Gap { from, to }, Some(since)) => {
+        match (page.start, range) {
+            (PageStart::Continues, Range::Newest) => assert_eq!(position, head),
+            (PageStart::Continues, Range::After(since) | Range::Latest { after: Some(since) }) => {
+                assert_eq!(begin, since);
+            }
+            (PageStart::Continues, Range::Latest { after: None }) => {}
+            (PageStart::Continues, Range::Before(before)) => assert_eq!(before.epoch, head.epoch),
+            (PageStart::Gap { from, to }, Range::After(since) | Range::Latest { after: Some(since) }) => {
                 assert_eq!((from, to), (since.offset + 1, begin.offset));
                 assert!(since.epoch == head.epoch && from <= to);
                 // Whatever is said to be gone is gone: its last message first of all.
@@ -117,16 +121,35 @@ impl Truth {
                 let newer = (head.offset - to) as usize;
                 assert!(newer >= settings.messages_max || now.since(last_gone.at) >= settings.age_max);
             }
-            (PageStart::Reset, Some(since)) => assert_ne!(since.epoch, head.epoch),
-            (start, None) => panic!("{start:?} without a position"),
+            (PageStart::Reset, range) => {
+                let position = range.position().map(|position| position.epoch);
+                assert!(position.is_some_and(|epoch| epoch != head.epoch));
+            }
+            (start, range) => panic!("{start:?} of {range:?}"),
         }
         assert!(page.entries.len() <= limit.messages);
-        let offsets = begin.offset + 1..=position.offset;
-        assert!(page.entries.iter().map(|entry| entry.position.offset).eq(offsets));
-        for entry in &page.entries {
-            self.check_entry(channel, entry);
+        let mut place = begin;
+        for run in page.runs(0..page.entries.len()) {
+            if let Some((from, to)) = run.left_out {
+                assert!(matches!(range, Range::Latest { .. }));
+                assert!(from == place.offset + 1 && from <= to.offset);
+                self.check_position(channel, to);
+                place = to;
+            }
+            for entry in run.entries {
+                self.check_entry(channel, entry);
+                assert_eq!(entry.previous, place.offset);
+                place = entry.position;
+            }
         }
-        assert_eq!(page.more, position != head);
+        assert_eq!(place, position);
+        match range {
+            Range::Before(before) if before.epoch == head.epoch => {
+                assert!(position.offset < before.offset.max(1) || page.entries.is_empty());
+            }
+            Range::Before(_) => assert_eq!(position, head),
+            Range::Newest | Range::After(_) | Range::Latest { .. } => assert_eq!(page.more, position != head),
+        }
     }
 
     /// All positions that were ever given out for a channel.

@@ -25,7 +25,7 @@ use crate::channel::ChannelName;
 use crate::entry::{Entry, Key, User};
 use crate::error_code::ErrorCode;
 use crate::payload::Payload;
-use crate::position::Position;
+use crate::position::{Position, Range};
 use crate::ws::MessageKind;
 
 /// What a client asks for. The `id` comes back in the answer; a publish or ping without one is not answered unless it fails.
@@ -46,6 +46,8 @@ pub enum Command {
         channel: ChannelName,
         /// Resume after this position.
         since: Option<Position>,
+        /// Where messages cannot be had one by one, only the newest of each conflation key.
+        latest: bool,
     },
     /// Receive no more of a channel.
     Unsubscribe {
@@ -64,6 +66,8 @@ pub enum Command {
         payload: Payload,
         /// A second publish with this key within the window is the same message.
         key: Option<Key>,
+        /// Replaces older messages of the same conflation key for who conflates.
+        conflate: Option<Key>,
     },
     /// Read the log of a channel.
     History {
@@ -71,8 +75,8 @@ pub enum Command {
         id: Option<u64>,
         /// Which channel.
         channel: ChannelName,
-        /// Read what comes after this position; without it, the newest messages.
-        since: Option<Position>,
+        /// Which part.
+        range: Range,
         /// At most this many messages.
         limit: Option<u32>,
     },
@@ -117,8 +121,10 @@ pub enum Event<'a> {
         id: Option<u64>,
         /// Which channel.
         channel: &'a ChannelName,
-        /// Where the log was when it began.
+        /// Where it begins: where the log was, or the position to resume at.
         position: Position,
+        /// Whether nothing is missing after the position to resume at; `None` where none was given.
+        recovered: Option<bool>,
     },
     /// The subscription has ended; nothing of the channel follows.
     Unsubscribed {
@@ -161,6 +167,8 @@ pub enum Event<'a> {
         channel: &'a ChannelName,
         /// Which ones.
         gap: Gap,
+        /// Newer messages of the same conflation keys follow in their place.
+        conflated: bool,
     },
     /// Positions of the channel start anew: what came before cannot be compared with what comes now.
     Reset {
@@ -209,9 +217,9 @@ pub struct HistoryPage<'a> {
     pub start: HistoryStart,
     /// The messages, oldest first.
     pub entries: &'a [Arc<Entry>],
-    /// Where to go on reading.
+    /// Where to go on reading forwards.
     pub position: Position,
-    /// Whether the log has more after `position`.
+    /// Whether there is more in the direction of reading.
     pub more: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::entry::{Entry, Key};
 use crate::error_code::ErrorCode;
 use crate::limits::{COMMAND_ID_MAX, KEY_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::payload::{BadPayload, Payload};
-use crate::position::Position;
+use crate::position::{Position, Range};
 
 /// All fields of all commands. `D` is how the notation hands over `data`.
 #[derive(serde::Deserialize)]
@@ -33,6 +33,11 @@ pub(super) struct WireCommand<'a, D> {
     key: Option<Text<'a>>,
     #[serde(borrow)]
     since: Option<Text<'a>>,
+    #[serde(borrow)]
+    before: Option<Text<'a>>,
+    latest: Option<bool>,
+    #[serde(borrow)]
+    conflate: Option<Text<'a>>,
     limit: Option<u32>,
     #[serde(borrow)]
     token: Option<Text<'a>>,
@@ -69,7 +74,7 @@ impl<D> WireCommand<'_, D> {
             }
             None => Err(Rejected::new(id, ErrorCode::BadRequest, "`channel` is missing")),
         };
-        let since = |token: &Option<Text<'_>>| match token {
+        let position = |token: &Option<Text<'_>>| match token {
             Some(token) => match Position::parse(&token.0) {
                 Ok(position) => Ok(Some(position)),
                 Err(_) => Err(Rejected {
@@ -93,20 +98,23 @@ impl<D> WireCommand<'_, D> {
             "subscribe" => Command::Subscribe {
                 id,
                 channel: channel(&self.channel)?,
-                since: since(&self.since)?,
+                since: position(&self.since)?,
+                latest: self.latest.unwrap_or_default(),
             },
             "unsubscribe" => Command::Unsubscribe {
                 id,
                 channel: channel(&self.channel)?,
             },
             "publish" => {
-                let key = match self.key {
+                let key = |key: Option<Text<'_>>, detail| match key {
                     Some(key) => match Key::parse(&key.0) {
-                        Some(key) => Some(key),
-                        None => return reject(ErrorCode::BadRequest, "`key` has 1 to 128 bytes"),
+                        Some(key) => Ok(Some(key)),
+                        None => Err(Rejected::new(id, ErrorCode::BadRequest, detail)),
                     },
-                    None => None,
+                    None => Ok(None),
                 };
+                let conflate = key(self.conflate, "`conflate` has 1 to 128 bytes")?;
+                let key = key(self.key, "`key` has 1 to 128 bytes")?;
                 let payload = match (self.data, self.data_base64) {
                     (Some(data), None) => payload(data),
                     (None, Some(text)) => from_base64(&text.0),
@@ -130,14 +138,29 @@ impl<D> WireCommand<'_, D> {
                     channel: channel(&self.channel)?,
                     payload,
                     key,
+                    conflate,
                 }
             }
-            "history" => Command::History {
-                id,
-                channel: channel(&self.channel)?,
-                since: since(&self.since)?,
-                limit: self.limit,
-            },
+            "history" => {
+                let after = position(&self.since)?;
+                let before = position(&self.before)?;
+                let range = match (after, before, self.latest.unwrap_or_default()) {
+                    (after, None, true) => Range::Latest { after },
+                    (Some(after), None, false) => Range::After(after),
+                    (None, Some(before), false) => Range::Before(before),
+                    (None, None, false) => Range::Newest,
+                    (_, Some(_), _) => {
+                        const ONE: &str = "`before` stands without `since` and `latest`";
+                        return reject(ErrorCode::BadRequest, ONE);
+                    }
+                };
+                Command::History {
+                    id,
+                    channel: channel(&self.channel)?,
+                    range,
+                    limit: self.limit,
+                }
+            }
             "ping" => Command::Ping { id },
             _ => {
                 const KNOWN: &str =
@@ -225,7 +248,7 @@ fn position(out: &mut impl Notation, position: &Position) {
 }
 
 fn entry_fields(entry: &Entry) -> usize {
-    4 + usize::from(entry.from.is_some())
+    4 + usize::from(entry.from.is_some()) + usize::from(entry.conflate.is_some())
 }
 
 fn entry_body(out: &mut impl Notation, entry: &Entry) {
@@ -233,6 +256,9 @@ fn entry_body(out: &mut impl Notation, entry: &Entry) {
     out.payload(&entry.payload);
     if let Some(from) = &entry.from {
         out.text("from", from.as_str());
+    }
+    if let Some(conflate) = &entry.conflate {
+        out.text("conflate", conflate.as_str());
     }
     out.number("at", entry.at_ms);
 }
@@ -255,10 +281,14 @@ pub(super) fn write_event(event: &Event<'_>, out: &mut impl Notation) {
             id,
             channel,
             position: at,
+            recovered,
         } => {
-            begin(out, "subscribed", *id, 3);
+            begin(out, "subscribed", *id, 3 + usize::from(recovered.is_some()));
             out.text("channel", channel.as_str());
             position(out, at);
+            if let Some(recovered) = recovered {
+                out.boolean("recovered", *recovered);
+            }
         }
         Event::Unsubscribed { id, channel } => {
             begin(out, "unsubscribed", *id, 1);
@@ -278,12 +308,16 @@ pub(super) fn write_event(event: &Event<'_>, out: &mut impl Notation) {
         Event::Gap {
             channel,
             gap: Gap { from, to, position },
+            conflated,
         } => {
-            begin(out, "gap", None, 4);
+            begin(out, "gap", None, 4 + usize::from(*conflated));
             out.text("channel", channel.as_str());
             out.number("from", *from);
             out.number("to", *to);
             out.text("position", position.token().as_str());
+            if *conflated {
+                out.boolean("conflated", true);
+            }
         }
         Event::Reset {
             channel,
@@ -358,11 +392,19 @@ pub(super) fn write_command(command: &Command, out: &mut impl Notation) {
                 out.text("token", token);
             }
         }
-        Command::Subscribe { id, channel, since } => {
-            begin(out, "subscribe", *id, 1 + some(since.is_some()));
+        Command::Subscribe {
+            id,
+            channel,
+            since,
+            latest,
+        } => {
+            begin(out, "subscribe", *id, 1 + some(since.is_some()) + some(*latest));
             out.text("channel", channel.as_str());
             if let Some(since) = since {
                 out.text("since", since.token().as_str());
+            }
+            if *latest {
+                out.boolean("latest", true);
             }
         }
         Command::Unsubscribe { id, channel } => {
@@ -374,29 +416,38 @@ pub(super) fn write_command(command: &Command, out: &mut impl Notation) {
             channel,
             payload,
             key,
+            conflate,
         } => {
-            begin(out, "publish", *id, 2 + some(key.is_some()));
+            let keys = some(key.is_some()) + some(conflate.is_some());
+            begin(out, "publish", *id, 2 + keys);
             out.text("channel", channel.as_str());
             out.payload(payload);
             if let Some(key) = key {
                 out.text("key", key.as_str());
             }
+            if let Some(conflate) = conflate {
+                out.text("conflate", conflate.as_str());
+            }
         }
         Command::History {
             id,
             channel,
-            since,
+            range,
             limit,
         } => {
-            begin(
-                out,
-                "history",
-                *id,
-                1 + some(since.is_some()) + some(limit.is_some()),
-            );
+            let latest = matches!(range, Range::Latest { .. });
+            let fields = some(range.position().is_some()) + some(latest) + some(limit.is_some());
+            begin(out, "history", *id, 1 + fields);
             out.text("channel", channel.as_str());
-            if let Some(since) = since {
-                out.text("since", since.token().as_str());
+            if let Some(position) = range.position() {
+                let field = match range {
+                    Range::Before(_) => "before",
+                    Range::Newest | Range::After(_) | Range::Latest { .. } => "since",
+                };
+                out.text(field, position.token().as_str());
+            }
+            if latest {
+                out.boolean("latest", true);
             }
             if let Some(limit) = limit {
                 out.number("limit", u64::from(*limit));

@@ -32,8 +32,10 @@ pub enum Notice {
         id: Option<u64>,
         /// Which channel.
         channel: ChannelName,
-        /// Where the log was.
+        /// Where it begins.
         position: Position,
+        /// Whether nothing is missing after the position to resume at; `None` where none was given.
+        recovered: Option<bool>,
     },
     /// A subscription has ended.
     Unsubscribed {
@@ -78,6 +80,8 @@ pub enum Notice {
         to: u64,
         /// Where the subscriber is now.
         position: Position,
+        /// Newer messages of the same conflation keys follow in their place.
+        conflated: bool,
     },
     /// Positions of the channel start anew.
     Reset {
@@ -119,6 +123,8 @@ pub struct Message {
     pub payload: Payload,
     /// The user whose session published it; `None` for publications of the server's own API.
     pub from: Option<String>,
+    /// The conflation key that its publisher gave.
+    pub conflate: Option<String>,
     /// When it was appended, in milliseconds since 1970-01-01T00:00:00Z.
     pub at_ms: u64,
 }
@@ -132,9 +138,9 @@ pub struct History {
     pub gap: Option<(u64, u64)>,
     /// Whether the position asked for is of another life of the log.
     pub reset: bool,
-    /// Where to go on reading.
+    /// Where to go on reading forwards.
     pub position: Position,
-    /// Whether there is more after `position`.
+    /// Whether there is more in the direction of reading.
     pub more: bool,
 }
 
@@ -179,7 +185,11 @@ struct WireEvent<'a, D> {
     #[serde(rename = "from")]
     from: Option<UserOrOffset>,
     to: Option<u64>,
+    conflate: Option<String>,
     at: Option<u64>,
+    recovered: Option<bool>,
+    #[serde(default)]
+    conflated: bool,
     // Nothing but `bound` above may mention D, or serde asks for a default of it.
     #[serde(default = "Vec::new")]
     messages: Vec<WireMessage<'a, D>>,
@@ -204,6 +214,7 @@ struct WireMessage<'a, D> {
     #[serde(borrow)]
     data_base64: Option<Text<'a>>,
     from: Option<String>,
+    conflate: Option<String>,
     at: Option<u64>,
 }
 
@@ -249,6 +260,7 @@ impl<D> WireEvent<'_, D> {
                 id,
                 channel: channel()?,
                 position: at()?,
+                recovered: self.recovered,
             },
             "unsubscribed" => Notice::Unsubscribed {
                 id,
@@ -266,6 +278,7 @@ impl<D> WireEvent<'_, D> {
                     data: self.data,
                     data_base64: self.data_base64,
                     from,
+                    conflate: self.conflate,
                     at: self.at,
                 };
                 let channel = need(self.channel.as_ref(), "channel")?;
@@ -298,6 +311,7 @@ impl<D> WireEvent<'_, D> {
                     from,
                     to: need(self.to, "to")?,
                     position: at()?,
+                    conflated: self.conflated,
                 }
             }
             "reset" => Notice::Reset {
@@ -347,6 +361,7 @@ impl<D> WireMessage<'_, D> {
             position,
             payload,
             from: self.from,
+            conflate: self.conflate,
             at_ms: need(self.at, "at")?,
         })
     }

@@ -35,6 +35,7 @@ impl Dialect for Raw {
             channel: channel.clone(),
             payload,
             key: None,
+            conflate: None,
         })
     }
 

@@ -77,6 +77,7 @@ impl<'a> Broadcast<'a> {
                 channel: self.channel,
                 entry,
             };
+            // Every dialect can say a message.
             if let Some(kind) = dialect.encode(&event, &mut message) {
                 let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
                 if out.is_empty() && form.window_bits.is_none() {
@@ -92,4 +93,22 @@ impl<'a> Broadcast<'a> {
         }
         out.into()
     }
+}
+
+/// The frames of events that are the same for all sessions of this form. `None` where its dialect has no words for one of them.
+pub fn encode<'a>(
+    events: impl IntoIterator<Item = Event<'a>>,
+    form: Form,
+    contexts: &mut Contexts,
+    compress_bytes_min: usize,
+) -> Option<Bytes> {
+    let mut message = Vec::new();
+    let mut out = Vec::new();
+    for event in events {
+        message.clear();
+        let kind = form.dialect.dialect().encode(&event, &mut message)?;
+        let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
+        encode_shared(kind, &message, window_bits, contexts, &mut out);
+    }
+    Some(out.into())
 }

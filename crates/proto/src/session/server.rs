@@ -30,9 +30,11 @@ use super::broadcast::Form;
 use super::heartbeat::{Beat, Heartbeat};
 use super::outbox::Outbox;
 use super::rate::Meter;
+use crate::channel::ChannelName;
 use crate::dialect::{Command, DialectId, Event, Inbound, Rejected};
 use crate::error_code::ErrorCode;
 use crate::limits::{Rate, SessionLimits};
+use crate::position::Position;
 use crate::time::Time;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Agreed, Contexts};
@@ -45,6 +47,10 @@ pub use contract::{End, Identity, Link, Mode, Request, SessionId, Settings};
 const HISTORIES_UNANSWERED_MAX: u8 = 4;
 /// What a client with too many of them is told to wait.
 const HISTORY_RETRY: Duration = Duration::from_millis(100);
+/// What a client is told to wait whose earlier publish was refused.
+const HELD_RETRY: Duration = Duration::from_millis(250);
+/// A client that has not answered a ping for this long is not kept from publishing any longer.
+const HELD_MAX: Duration = Duration::from_secs(10);
 /// Commands over the rate, in a row, before the session is closed with 4029.
 const STRIKES_MAX: u16 = 100;
 /// Above this amount of unsent bytes nothing more is read from the peer, so that what it asks for stays bounded.
@@ -98,6 +104,8 @@ enum Said {
     EchoInPlace(MessageKind, usize),
     /// A Ping, which is answered, or a Pong.
     Control,
+    /// A Pong that was waited for.
+    Known,
     Close,
 }
 
@@ -118,6 +126,10 @@ pub struct Session {
     commands: Meter,
     inbound_bytes: Meter,
     subscribes: Meter,
+    /// A publish was refused, and the client does not know it yet.
+    held_until: Option<Time>,
+    /// How often that has been.
+    holds: u32,
     /// The newest ping that waits for the socket: older ones need no answer (RFC 6455 section 5.5.3).
     pong_owed: Option<Box<[u8]>>,
     strikes: u16,
@@ -162,6 +174,8 @@ impl Session {
             inbound_bytes: Meter::default(),
             control_frames: Meter::default(),
             subscribes: Meter::default(),
+            held_until: None,
+            holds: 0,
             unfinished_since: None,
             stalled_since: None,
             pong_owed: None,
@@ -263,6 +277,8 @@ impl Session {
                     return Some(Request::Echo { kind, bytes });
                 }
                 Said::Control => self.count_control_frame(now, shared),
+                // Asked for, so it is not counted.
+                Said::Known => {}
                 Said::Close => self.handle_close(now, shared),
             }
         }
@@ -288,7 +304,13 @@ impl Session {
                 self.answer_ping(&payload, shared);
                 return Ok(Some(Said::Control));
             }
-            Received::Pong(_) => return Ok(Some(Said::Control)),
+            Received::Pong(payload) => {
+                if self.held_until.is_some() && payload == self.holds.to_be_bytes() {
+                    self.held_until = None;
+                    return Ok(Some(Said::Known));
+                }
+                return Ok(Some(Said::Control));
+            }
             Received::Close(_) => return Ok(Some(Said::Close)),
         };
         let bound = match &self.mode {
@@ -342,6 +364,7 @@ impl Session {
             Ok(command) => command.id(),
             Err(rejected) => rejected.id,
         };
+        let is_publish = matches!(command, Ok(Command::Publish { .. }));
         if let Err(wait) = self.meter(now, bytes, &shared.settings.limits) {
             self.strikes += 1;
             if self.strikes > STRIKES_MAX {
@@ -349,6 +372,9 @@ impl Session {
                 self.close(now, close_code(4029), ErrorCode::RateLimited.as_str(), shared);
             } else {
                 self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared);
+                if is_publish {
+                    self.hold(now, shared);
+                }
             }
             return None;
         }
@@ -375,37 +401,49 @@ impl Session {
                 self.refuse(now, id, ErrorCode::AlreadyConnected, None, None, shared);
             }
             Command::Subscribe {
-                id, since: Some(_), ..
-            } => {
-                let detail = "`since` comes with a later version; use history";
-                self.refuse(now, id, ErrorCode::Unsupported, Some(detail), None, shared);
-            }
-            Command::Subscribe {
                 id,
                 channel,
-                since: None,
+                since,
+                latest,
             } => match self.subscribes.take(now, 1, shared.settings.limits.subscribes) {
-                Ok(()) => return Some(Request::Subscribe { id, channel }),
+                Ok(()) if is_foreign(since, &channel) => self.refuse_foreign(now, id, shared),
+                Ok(()) => {
+                    return Some(Request::Subscribe {
+                        id,
+                        channel,
+                        since,
+                        latest,
+                    });
+                }
                 Err(wait) => self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared),
             },
             Command::Unsubscribe { id, channel } => return Some(Request::Unsubscribe { id, channel }),
+            Command::Publish { id, .. } if self.is_held(now) => {
+                let detail = Some("an earlier publish of this session was refused: that one first");
+                self.refuse(now, id, ErrorCode::Overloaded, detail, Some(HELD_RETRY), shared);
+            }
             Command::Publish {
                 id,
                 channel,
                 payload,
                 key,
+                conflate,
             } => {
                 return Some(Request::Publish {
                     id,
                     channel,
                     payload,
                     key,
+                    conflate,
                 });
             }
             Command::History {
+                id, channel, range, ..
+            } if is_foreign(range.position(), &channel) => self.refuse_foreign(now, id, shared),
+            Command::History {
                 id,
                 channel,
-                since,
+                range,
                 limit,
             } => {
                 if self.histories_unanswered < HISTORIES_UNANSWERED_MAX {
@@ -413,7 +451,7 @@ impl Session {
                     return Some(Request::History {
                         id,
                         channel,
-                        since,
+                        range,
                         limit,
                     });
                 }
@@ -431,6 +469,54 @@ impl Session {
             Command::Ping { id: None } => {}
         }
         None
+    }
+
+    /// The answer to a publish: it was refused. Where the same command may succeed later, what the client had sent behind it is refused,
+    /// too, until a ping that follows the refusal is answered. So a publisher that repeats what was refused keeps its order.
+    pub fn refuse_publish(
+        &mut self,
+        now: Time,
+        id: Option<u64>,
+        code: ErrorCode,
+        retry_after: Option<Duration>,
+        shared: &mut Shared,
+    ) {
+        self.refuse(now, id, code, None, retry_after, shared);
+        if code.retryable() {
+            self.hold(now, shared);
+        }
+    }
+
+    /// How often a publish was refused and the client has come to know it. Publishes of one number are refused together.
+    pub fn holds(&self) -> u32 {
+        self.holds
+    }
+
+    fn is_held(&self, now: Time) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    fn hold(&mut self, now: Time, shared: &mut Shared) {
+        if !self.is_held(now) {
+            self.holds = self.holds.wrapping_add(1);
+            self.held_until = Some(now + HELD_MAX);
+            self.ping(shared);
+        }
+    }
+
+    /// A client may leave out the answers to all pings but the newest (RFC 6455 section 5.5.3), so every one asks what is to be known.
+    fn ping(&mut self, shared: &mut Shared) {
+        let holds = self.holds.to_be_bytes();
+        let payload: &[u8] = match self.held_until {
+            Some(_) => &holds,
+            None => &[],
+        };
+        let _open = self.connection.ping(payload, &mut shared.replies);
+    }
+
+    fn refuse_foreign(&mut self, now: Time, id: Option<u64>, shared: &mut Shared) {
+        let detail = "this is a position of another channel";
+        self.refuse(now, id, ErrorCode::BadPosition, Some(detail), None, shared);
     }
 
     fn welcome(&mut self, id: Option<u64>, shared: &mut Shared) {
@@ -678,7 +764,7 @@ impl Session {
             Phase::Open => match self.heartbeat.poll(now, limits.pong_timeout) {
                 Beat::Wait(_) => {}
                 Beat::Ping => {
-                    let _open = self.connection.ping(&[], &mut shared.replies);
+                    self.ping(shared);
                     self.heartbeat.handle_pinged(now);
                 }
                 Beat::Dead => {
@@ -689,6 +775,10 @@ impl Session {
             Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Ended => {}
         }
     }
+}
+
+fn is_foreign(position: Option<Position>, channel: &ChannelName) -> bool {
+    position.is_some_and(|position| !position.epoch.is_of(channel))
 }
 
 /// The catalogue holds only codes that may be sent; a test of it says so.

@@ -225,8 +225,13 @@ trait Word: Copy + PartialEq + 'static {
 }
 
 impl Word for OnLag {
-    const WORDS: &'static [(&'static str, OnLag)] =
-        &[("drop", OnLag::Drop), ("disconnect", OnLag::Disconnect)];
+    const WORDS: &'static [(&'static str, OnLag)] = &[
+        ("auto", OnLag::Auto),
+        ("resync", OnLag::Resync),
+        ("latest", OnLag::Latest),
+        ("drop", OnLag::Drop),
+        ("disconnect", OnLag::Disconnect),
+    ];
 }
 
 impl Word for LogFormat {

@@ -126,6 +126,8 @@ pub struct LimitSettings {
     pub session: SessionLimits,
     /// Messages that wait for a shard. Beyond: the publisher gets `overloaded`, a subscriber falls behind.
     pub mailbox_messages_max: usize,
+    /// Pages of logs that subscribers of this process who are behind may read at once. Beyond: they wait.
+    pub replays_max: usize,
     /// Channels of this process at once, or [`UNLIMITED`]. Beyond: `too_many_channels`.
     pub channels_max: usize,
 }
@@ -157,6 +159,12 @@ pub struct ChannelSettings {
 /// What happens when a subscriber's outbox is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnLag {
+    /// [`OnLag::Resync`] where there is a log, [`OnLag::Drop`] where there is none.
+    Auto,
+    /// What did not fit is read from the log as the outbox drains.
+    Resync,
+    /// Of what did not fit, the newest message of each conflation key is read from the log.
+    Latest,
     /// What does not fit is left out, and a `gap` says so.
     Drop,
     /// The session is closed.
@@ -286,6 +294,7 @@ impl Config {
                 connections_max: Auto::Auto,
                 session: SessionLimits::default(),
                 mailbox_messages_max: 0,
+                replays_max: 0,
                 channels_max: 0,
             },
             compression: CompressionSettings {
@@ -297,7 +306,7 @@ impl Config {
                 log_messages_max: 0,
                 log_bytes_max: 0,
                 log_age_max: Duration::ZERO,
-                on_lag: OnLag::Drop,
+                on_lag: OnLag::Auto,
             },
             namespaces: BTreeMap::new(),
             log: LogSettings {
@@ -341,6 +350,7 @@ mod tests {
         assert_eq!(config.limits.http_headers_max, 64);
         assert_eq!(config.limits.http_head_deadline, Duration::from_secs(5));
         assert_eq!(config.limits.mailbox_messages_max, 16_384);
+        assert_eq!(config.limits.replays_max, 64);
         assert_eq!(config.compression.level, 1);
         assert_eq!(
             config.channels,
@@ -348,7 +358,7 @@ mod tests {
                 log_messages_max: 1_000,
                 log_bytes_max: 1024 * 1024,
                 log_age_max: Duration::from_secs(300),
-                on_lag: OnLag::Drop,
+                on_lag: OnLag::Auto,
             }
         );
     }

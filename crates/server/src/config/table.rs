@@ -339,6 +339,13 @@ pub static SETTINGS: &[Setting<Config>] = &[
     ),
     setting(
         "limits",
+        "replays_max",
+        "64",
+        Field::Count(|c| &mut c.limits.replays_max, Bounds::new(1, 100_000)),
+        "Pages of logs that subscribers who resume or fell behind read at once, all together. Beyond: they wait.",
+    ),
+    setting(
+        "limits",
         "subscriptions_max",
         "128",
         Field::Count(
@@ -503,10 +510,11 @@ pub static CHANNEL_SETTINGS: &[Setting<ChannelSettings>] = &[
     setting(
         "channels",
         "on_lag",
-        "drop",
+        "auto",
         Field::OnLag(|c| &mut c.on_lag),
-        "When a subscriber's outbox is full: \"drop\" leaves out what does not fit and says so with a gap, \
-         \"disconnect\" closes the session.",
+        "When a subscriber's outbox is full: \"resync\" reads what did not fit from the log as the outbox drains, \"latest\" \
+         reads only the newest message of each conflation key, \"drop\" leaves out what does not fit and says so with a \
+         gap, \"disconnect\" closes the session. \"auto\" is \"resync\" where there is a log, else \"drop\".",
     ),
 ];
 

@@ -6,8 +6,8 @@
 //! | `GET /healthz` | the process is alive |
 //! | `GET /readyz` | it takes connections; 503 while it stops |
 //! | `GET /metrics` | Prometheus text format |
-//! | `POST /api/v1/publish?channel=NAME&key=KEY` | appends the body to the channel |
-//! | `GET /api/v1/history?channel=NAME&since=POSITION&limit=N` | reads the channel's log |
+//! | `POST /api/v1/publish?channel=NAME&key=KEY&conflate=KEY` | appends the body to the channel |
+//! | `GET /api/v1/history?channel=NAME&since=POSITION&before=POSITION&latest=true&limit=N` | reads the channel's log |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,12 +27,12 @@ use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::{DialectId, Event};
 use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
-use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::shard::link::history_limit;
 use crate::shard::mail::{Mail, Origin, Post};
 use crate::shard::turn::{broker_error, history};
 use crate::stats::{AllStats, prometheus};
@@ -109,6 +109,7 @@ async fn metrics(State(internal): State<Internal>) -> Response {
 struct PublishQuery {
     channel: String,
     key: Option<String>,
+    conflate: Option<String>,
 }
 
 async fn publish(
@@ -119,16 +120,16 @@ async fn publish(
 ) -> Result<Response, Refusal> {
     let Query(query) = query?;
     let channel = channel(&query.channel)?;
-    let key = match query.key.as_deref().map(Key::parse) {
-        Some(None) => return Err(Refusal::new(ErrorCode::BadRequest, "`key` has 1 to 128 bytes")),
-        Some(key) => key,
-        None => None,
+    let key = |key: Option<&str>, detail| match key.map(Key::parse) {
+        Some(None) => Err(Refusal::new(ErrorCode::BadRequest, detail)),
+        Some(key) => Ok(key),
+        None => Ok(None),
     };
-    let payload = payload(&headers, body)?;
     let draft = Draft {
         from: None,
-        payload,
-        key,
+        key: key(query.key.as_deref(), "`key` has 1 to 128 bytes")?,
+        conflate: key(query.conflate.as_deref(), "`conflate` has 1 to 128 bytes")?,
+        payload: payload(&headers, body)?,
     };
     let mail = |origin| Mail::Publish {
         channel: channel.clone(),
@@ -178,6 +179,9 @@ fn payload(headers: &HeaderMap, body: Bytes) -> Result<Payload, Refusal> {
 struct HistoryQuery {
     channel: String,
     since: Option<String>,
+    before: Option<String>,
+    #[serde(default)]
+    latest: bool,
     limit: Option<usize>,
 }
 
@@ -187,23 +191,34 @@ async fn read_history(
 ) -> Result<Response, Refusal> {
     let Query(query) = query?;
     let channel = channel(&query.channel)?;
-    let since = match query.since.as_deref().map(Position::parse) {
+    let position = |token: Option<&str>| match token.map(Position::parse) {
         Some(Err(_)) => {
-            return Err(Refusal::new(
-                ErrorCode::BadPosition,
-                ErrorCode::BadPosition.text(),
-            ));
+            let text = ErrorCode::BadPosition.text();
+            Err(Refusal::new(ErrorCode::BadPosition, text))
         }
-        Some(Ok(position)) => Some(position),
-        None => None,
+        Some(Ok(position)) if !position.epoch.is_of(&channel) => {
+            let text = "This is a position of another channel.";
+            Err(Refusal::new(ErrorCode::BadPosition, text))
+        }
+        Some(Ok(position)) => Ok(Some(position)),
+        None => Ok(None),
     };
-    let limit = query
-        .limit
-        .unwrap_or(HISTORY_MESSAGES_DEFAULT)
-        .min(HISTORY_MESSAGES_MAX);
+    let since = position(query.since.as_deref())?;
+    let before = position(query.before.as_deref())?;
+    let range = match (since, before, query.latest) {
+        (after, None, true) => Range::Latest { after },
+        (Some(after), None, false) => Range::After(after),
+        (None, Some(before), false) => Range::Before(before),
+        (None, None, false) => Range::Newest,
+        (_, Some(_), _) => {
+            let text = "`before` stands without `since` and `latest`.";
+            return Err(Refusal::new(ErrorCode::BadRequest, text));
+        }
+    };
+    let limit = history_limit(query.limit);
     let mail = |origin| Mail::History {
         channel: channel.clone(),
-        since,
+        range,
         limit,
         origin,
     };

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::net::SendFlags;
-use switchboard_hub::log::Draft;
+use smallvec::SmallVec;
+use switchboard_hub::log::{Draft, ReadLimit};
+use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::Event;
 use switchboard_proto::error_code::ErrorCode;
-use switchboard_proto::limits::{HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
+use switchboard_proto::limits::{HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
+use switchboard_proto::position::Position;
 use switchboard_proto::session::server::{End, Link as Wanted, Mode, Request, Session};
 use switchboard_proto::time::Time;
 use switchboard_proto::ws::MessageKind;
@@ -24,6 +27,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::mail::{Asked, Full, Mail, Origin};
+use super::replay::{Replay, Resuming};
 use super::wheel::LinkRef;
 use super::{Shard, State, UNANSWERED_MAX};
 use crate::http::Slot;
@@ -52,14 +56,40 @@ pub(super) struct Link {
     pub(super) touched: bool,
     /// The sending direction is shut.
     shut: bool,
-    /// A delivery was refused; all further ones are, until the outbox has drained.
-    pub(super) lagging: bool,
+    /// In some channel.
+    pub(super) behind: bool,
+    pub(super) replay: Replay,
+    /// Pages that it got: its channels that are behind take turns.
+    pub(super) turns: u8,
+    /// Nothing for most.
+    resuming: Option<Box<SmallVec<[Resuming; 1]>>>,
     pub(super) session: Session,
     /// Its place among the connections of the process.
     _slot: Slot,
 }
 
 impl Link {
+    fn is_resuming(&self, channel: &ChannelName) -> bool {
+        let mut resuming = self.resuming.iter().flat_map(|list| list.iter());
+        resuming.any(|resuming| resuming.channel == *channel)
+    }
+
+    /// What the unanswered `subscribe` to this channel said, if it said more than that. The caller answers.
+    pub(super) fn take_resuming(&mut self, channel: &ChannelName) -> Option<Resuming> {
+        let list = self.resuming.as_mut()?;
+        let found = list.iter().position(|resuming| resuming.channel == *channel)?;
+        let resuming = list.swap_remove(found);
+        if list.is_empty() {
+            self.resuming = None;
+        }
+        Some(resuming)
+    }
+
+    /// Until it is answered.
+    pub(super) fn keep_resuming(&mut self, resuming: Resuming) {
+        self.resuming.get_or_insert_default().push(resuming);
+    }
+
     fn wake(&self) {
         if !self.polled
             && let Some(waker) = &self.waker
@@ -192,7 +222,10 @@ impl State {
             polled: false,
             touched: false,
             shut: false,
-            lagging: false,
+            behind: false,
+            replay: Replay::Idle,
+            turns: 0,
+            resuming: None,
             session,
             _slot: slot,
         };
@@ -203,7 +236,7 @@ impl State {
             self.stop_link(link);
         }
         if let Some(Mode::Raw(channel)) = self.link(link).map(|link| link.session.mode().clone()) {
-            self.subscribe(link, None, channel);
+            self.subscribe(link, None, channel, None, false);
             self.send_replies(link);
         }
         let mut read = read.to_vec();
@@ -383,7 +416,17 @@ impl State {
         match request {
             // Needs the input; see `handle_input`.
             Request::Echo { .. } => {}
-            Request::Subscribe { id, channel } => self.subscribe(at, id, channel),
+            Request::Subscribe {
+                id,
+                channel,
+                since,
+                latest,
+            } => self.subscribe(at, id, channel, since, latest),
+            Request::Unsubscribe { id, channel }
+                if self.link(at).is_some_and(|link| link.is_resuming(&channel)) =>
+            {
+                self.refuse(at, id, ErrorCode::NotSubscribed, None);
+            }
             Request::Unsubscribe { id, channel } => {
                 match self.audience.detach(&channel, super::turn::subscriber(at)) {
                     Ok(leave) => {
@@ -406,12 +449,19 @@ impl State {
                 channel,
                 payload,
                 key,
+                conflate,
             } => {
                 self.stats.publishes.add(1);
                 let Some(link) = self.link(at) else { return };
                 let from = Some(link.session.identity().user.clone());
-                let draft = Draft { from, payload, key };
-                let origin = self.origin(at, id, &channel, Asked::Publish);
+                let hold = link.session.holds();
+                let draft = Draft {
+                    from,
+                    payload,
+                    key,
+                    conflate,
+                };
+                let origin = self.origin(at, id, &channel, Asked::Publish { hold });
                 self.ask(
                     at,
                     id,
@@ -425,19 +475,17 @@ impl State {
             Request::History {
                 id,
                 channel,
-                since,
+                range,
                 limit,
             } => {
-                let limit = limit
-                    .map_or(HISTORY_MESSAGES_DEFAULT, |limit| limit as usize)
-                    .min(HISTORY_MESSAGES_MAX);
+                let limit = history_limit(limit.map(|limit| limit as usize));
                 let origin = self.origin(at, id, &channel, Asked::History);
                 if !self.ask(
                     at,
                     id,
                     Mail::History {
                         channel,
-                        since,
+                        range,
                         limit,
                         origin,
                     },
@@ -449,13 +497,7 @@ impl State {
         }
     }
 
-    fn origin(
-        &self,
-        link: LinkRef,
-        id: Option<u64>,
-        channel: &switchboard_proto::channel::ChannelName,
-        asked: Asked,
-    ) -> Origin {
+    fn origin(&self, link: LinkRef, id: Option<u64>, channel: &ChannelName, asked: Asked) -> Origin {
         Origin::Session {
             shard: self.id,
             link,
@@ -469,7 +511,9 @@ impl State {
         &mut self,
         at: LinkRef,
         id: Option<u64>,
-        channel: switchboard_proto::channel::ChannelName,
+        channel: ChannelName,
+        since: Option<Position>,
+        latest: bool,
     ) {
         let subscriber = super::turn::subscriber(at);
         if self.audience.subscriptions(subscriber) >= self.shared.settings.limits.subscriptions_max {
@@ -483,8 +527,19 @@ impl State {
             channel: channel.clone(),
             origin,
         };
-        if !self.ask(at, id, mail) && self.audience.abort(&channel, subscriber) {
-            self.leave(channel);
+        if !self.ask(at, id, mail) {
+            if self.audience.abort(&channel, subscriber) {
+                self.leave(channel);
+            }
+        } else if (since.is_some() || latest)
+            && let Some(link) = self.link(at)
+        {
+            link.keep_resuming(Resuming {
+                channel,
+                id,
+                since,
+                latest,
+            });
         }
     }
 
@@ -496,17 +551,21 @@ impl State {
             | Mail::History { channel, .. } => self.post.home(channel),
             _ => self.id,
         };
+        let is_publish = matches!(mail, Mail::Publish { .. });
         if self.unanswered < UNANSWERED_MAX && self.send_home(mail, home).is_ok() {
             self.unanswered += 1;
             return true;
         }
         self.stats.overloads.add(1);
-        self.refuse(at, id, ErrorCode::Overloaded, Some(OVERLOADED_RETRY));
+        match is_publish {
+            true => self.refuse_publish(at, id, ErrorCode::Overloaded, OVERLOADED_RETRY),
+            false => self.refuse(at, id, ErrorCode::Overloaded, Some(OVERLOADED_RETRY)),
+        }
         false
     }
 
     /// Nobody here is interested in a channel any more. A home whose mailbox is full is told at a later tick.
-    pub(super) fn leave(&mut self, channel: switchboard_proto::channel::ChannelName) {
+    pub(super) fn leave(&mut self, channel: ChannelName) {
         if self.try_leave(&channel).is_err() {
             self.stats.mailbox_refusals.add(1);
             self.leaving.insert(channel);
@@ -515,7 +574,7 @@ impl State {
         }
     }
 
-    fn try_leave(&mut self, channel: &switchboard_proto::channel::ChannelName) -> Result<(), Full> {
+    fn try_leave(&mut self, channel: &ChannelName) -> Result<(), Full> {
         let (home, shard) = (self.post.home(channel), self.id);
         let channel = channel.clone();
         self.send_home(Mail::Leave { channel, shard }, home)
@@ -549,6 +608,20 @@ impl State {
         if let Some(link) = self.links.get_mut(at.key as usize) {
             link.session
                 .refuse(now, id, code, None, retry_after, &mut self.shared);
+        }
+    }
+
+    pub(super) fn refuse_publish(
+        &mut self,
+        at: LinkRef,
+        id: Option<u64>,
+        code: ErrorCode,
+        retry_after: Duration,
+    ) {
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(at.key as usize) {
+            link.session
+                .refuse_publish(now, id, code, Some(retry_after), &mut self.shared);
         }
     }
 
@@ -609,5 +682,15 @@ impl State {
             link.session.handle_stop(now, retry_after, &mut self.shared);
         }
         self.send_replies(at);
+    }
+}
+
+/// How much one `history` gives.
+pub(crate) fn history_limit(messages: Option<usize>) -> ReadLimit {
+    ReadLimit {
+        messages: messages
+            .unwrap_or(HISTORY_MESSAGES_DEFAULT)
+            .min(HISTORY_MESSAGES_MAX),
+        bytes: HISTORY_BYTES_MAX,
     }
 }

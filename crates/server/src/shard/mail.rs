@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use switchboard_hub::broker::Completion;
 use switchboard_hub::home::{Answer, ShardId};
-use switchboard_hub::log::Draft;
+use switchboard_hub::log::{Draft, ReadLimit};
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use tokio::sync::{mpsc, oneshot};
 
 use super::wheel::LinkRef;
@@ -43,8 +43,8 @@ pub enum Mail {
     /// To the home: read the log.
     History {
         channel: ChannelName,
-        since: Option<Position>,
-        limit: usize,
+        range: Range,
+        limit: ReadLimit,
         origin: Origin,
     },
     /// From the home: new messages.
@@ -80,6 +80,13 @@ pub enum Origin {
         /// What was asked.
         asked: Asked,
     },
+    /// A shard, for its subscribers that are behind.
+    Replay {
+        /// Which one.
+        shard: ShardId,
+        /// Its number for the page.
+        number: u64,
+    },
     /// The application backend.
     Api(oneshot::Sender<Answer>),
 }
@@ -90,7 +97,10 @@ pub enum Asked {
     /// Subscribe.
     Subscribe,
     /// Publish.
-    Publish,
+    Publish {
+        /// How often the session knows that a publish of its was refused: those of one number are refused together.
+        hold: u32,
+    },
     /// History.
     History,
 }

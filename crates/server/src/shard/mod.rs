@@ -9,15 +9,17 @@
 //! is written straight from the fan-out loop into the sockets of the local subscribers; a link has a task that waits for its
 //! socket, and no timer, no channel and no buffer of its own.
 //!
-//! Reading order: this file (what a shard owns), [`link`] (one socket), [`turn`] (one round of mail), [`mail`], [`wheel`].
+//! Reading order: this file (what a shard owns), [`link`] (one socket), [`turn`] (one round of mail), [`replay`] (who is behind),
+//! [`mail`], [`wheel`].
 
 pub mod link;
 pub mod mail;
+mod replay;
 pub mod turn;
 pub mod wheel;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -37,6 +39,7 @@ use switchboard_proto::time::Time;
 
 use self::link::Link;
 use self::mail::{Mail, Mailbox, Origin, Post, UNANSWERED_MAX};
+use self::replay::Replays;
 use self::turn::Arrival;
 use self::wheel::{LinkRef, TICK, Wheel};
 use crate::broker::{Broker, Factory, Seat};
@@ -52,6 +55,10 @@ const LINKS_KEPT: usize = 1_024;
 const MAILS_PER_TURN: usize = 1_024;
 /// Ticks between two looks at what has time: what logs hold too long, what the metrics say.
 const HOUSEKEEPING_TICKS: u32 = 5;
+/// For so long a home remembers whom it has refused: longer than a session keeps its client from publishing.
+const REFUSED_KEPT: Duration = Duration::from_secs(20);
+/// Publishers that a home remembers so. Beyond, somebody's order may suffer.
+const REFUSED_MAX: usize = 16_384;
 /// Links that one turn looks at because they are due. Heartbeats come in waves of hundreds, and nobody waits for a wave.
 const DUE_PER_TURN: usize = 64;
 
@@ -71,6 +78,8 @@ pub struct Parts {
     pub namespaces: Arc<Namespaces>,
     /// Channels that each home may have.
     pub channels_max: usize,
+    /// Pages of logs that subscribers of the process may read at once.
+    pub replays_max: usize,
     /// Makes its broker.
     pub broker: Factory,
     /// Its counters.
@@ -121,6 +130,9 @@ struct State {
     unanswered: usize,
     arrivals: VecDeque<Arrival>,
     touched: Vec<LinkRef>,
+    replays: Replays,
+    /// Publishers of which the home here has refused something, with their number then, and when.
+    refused: BTreeMap<(ShardId, LinkRef), (u32, Time)>,
     /// Wakes the task that handles mail.
     turn_waker: Option<Waker>,
     read_buffer: Vec<u8>,
@@ -158,6 +170,8 @@ impl Shard {
             sleeps_until: now,
             housekeeping_at: now,
             mail_max: parts.post.messages_max(),
+            refused: BTreeMap::new(),
+            replays: Replays::new(parts.replays_max / parts.post.shards()),
             post: parts.post,
             local: VecDeque::new(),
             leaving: BTreeSet::new(),
@@ -233,6 +247,7 @@ impl Shard {
         for mail in batch.mail.drain(..) {
             state.handle_mail(mail);
         }
+        state.handle_replays();
         state.settle(&self.clock);
     }
 
@@ -339,6 +354,9 @@ impl State {
         self.due.sort_unstable_by_key(|link| link.key);
         self.leave_at_last();
         self.home.handle_timeout();
+        self.handle_replay_tick();
+        let now = self.now;
+        self.refused.retain(|_, (_, at)| now.since(*at) < REFUSED_KEPT);
         if tick >= self.housekeeping_at {
             self.housekeeping_at = tick + TICK * HOUSEKEEPING_TICKS;
             self.broker.handle_timeout(self.now);
@@ -351,14 +369,14 @@ impl State {
         }
     }
 
-    /// Ends a turn: until when there is nothing to do but what arrives, and whether links are due that it did not look at.
+    /// Ends a turn: until when there is nothing to do but what arrives, and whether there is something that it did not look at.
     fn rest(&mut self) -> (Time, bool) {
         // Others are to be asked again.
-        if !self.leaving.is_empty() || self.home.behind() > 0 {
+        if !self.leaving.is_empty() || self.home.behind() > 0 || self.replays.wants_tick() {
             self.wheel.rest(1);
         }
         self.sleeps_until = self.wheel.alarm();
-        (self.sleeps_until, !self.due.is_empty())
+        (self.sleeps_until, !self.due.is_empty() || self.replays.is_busy())
     }
 }
 

@@ -34,6 +34,7 @@ fn parts(messages_max: usize) -> Parts {
         }),
         namespaces: Arc::default(),
         channels_max: 100,
+        replays_max: 64,
         broker: Arc::new(|seat| Box::new(Memory::new(&seat))),
         stats: Arc::default(),
         seed: [7; 32],
@@ -73,6 +74,7 @@ fn publish(post: &Post, to: &str, words: &str) -> oneshot::Receiver<Answer> {
             from: None,
             payload: Payload::text(words),
             key: None,
+            conflate: None,
         },
         origin: Origin::Api(sender),
     };
@@ -166,6 +168,7 @@ fn what_was_delivered_before_the_stop_comes_before_the_goodbye() {
         assert_eq!(&heard, b"\x81\x011");
         // As from a home on another shard, whose publisher has its answer.
         let entry = Entry {
+            conflate: None,
             position: Position {
                 offset: head.offset + 1,
                 ..head

@@ -9,24 +9,24 @@ use std::time::Duration;
 use switchboard_hub::audience::{Break, ChannelIndex, Delivery, Missed, SubscriberId};
 use switchboard_hub::broker::BrokerError;
 use switchboard_hub::home::{Answer, Output};
-use switchboard_hub::log::{Page, PageStart, ReadLimit};
+use switchboard_hub::log::{Page, PageStart};
 use switchboard_hub::settings::OnLag;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::{Event, Gap, HistoryPage, HistoryStart};
+use switchboard_proto::dialect::{Event, HistoryPage, HistoryStart};
 use switchboard_proto::entry::Entry;
 use switchboard_proto::error_code::ErrorCode;
-use switchboard_proto::limits::HISTORY_BYTES_MAX;
 use switchboard_proto::position::Position;
 use switchboard_proto::session::broadcast::Broadcast;
 use switchboard_proto::session::outbox::Queued;
 
-use super::State;
 use super::mail::{Asked, Mail, Origin};
+use super::replay::break_event;
 use super::wheel::LinkRef;
+use super::{REFUSED_MAX, State};
 use crate::clock::Clock;
 
 /// What `unavailable` and `overloaded` tell a client to wait.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// Something for the sessions of this shard, in the order in which it came: from a home, in the order in which that decided
 /// it.
@@ -59,7 +59,7 @@ impl State {
             Mail::Subscribe { channel, origin } => {
                 let shard = match &origin {
                     Origin::Session { shard, .. } => *shard,
-                    Origin::Api(_) => return,
+                    Origin::Api(_) | Origin::Replay { .. } => return,
                 };
                 self.home.handle_subscribe(channel, shard, origin);
             }
@@ -68,19 +68,16 @@ impl State {
                 channel,
                 draft,
                 origin,
-            } => self.home.handle_publish(channel, draft, origin),
+            } => match self.is_refused(&origin) {
+                true => self.home.refuse(origin, BrokerError::Overloaded),
+                false => self.home.handle_publish(channel, draft, origin),
+            },
             Mail::History {
                 channel,
-                since,
+                range,
                 limit,
                 origin,
-            } => {
-                let limit = ReadLimit {
-                    messages: limit,
-                    bytes: HISTORY_BYTES_MAX,
-                };
-                self.home.handle_history(channel, since, limit, origin);
-            }
+            } => self.home.handle_history(channel, range, limit, origin),
             Mail::Deliver {
                 channel,
                 after,
@@ -210,9 +207,10 @@ impl State {
                 let _gone = reply.send(answer);
             }
             Output::Reply {
-                who: origin @ Origin::Session { shard, .. },
+                who: origin @ (Origin::Session { shard, .. } | Origin::Replay { shard, .. }),
                 answer,
             } => {
+                self.remember_refused(&origin, &answer);
                 if shard == self.id {
                     self.arrivals.push_back(Arrival::Reply { origin, answer });
                 } else if self
@@ -223,6 +221,45 @@ impl State {
                     tracing::error!(shard = shard.0, "an answer found no room in a mailbox");
                 }
             }
+        }
+    }
+
+    /// Whether the home has refused something that this publisher said before, and that it does not know yet.
+    fn is_refused(&mut self, origin: &Origin) -> bool {
+        if self.refused.is_empty() {
+            return false;
+        }
+        let Origin::Session {
+            shard,
+            link,
+            asked: Asked::Publish { hold },
+            ..
+        } = origin
+        else {
+            return false;
+        };
+        let Some((refused, _)) = self.refused.get(&(*shard, *link)) else {
+            return false;
+        };
+        // Numbers go round.
+        let is_older = refused.wrapping_sub(*hold) as i32 >= 0;
+        if !is_older {
+            self.refused.remove(&(*shard, *link));
+        }
+        is_older
+    }
+
+    fn remember_refused(&mut self, origin: &Origin, answer: &Answer) {
+        if let Answer::Refused(_) = answer
+            && let Origin::Session {
+                shard,
+                link,
+                asked: Asked::Publish { hold },
+                ..
+            } = origin
+            && self.refused.len() < REFUSED_MAX
+        {
+            self.refused.insert((*shard, *link), (*hold, self.now));
         }
     }
 
@@ -263,14 +300,15 @@ impl State {
         match delivery {
             Delivery::Fresh {
                 channel: index,
-                broken,
+                missed,
+                after,
                 fresh,
             } => {
-                if let Some(broken) = broken {
-                    self.tell_break(channel, index, broken, None);
+                if let Some(missed) = missed {
+                    self.handle_missed(channel, index, missed, None);
                 }
                 if !fresh.is_empty() {
-                    self.fan_out(channel, index, &entries[fresh], alone);
+                    self.fan_out(channel, index, after, &entries[fresh], alone);
                 }
             }
             Delivery::Nobody { leave: true } => self.leave(channel.clone()),
@@ -278,8 +316,15 @@ impl State {
         }
     }
 
-    /// Gives new entries to every subscriber, encoded once for all that look alike.
-    fn fan_out(&mut self, channel: &ChannelName, index: ChannelIndex, fresh: &[Arc<Entry>], alone: bool) {
+    /// Gives new entries, which follow `after`, to every live subscriber, encoded once for all that look alike.
+    fn fan_out(
+        &mut self,
+        channel: &ChannelName,
+        index: ChannelIndex,
+        after: Position,
+        fresh: &[Arc<Entry>],
+        alone: bool,
+    ) {
         let mut broadcast = Broadcast::new(channel, fresh);
         let messages = broadcast.messages();
         let compress_bytes_min = self.shared.settings.compress_bytes_min;
@@ -290,10 +335,6 @@ impl State {
                 continue;
             };
             if !link.session.is_open() {
-                continue;
-            }
-            if link.lagging {
-                refused.push(*subscriber);
                 continue;
             }
             let chunk = broadcast.chunk(link.session.form(), &mut self.shared.contexts, compress_bytes_min);
@@ -322,22 +363,19 @@ impl State {
         }
         self.stats.deliveries.add(delivered);
         self.stats.sent_bytes.add(sent);
-        let missed = Missed::Entries {
-            from: fresh[0].previous + 1,
-        };
         for subscriber in refused {
             self.stats.deliveries_refused.add(u64::from(messages));
-            self.handle_lag(channel, index, subscriber, missed);
+            self.handle_lag(channel, index, subscriber, after);
         }
     }
 
-    /// A subscriber's outbox is full.
+    /// A subscriber's outbox is full: it has everything up to `after`.
     fn handle_lag(
         &mut self,
         channel: &ChannelName,
         index: ChannelIndex,
         subscriber: SubscriberId,
-        missed: Missed,
+        after: Position,
     ) {
         let on_lag = self.namespaces.settings(channel).on_lag;
         let Some(link) = self.links.get_mut(subscriber.0 as usize) else {
@@ -349,58 +387,32 @@ impl State {
         };
         let says_gaps = link.session.form().dialect.dialect().says_gaps();
         match on_lag {
-            OnLag::Drop if says_gaps => {
-                link.lagging = true;
-                self.audience.lag(index, subscriber, missed);
-            }
+            OnLag::Drop if says_gaps => {}
+            OnLag::Resync | OnLag::Latest => {}
             // A dialect that cannot say `gap` would lose messages silently.
             OnLag::Drop | OnLag::Disconnect => {
                 self.refuse(at, None, ErrorCode::Lagged, None);
-                self.send_replies(at);
+                return self.send_replies(at);
             }
         }
+        link.behind = true;
+        self.audience.lag(index, subscriber, after);
     }
 
-    /// The outbox of a lagging session has drained: says what is missing, and deliveries go on.
-    pub(super) fn catch_up(&mut self, at: LinkRef) {
-        let limits = &self.shared.settings.limits;
-        let (bytes, messages) = (limits.outbox_bytes_max / 2, limits.outbox_messages_max / 2);
-        let Some(link) = self.link(at) else { return };
-        let outbox = link.session.outbox();
-        if !link.lagging || outbox.bytes() > bytes || outbox.messages() > messages {
-            return;
-        }
-        link.lagging = false;
-        for (channel, broken) in self.audience.recover(subscriber(at)) {
-            self.say_break(at, &channel, broken);
-        }
-        self.send_replies(at);
-    }
-
-    fn say_break(&mut self, at: LinkRef, channel: &ChannelName, broken: Break) {
+    pub(super) fn say_break(&mut self, at: LinkRef, channel: &ChannelName, broken: Break) {
         self.stats.gaps.add(1);
-        match broken {
-            Break::Gap { from, to, position } => {
-                self.say(
-                    at,
-                    &Event::Gap {
-                        channel,
-                        gap: Gap { from, to, position },
-                    },
-                );
-            }
-            Break::Reset { position } => self.say(at, &Event::Reset { channel, position }),
-        }
+        self.say(at, &break_event(channel, broken));
     }
 
-    /// The whole shard has missed something of a channel: says so to all its subscribers but one.
-    fn tell_break(
+    /// The whole shard has missed something of a channel: all its live subscribers but one read it from the log, or are told.
+    fn handle_missed(
         &mut self,
         channel: &ChannelName,
         index: ChannelIndex,
-        broken: Break,
+        missed: Missed,
         but: Option<SubscriberId>,
     ) {
+        let on_lag = self.namespaces.settings(channel).on_lag;
         let subscribers: Vec<_> = self.audience.subscribers(index).to_vec();
         for subscriber in subscribers
             .into_iter()
@@ -413,16 +425,23 @@ impl State {
                 key: subscriber.0,
                 generation: link.generation,
             };
-            if link.lagging || !link.session.form().dialect.dialect().says_gaps() {
-                self.handle_lag(channel, index, subscriber, broken.into());
+            let says_gaps = link.session.form().dialect.dialect().says_gaps();
+            let has_room = link.session.wants_input();
+            if on_lag == OnLag::Drop && says_gaps && has_room {
+                self.say_break(at, channel, missed.told());
+                self.send_replies(at);
                 continue;
             }
-            self.say_break(at, channel, broken);
-            self.send_replies(at);
+            link.behind = true;
+            self.audience.lag(index, subscriber, missed.after);
+            self.catch_up(at);
         }
     }
 
     fn handle_answer(&mut self, origin: Origin, answer: Answer) {
+        if let Origin::Replay { number, .. } = origin {
+            return self.handle_page(number, answer);
+        }
         let Origin::Session {
             link: at,
             id,
@@ -448,23 +467,7 @@ impl State {
                     self.say(at, &Event::Published { id, position });
                 }
             }
-            Answer::Subscribed(position) => {
-                let Some(attached) = self.audience.attach(&channel, subscriber(at), position) else {
-                    return;
-                };
-                if let Some(broken) = attached.broken {
-                    self.tell_break(&channel, attached.channel, broken, Some(subscriber(at)));
-                }
-                let position = attached.position;
-                self.say(
-                    at,
-                    &Event::Subscribed {
-                        id,
-                        channel: &channel,
-                        position,
-                    },
-                );
-            }
+            Answer::Subscribed(position) => self.handle_subscribed(at, id, &channel, position),
             Answer::History(page) => {
                 let page = history(&page);
                 self.say(
@@ -477,13 +480,61 @@ impl State {
                 );
             }
             Answer::Refused(error) => {
-                if asked == Asked::Subscribe && self.audience.abort(&channel, subscriber(at)) {
-                    self.leave(channel);
+                if asked == Asked::Subscribe {
+                    let _refused = self.link(at).and_then(|link| link.take_resuming(&channel));
+                    if self.audience.abort(&channel, subscriber(at)) {
+                        self.leave(channel);
+                    }
                 }
-                self.refuse(at, id, broker_error(error), Some(RETRY));
+                match asked {
+                    Asked::Publish { .. } => self.refuse_publish(at, id, broker_error(error), RETRY),
+                    Asked::Subscribe | Asked::History => {
+                        self.refuse(at, id, broker_error(error), Some(RETRY));
+                    }
+                }
             }
         }
         self.send_replies(at);
+    }
+
+    /// The home has taken a `subscribe`. One that resumes elsewhere than at the head is answered with its first page.
+    fn handle_subscribed(&mut self, at: LinkRef, id: Option<u64>, channel: &ChannelName, position: Position) {
+        let resuming = self.link(at).and_then(|link| link.take_resuming(channel));
+        let since = resuming.as_ref().and_then(|resuming| resuming.since);
+        let attached = match since {
+            Some(since) if since != position => {
+                self.audience
+                    .attach_behind(channel, subscriber(at), position, since)
+            }
+            _ => self.audience.attach(channel, subscriber(at), position),
+        };
+        let Some(attached) = attached else {
+            return;
+        };
+        if let Some(missed) = attached.missed {
+            self.handle_missed(channel, attached.channel, missed, Some(subscriber(at)));
+        }
+        if resuming.as_ref().is_some_and(|resuming| resuming.latest) {
+            self.audience.conflate(attached.channel, subscriber(at));
+        }
+        match resuming {
+            Some(resuming) if since.is_some_and(|since| since != position) => {
+                if let Some(link) = self.link(at) {
+                    link.keep_resuming(resuming);
+                    link.behind = true;
+                }
+                self.catch_up(at);
+            }
+            _ => self.say(
+                at,
+                &Event::Subscribed {
+                    id,
+                    channel,
+                    position: attached.position,
+                    recovered: since.map(|_| true),
+                },
+            ),
+        }
     }
 
     fn flush_touched(&mut self) {

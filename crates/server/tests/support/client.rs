@@ -8,7 +8,7 @@ use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::notice::{self, History, Notice};
 use switchboard_proto::dialect::{Command, DialectId, Inbound, json, msgpack};
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use switchboard_proto::ws::deflate::Contexts;
 use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_proto::ws::handshake::client::{ClientHandshake, ClientOptions};
@@ -211,15 +211,34 @@ impl Client {
     }
 
     pub async fn subscribe(&mut self, to: &str) -> Position {
+        self.subscribe_with(to, None, false).await.0
+    }
+
+    /// Goes on from `since`: whether nothing is missing.
+    pub async fn resume(&mut self, to: &str, since: Position) -> bool {
+        let (position, recovered) = self.subscribe_with(to, Some(since), false).await;
+        assert_eq!(position, since, "that is where it is");
+        recovered.unwrap()
+    }
+
+    pub async fn subscribe_with(
+        &mut self,
+        to: &str,
+        since: Option<Position>,
+        latest: bool,
+    ) -> (Position, Option<bool>) {
         let id = self.id();
         let command = Command::Subscribe {
             id: Some(id),
             channel: channel(to),
-            since: None,
+            since,
+            latest,
         };
         self.say(&[command]).await.unwrap();
         match self.answer(id).await {
-            Notice::Subscribed { position, .. } => position,
+            Notice::Subscribed {
+                position, recovered, ..
+            } => (position, recovered),
             other => panic!("{other:?} in place of subscribed"),
         }
     }
@@ -234,12 +253,12 @@ impl Client {
         }
     }
 
-    pub async fn history(&mut self, of: &str, since: Option<Position>, limit: Option<u32>) -> History {
+    pub async fn history(&mut self, of: &str, range: Range, limit: Option<u32>) -> History {
         let id = self.id();
         let command = Command::History {
             id: Some(id),
             channel: channel(of),
-            since,
+            range,
             limit,
         };
         self.say(&[command]).await.unwrap();
@@ -256,6 +275,7 @@ pub fn publish(id: Option<u64>, to: &str, payload: Payload) -> Command {
         channel: channel(to),
         payload,
         key: None,
+        conflate: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use switchboard_proto::dialect::Command;
 use switchboard_proto::dialect::notice::{Message, Notice};
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
@@ -118,6 +118,7 @@ pub async fn insist_on_subscribing(client: &mut Client, to: &str, against: &str)
             id: Some(id),
             channel: channel(to),
             since: None,
+            latest: false,
         };
         client.say(&[command]).await.unwrap();
         match client.answer(id).await {
@@ -144,12 +145,12 @@ pub async fn insist_on_publishing(client: &mut Client, to: &str, json: &str, aga
 
 /// The log from its first message, page by page, again and again against this error.
 pub async fn whole_log(client: &mut Client, of: &str, against: &str) -> Vec<Message> {
-    let newest = insist_on_history(client, of, None, Some(1), against).await;
+    let newest = insist_on_history(client, of, Range::Newest, Some(1), against).await;
     let start = Position::start(newest.position.epoch);
     let mut since = start;
     let mut log = Vec::new();
     loop {
-        let page = insist_on_history(client, of, Some(since), None, against).await;
+        let page = insist_on_history(client, of, Range::After(since), None, against).await;
         assert_eq!(
             (page.gap, page.reset),
             (None, false),
@@ -166,7 +167,7 @@ pub async fn whole_log(client: &mut Client, of: &str, against: &str) -> Vec<Mess
 async fn insist_on_history(
     client: &mut Client,
     of: &str,
-    since: Option<Position>,
+    range: Range,
     limit: Option<u32>,
     against: &str,
 ) -> switchboard_proto::dialect::notice::History {
@@ -175,7 +176,7 @@ async fn insist_on_history(
         let command = Command::History {
             id: Some(id),
             channel: channel(of),
-            since,
+            range,
             limit,
         };
         client.say(&[command]).await.unwrap();

@@ -41,6 +41,7 @@ impl Run {
                 from,
                 to,
                 position,
+                ..
             } if channel.as_str() == self.channel => {
                 assert!(from <= to && position.offset == *to, "{notice:?}");
                 self.go_on(*from, *position, notice);
@@ -66,11 +67,15 @@ impl Run {
         self.channel == channel
     }
 
+    pub fn position(&self) -> Position {
+        self.at
+    }
+
     pub fn reached(&self) -> u64 {
         self.at.offset
     }
 
-    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Message> {
         self.items.iter().filter_map(|item| match item {
             Item::Message(message) => Some(message),
             Item::Gap { .. } => None,

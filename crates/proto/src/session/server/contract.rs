@@ -9,7 +9,7 @@ use crate::dialect::Event;
 use crate::entry::{Key, User};
 use crate::limits::SessionLimits;
 use crate::payload::Payload;
-use crate::position::Position;
+use crate::position::{Position, Range};
 use crate::ws::MessageKind;
 #[cfg(doc)]
 use crate::ws::frame::encode_message;
@@ -66,6 +66,10 @@ pub enum Request {
         id: Option<u64>,
         /// Which channel.
         channel: ChannelName,
+        /// Resume after this position, which is one of this channel.
+        since: Option<Position>,
+        /// Conflate what cannot be had one by one.
+        latest: bool,
     },
     /// Answer with [`Event::Unsubscribed`] or an error.
     Unsubscribe {
@@ -84,6 +88,8 @@ pub enum Request {
         payload: Payload,
         /// Idempotency key.
         key: Option<Key>,
+        /// Conflation key.
+        conflate: Option<Key>,
     },
     /// Send the last `bytes` bytes that were taken off the input as one message of this kind, as [`encode_message`] or
     /// [`encode_message_head`](crate::ws::frame::encode_message_head) does, behind what waits. They lie there unmasked. Only
@@ -100,8 +106,8 @@ pub enum Request {
         id: Option<u64>,
         /// Which channel.
         channel: ChannelName,
-        /// After which position.
-        since: Option<Position>,
+        /// Which part. Its position is one of this channel.
+        range: Range,
         /// How many messages at most.
         limit: Option<u32>,
     },

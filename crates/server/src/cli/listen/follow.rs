@@ -15,7 +15,7 @@ use switchboard_client::{
 };
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::limits::HISTORY_MESSAGES_MAX;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Position, Range};
 use switchboard_proto::session::backoff::Backoff;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -317,7 +317,7 @@ fn unsubscribable(channel: &ChannelName, error: SubscribeError) -> Broken {
 async fn read(reader: &Client, channel: &ChannelName, since: Position) -> Result<History, Broken> {
     let limit = Some(HISTORY_MESSAGES_MAX as u32);
     loop {
-        match reader.history(channel.as_str(), Some(since), limit).await {
+        match reader.history(channel.as_str(), Range::After(since), limit).await {
             Ok(page) => return Ok(page),
             Err(HistoryError::Refused(refusal)) if refusal.is_retryable() => {
                 tokio::time::sleep(refusal.retry_after.unwrap_or(HISTORY_RETRY)).await;
@@ -386,6 +386,7 @@ fn shown(channel: &ChannelName, event: ClientEvent) -> Event {
             payload,
             from,
             at_ms,
+            ..
         }) => Event::Message(Message {
             channel,
             offset: position.offset,
@@ -425,6 +426,7 @@ mod tests {
 
     fn page(epoch: u64, offsets: &[u64]) -> History {
         let message = |offset: &u64| ClientMessage {
+            conflate: None,
             position: at(epoch, *offset),
             payload: Payload::text("x"),
             from: None,

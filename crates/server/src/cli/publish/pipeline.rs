@@ -329,6 +329,7 @@ mod tests {
             let estimated = command_bytes(&payload);
             let mut encoded = Vec::new();
             let command = Command::Publish {
+                conflate: None,
                 id: Some(u64::MAX),
                 channel: channel.clone(),
                 payload,
