@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchboard_proto::dialect::DialectId;
+use switchboard_proto::session::backoff::Backoff;
 use switchboard_proto::session::client::Settings;
 use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Handle};
-use crate::driver::{Attention, Driver, REQUESTS_MAX};
+use crate::driver::{Attention, Clock, Driver, REQUESTS_MAX};
 use crate::error::ConnectError;
 use crate::open::{Opened, open};
+use crate::state::{State, Status};
 
 /// Which notation of the protocol is spoken. What can be said is the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -50,6 +52,9 @@ pub struct Builder {
     pub(crate) connect_timeout: Duration,
     pub(crate) subscription_buffer: usize,
     pub(crate) settings: Settings,
+    pub(crate) reconnect: bool,
+    pub(crate) backoff: Backoff,
+    pub(crate) idempotent: bool,
 }
 
 impl Builder {
@@ -63,6 +68,9 @@ impl Builder {
             connect_timeout: Duration::from_secs(10),
             subscription_buffer: 256,
             settings: Settings::default(),
+            reconnect: true,
+            backoff: Backoff::default(),
+            idempotent: true,
         }
     }
 
@@ -109,7 +117,28 @@ impl Builder {
         self
     }
 
-    /// Connects, on the current runtime.
+    /// Whether the client connects again by itself when a connection is lost, and goes on where it was. Default true.
+    pub fn reconnect(mut self, reconnect: bool) -> Builder {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// Bounds of the waits between attempts to connect again: before attempt n (from 0) a random time between zero and the smaller of
+    /// `cap` and `base` × 2^n. A server that stops says itself when to come back. Default 0.5 s and 30 s. A connection that lasted
+    /// for 10 s begins a new series.
+    pub fn backoff(mut self, base: Duration, cap: Duration) -> Builder {
+        (self.backoff.base, self.backoff.cap) = (base, cap);
+        self
+    }
+
+    /// Whether publications without an idempotency key of their own get one, so that those whose acknowledgement was lost with a
+    /// connection are published again, and not twice. Default true, as long as the client reconnects.
+    pub fn idempotent(mut self, idempotent: bool) -> Builder {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Connects, on the current runtime. This first connection has to succeed.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -117,15 +146,18 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime with time and I/O enabled.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        let Opened { link, session, user } = open(self).await?;
+        let clock = Clock::start();
+        let Opened { link, session, user } = open(self, clock).await?;
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let (end, ended) = watch::channel(None);
+        let (status, known) = watch::channel(Status {
+            state: State::Open,
+            session: session.into(),
+            user: user.into(),
+        });
         let attention = Arc::new(Attention::default());
-        let driver = Driver::new(link, receiver, self.subscription_buffer, attention.clone(), end);
+        let driver = Driver::new(self.clone(), clock, link, receiver, attention.clone(), status);
         tokio::spawn(driver.run());
-        Ok(Client::new(Handle::new(
-            requests, attention, ended, session, user,
-        )))
+        Ok(Client::new(Handle::new(requests, attention, known)))
     }
 }
 
@@ -142,6 +174,9 @@ impl fmt::Debug for Builder {
             .field("connect_timeout", &self.connect_timeout)
             .field("subscription_buffer", &self.subscription_buffer)
             .field("settings", &self.settings)
+            .field("reconnect", &self.reconnect)
+            .field("backoff", &self.backoff)
+            .field("idempotent", &self.idempotent)
             .finish()
     }
 }

@@ -9,12 +9,15 @@
 //!      └───────────────────────────────── unsubscribed, and the next subscriber waits
 //! ```
 //!
+//! A connection that is lost takes nothing away from this but what is leaving. On the next one, what is joined is subscribed to again
+//! from where it is.
+//!
 //! The server answers a `subscribe` that an `unsubscribe` has overtaken with nothing, so one follows the other only when it is
 //! answered.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use switchboard_proto::channel::ChannelName;
@@ -26,9 +29,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::Attention;
 use crate::error::{End, Refusal, SubscribeError};
-use crate::subscription::Event;
+use crate::subscription::{Event, SubscribeOptions};
 
-/// When a refused `unsubscribe` is said again, if the server does not say.
+/// When what was refused is said again, if the server does not say.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) type JoinReply = oneshot::Sender<Result<Joined, SubscribeError>>;
@@ -36,6 +39,9 @@ pub(crate) type JoinReply = oneshot::Sender<Result<Joined, SubscribeError>>;
 /// A subscription that has begun.
 pub(crate) struct Joined {
     pub(crate) position: Position,
+    pub(crate) recovered: Option<bool>,
+    /// Why the server does not take it any longer.
+    pub(crate) refused: Arc<OnceLock<Refusal>>,
     pub(crate) events: mpsc::Receiver<Event>,
     // Behind `events`: fields are dropped in this order, and the driver must find the receiver gone.
     _tells_the_driver: TellsWhenDropped,
@@ -52,23 +58,39 @@ impl Drop for TellsWhenDropped {
 /// What is to be said to the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Say {
-    Subscribe(ChannelName),
+    Subscribe(ChannelName, SubscribeOptions),
     Unsubscribe(ChannelName),
 }
 
 enum Channel {
     Joining {
+        options: SubscribeOptions,
         reply: JoinReply,
     },
     Joined {
         events: mpsc::Sender<Event>,
+        /// Where it is, and whether it conflates.
+        options: SubscribeOptions,
+        again: Again,
+        refused: Arc<OnceLock<Refusal>>,
     },
     Leaving {
         /// The server did not take the `unsubscribe`; it is said again then.
         retry_at: Option<Time>,
         /// Who subscribes again meanwhile.
-        next: Option<JoinReply>,
+        next: Option<(SubscribeOptions, JoinReply)>,
     },
+}
+
+/// Whether something joined is being subscribed to again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// The server has it.
+    No,
+    /// It is asked for, and not answered.
+    Asked,
+    /// It is to be asked for again then.
+    At(Time),
 }
 
 impl Channel {
@@ -107,28 +129,36 @@ impl Channels {
     }
 
     /// Somebody wants to subscribe.
-    pub(crate) fn subscribe(&mut self, channel: ChannelName, reply: JoinReply) -> Option<Say> {
+    pub(crate) fn subscribe(
+        &mut self,
+        channel: ChannelName,
+        options: SubscribeOptions,
+        reply: JoinReply,
+    ) -> Option<Say> {
         let entry = match self.by_name.entry(channel) {
             Entry::Vacant(vacant) => {
-                let say = Say::Subscribe(vacant.key().clone());
-                vacant.insert(Channel::Joining { reply });
+                let say = Say::Subscribe(vacant.key().clone(), options);
+                vacant.insert(Channel::Joining { options, reply });
                 return Some(say);
             }
             Entry::Occupied(occupied) => occupied,
         };
         let name = entry.key().clone();
         match entry.into_mut() {
-            // Whoever asked first does not wait any more: the answer is for us.
-            Channel::Joining { reply: first } if first.is_closed() => *first = reply,
-            joined @ Channel::Joined { .. } if joined.is_dropped() => {
+            // Whoever asked first does not wait any more: the answer is for us, if we want the same.
+            Channel::Joining {
+                options: asked,
+                reply: first,
+            } if first.is_closed() && *asked == options => *first = reply,
+            joined @ Channel::Joined { again: Again::No, .. } if joined.is_dropped() => {
                 *joined = Channel::Leaving {
                     retry_at: None,
-                    next: Some(reply),
+                    next: Some((options, reply)),
                 };
                 return Some(Say::Unsubscribe(name));
             }
-            Channel::Leaving { next, .. } if next.as_ref().is_none_or(JoinReply::is_closed) => {
-                *next = Some(reply);
+            Channel::Leaving { next, .. } if next.as_ref().is_none_or(|(_, next)| next.is_closed()) => {
+                *next = Some((options, reply));
             }
             Channel::Joining { .. } | Channel::Joined { .. } | Channel::Leaving { .. } => {
                 let refusal = Refusal::certain(ErrorCode::AlreadySubscribed);
@@ -139,21 +169,49 @@ impl Channels {
     }
 
     /// The server says `subscribed`.
-    pub(crate) fn handle_subscribed(&mut self, channel: &ChannelName, position: Position) -> Option<Say> {
+    pub(crate) fn handle_subscribed(
+        &mut self,
+        channel: &ChannelName,
+        position: Position,
+        recovered: Option<bool>,
+    ) -> Option<Say> {
         let state = self.by_name.get_mut(channel)?;
-        let Channel::Joining { reply } = std::mem::replace(state, Channel::LEAVING) else {
+        let (options, reply) = match std::mem::replace(state, Channel::LEAVING) {
+            Channel::Joining { options, reply } => (options, reply),
+            mut joined @ Channel::Joined { .. } => {
+                // It was joined on an earlier connection.
+                if let Channel::Joined { again, .. } = &mut joined {
+                    *again = Again::No;
+                }
+                let is_dropped = joined.is_dropped();
+                if !is_dropped {
+                    *state = joined;
+                }
+                return is_dropped.then(|| Say::Unsubscribe(channel.clone()));
+            }
             // The answers to what `Joining` said come while it is `Joining`.
-            return None;
+            leaving @ Channel::Leaving { .. } => {
+                *state = leaving;
+                return None;
+            }
         };
         let (events, receiver) = mpsc::channel(self.buffer);
+        let refused = Arc::new(OnceLock::new());
         let joined = Joined {
             position,
+            recovered,
+            refused: refused.clone(),
             events: receiver,
             _tells_the_driver: TellsWhenDropped(self.attention.clone()),
         };
         match reply.send(Ok(joined)) {
             Ok(()) => {
-                *state = Channel::Joined { events };
+                *state = Channel::Joined {
+                    events,
+                    options: options.since(position),
+                    again: Again::No,
+                    refused,
+                };
                 None
             }
             Err(_nobody_waits) => Some(Say::Unsubscribe(channel.clone())),
@@ -161,20 +219,74 @@ impl Channels {
     }
 
     /// The server refused a `subscribe`.
-    pub(crate) fn handle_subscribe_refused(&mut self, channel: &ChannelName, refusal: Refusal) {
-        if let Some(Channel::Joining { reply }) = self.by_name.remove(channel) {
-            let _gone = reply.send(Err(SubscribeError::Refused(refusal)));
+    pub(crate) fn handle_subscribe_refused(&mut self, now: Time, channel: &ChannelName, refusal: Refusal) {
+        match self.by_name.get_mut(channel) {
+            Some(Channel::Joined { again, .. }) if refusal.is_retryable() => {
+                let at = now + refusal.retry_after.unwrap_or(RETRY);
+                *again = Again::At(at);
+                self.retry_at = Some(self.retry_at.map_or(at, |earliest| earliest.min(at)));
+                return;
+            }
+            Some(Channel::Joining { .. } | Channel::Joined { .. }) => {}
+            Some(Channel::Leaving { .. }) | None => return,
         }
+        match self.by_name.remove(channel) {
+            Some(Channel::Joining { reply, .. }) => {
+                let _gone = reply.send(Err(SubscribeError::Refused(refusal)));
+            }
+            // The end of its stream tells.
+            Some(Channel::Joined { refused, .. }) => drop(refused.set(refusal)),
+            Some(Channel::Leaving { .. }) | None => {}
+        }
+    }
+
+    /// The connection is lost.
+    pub(crate) fn handle_disconnected(&mut self) {
+        self.retry_at = None;
+        self.by_name.retain(|_, channel| match channel {
+            Channel::Joining { reply, .. } => !reply.is_closed(),
+            Channel::Joined { .. } => !channel.is_dropped(),
+            Channel::Leaving { next, .. } => match next.take() {
+                Some((options, reply)) if !reply.is_closed() => {
+                    *channel = Channel::Joining { options, reply };
+                    true
+                }
+                _ => false,
+            },
+        });
+    }
+
+    /// There is a connection, which knows nothing yet.
+    pub(crate) fn resume(&mut self) -> Vec<Say> {
+        let mut says = Vec::new();
+        self.by_name.retain(|name, channel| {
+            if channel.is_dropped() {
+                return false;
+            }
+            match channel {
+                Channel::Joining { options, .. } => says.push(Say::Subscribe(name.clone(), *options)),
+                Channel::Joined { options, again, .. } => {
+                    *again = Again::Asked;
+                    says.push(Say::Subscribe(name.clone(), *options));
+                }
+                // Nothing leaves without a connection.
+                Channel::Leaving { .. } => return false,
+            }
+            true
+        });
+        says
     }
 
     /// The server says `unsubscribed`, asked or not.
     pub(crate) fn handle_unsubscribed(&mut self, channel: &ChannelName) -> Option<Say> {
         match self.by_name.remove(channel)? {
             Channel::Leaving {
-                next: Some(reply), ..
+                next: Some((options, reply)),
+                ..
             } if !reply.is_closed() => {
-                self.by_name.insert(channel.clone(), Channel::Joining { reply });
-                Some(Say::Subscribe(channel.clone()))
+                self.by_name
+                    .insert(channel.clone(), Channel::Joining { options, reply });
+                Some(Say::Subscribe(channel.clone(), options))
             }
             Channel::Leaving { .. } | Channel::Joined { .. } => None,
             joining @ Channel::Joining { .. } => {
@@ -202,11 +314,17 @@ impl Channels {
         None
     }
 
-    /// Something of a channel, for its subscriber.
+    /// Something of a channel, for its subscriber. What it has got before is passed over.
     pub(crate) fn deliver(&mut self, channel: &ChannelName, event: Event) -> Delivery {
-        let Some(Channel::Joined { events }) = self.by_name.get(channel) else {
+        let Some(Channel::Joined { events, options, .. }) = self.by_name.get_mut(channel) else {
             return Delivery::Done;
         };
+        let position = event.position();
+        let is_old = |place: Position| place.epoch == position.epoch && position.offset <= place.offset;
+        if matches!(event, Event::Message(_)) && options.since.is_some_and(is_old) {
+            return Delivery::Done;
+        }
+        options.since = Some(position);
         match events.try_send(event) {
             Ok(()) | Err(TrySendError::Closed(_)) => Delivery::Done,
             Err(TrySendError::Full(event)) => Delivery::Full(events.clone(), event),
@@ -224,10 +342,23 @@ impl Channels {
         self.retry_at = None;
         for (name, channel) in &mut self.by_name {
             match channel {
-                joined @ Channel::Joined { .. } if joined.is_dropped() => {
+                joined @ Channel::Joined { again: Again::No, .. } if joined.is_dropped() => {
                     *joined = Channel::LEAVING;
                     says.push(Say::Unsubscribe(name.clone()));
                 }
+                Channel::Joined {
+                    again: again @ Again::At(_),
+                    options,
+                    ..
+                } => match *again {
+                    Again::At(at) if at > now => {
+                        self.retry_at = Some(self.retry_at.map_or(at, |earliest| earliest.min(at)));
+                    }
+                    _ => {
+                        *again = Again::Asked;
+                        says.push(Say::Subscribe(name.clone(), *options));
+                    }
+                },
                 Channel::Leaving {
                     retry_at: retry @ Some(_),
                     ..
@@ -249,9 +380,10 @@ impl Channels {
     /// The connection has ended: tells whoever waits, and ends all streams.
     pub(crate) fn end(&mut self, end: &End) {
         for (_, channel) in self.by_name.drain() {
-            if let Channel::Joining { reply }
+            if let Channel::Joining { reply, .. }
             | Channel::Leaving {
-                next: Some(reply), ..
+                next: Some((_, reply)),
+                ..
             } = channel
             {
                 let _gone = reply.send(Err(SubscribeError::Ended(end.clone())));
@@ -262,6 +394,6 @@ impl Channels {
 
 impl Channel {
     fn is_dropped(&self) -> bool {
-        matches!(self, Channel::Joined { events } if events.is_closed())
+        matches!(self, Channel::Joined { events, .. } if events.is_closed())
     }
 }

@@ -17,12 +17,15 @@ use crate::builder::Builder;
 use crate::driver::{Attention, Request};
 use crate::error::{ConnectError, End, HistoryError, PingError, PublishError, SubscribeError};
 use crate::publication::Publication;
-use crate::subscription::Subscription;
+use crate::state::{State, Status};
+use crate::subscription::{SubscribeOptions, Subscription};
 
-/// One connection to a server. Clones are handles of the same connection, cheap and usable from any task.
+/// A connection to a server, and the next one. Clones are handles of the same connection, cheap and usable from any task.
 ///
-/// It lives until it is closed, by [`Client::close`], by the server or by the network, or until the last handle is gone: clones and
-/// [`Subscription`]s. **It does not reconnect**; [`Client::closed`] says when and why a new one is needed.
+/// It lives until it is closed by [`Client::close`], until the last handle is gone (clones and [`Subscription`]s), or until the server
+/// wants it no more. **When a connection is lost, it makes another one**, waits longer after each failure, and goes on: subscriptions from
+/// where they were, and whatever was asked and not answered is asked again, in its order. What is asked meanwhile waits.
+/// [`Client::state`] says where it is.
 ///
 /// Every call can be dropped before it is done, by a timeout for example. What it had asked for may happen all the same.
 #[derive(Clone)]
@@ -34,40 +37,48 @@ pub struct Client {
 pub(crate) struct Handle {
     requests: mpsc::Sender<Request>,
     attention: Arc<Attention>,
-    end: watch::Receiver<Option<End>>,
-    session: String,
-    user: String,
+    status: watch::Receiver<Status>,
 }
 
 impl Handle {
     pub(crate) fn new(
         requests: mpsc::Sender<Request>,
         attention: Arc<Attention>,
-        end: watch::Receiver<Option<End>>,
-        session: String,
-        user: String,
+        status: watch::Receiver<Status>,
     ) -> Handle {
         Handle {
             requests,
             attention,
-            end,
-            session,
-            user,
+            status,
         }
     }
 
-    /// How the connection ended, if it has.
+    fn state(&self) -> State {
+        let state = self.status.borrow().state.clone();
+        let driver_is_gone = || self.status.has_changed().is_err();
+        match state {
+            State::Closed(_) => state,
+            _ if driver_is_gone() => State::Closed(End::RuntimeStopped),
+            _ => state,
+        }
+    }
+
+    /// How it ended, if it has.
     pub(crate) fn ended(&self) -> Option<End> {
-        let end = self.end.borrow().clone();
-        let driver_is_gone = || self.end.has_changed().is_err();
-        end.or_else(|| driver_is_gone().then_some(End::RuntimeStopped))
+        match self.state() {
+            State::Closed(end) => Some(end),
+            State::Open | State::Waiting { .. } | State::Connecting { .. } => None,
+        }
     }
 
     async fn wait_for_end(&self) -> End {
-        let mut end = self.end.clone();
-        match end.wait_for(Option::is_some).await {
-            Ok(end) => end.clone().unwrap_or(End::RuntimeStopped),
-            Err(_driver_is_gone) => End::RuntimeStopped,
+        let mut status = self.status.clone();
+        let closed = status
+            .wait_for(|status| matches!(status.state, State::Closed(_)))
+            .await;
+        match closed.map(|status| status.state.clone()) {
+            Ok(State::Closed(end)) => end,
+            Ok(_) | Err(_) => End::RuntimeStopped,
         }
     }
 
@@ -119,14 +130,32 @@ impl Client {
         }
     }
 
-    /// The name of the session, for logs and for the server's API.
-    pub fn session(&self) -> &str {
-        &self.handle.session
+    /// The name of the session, for logs and for the server's API. Another one after each reconnect.
+    pub fn session(&self) -> Arc<str> {
+        self.handle.status.borrow().session.clone()
     }
 
     /// Who the server holds this client for.
-    pub fn user(&self) -> &str {
-        &self.handle.user
+    pub fn user(&self) -> Arc<str> {
+        self.handle.status.borrow().user.clone()
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        self.handle.state()
+    }
+
+    /// Waits until it does something else than `known`, and says what. States that come and go in between are passed over. After
+    /// [`State::Closed`] nothing changes any more, and this waits for ever.
+    pub async fn state_other_than(&self, known: &State) -> State {
+        let mut status = self.handle.status.clone();
+        match status.wait_for(|status| status.state != *known).await {
+            Ok(status) => status.state.clone(),
+            Err(_driver_is_gone) => match self.handle.state() {
+                state if state != *known => state,
+                _ => std::future::pending().await,
+            },
+        }
     }
 
     /// Subscribes to what is published to a channel from now on. What was published before is in [`Client::history`].
@@ -134,12 +163,28 @@ impl Client {
     /// # Errors
     /// Among others `already_subscribed`: a client has one [`Subscription`] for each channel.
     pub async fn subscribe(&self, channel: &str) -> Result<Subscription, SubscribeError> {
+        self.subscribe_with(channel, SubscribeOptions::default()).await
+    }
+
+    /// Subscribes to a channel, from a position for example.
+    ///
+    /// # Errors
+    /// See [`Client::subscribe`], and `bad_position`.
+    pub async fn subscribe_with(
+        &self,
+        channel: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError> {
         let channel = ChannelName::parse(channel)?;
         let name = channel.clone();
         let joined = self
             .handle
             .ask(
-                |reply| Request::Subscribe { channel, reply },
+                |reply| Request::Subscribe {
+                    channel,
+                    options,
+                    reply,
+                },
                 SubscribeError::Ended,
             )
             .await?;
@@ -148,8 +193,8 @@ impl Client {
 
     /// Publishes a message and waits until it is in the channel's log.
     ///
-    /// Dropped before that, it is published or not; with an idempotency key ([`Publication::key`]) it can be
-    /// published again without doing so twice.
+    /// Where the connection is lost before, it is published again on the next one; not twice, because of its idempotency key
+    /// ([`Builder::idempotent`](crate::Builder::idempotent)). Dropped before that, it is published or not.
     ///
     /// # Errors
     /// See [`PublishError`], which tells "not published" from "unknown". A message that is larger than the server takes ends the
@@ -188,12 +233,17 @@ impl Client {
         publication: impl Into<Publication>,
     ) -> Result<Receipt, PublishError> {
         let channel = ChannelName::parse(channel)?;
-        let Publication { payload, key } = publication.into();
+        let Publication {
+            payload,
+            key,
+            conflate,
+        } = publication.into();
         let (reply, answer) = oneshot::channel();
         let request = Request::Publish {
             channel,
             payload,
             key,
+            conflate,
             reply,
         };
         match self.handle.requests.send(request).await {
@@ -244,7 +294,7 @@ impl Client {
         self.closed().await
     }
 
-    /// Waits for the end of the connection, whoever causes it.
+    /// Waits for the end, whoever causes it. A connection that is lost and made again is none.
     pub async fn closed(&self) -> End {
         self.handle.wait_for_end().await
     }
@@ -255,7 +305,7 @@ impl fmt::Debug for Client {
         f.debug_struct("Client")
             .field("session", &self.session())
             .field("user", &self.user())
-            .field("ended", &self.handle.ended())
+            .field("state", &self.state())
             .finish()
     }
 }

@@ -1,16 +1,19 @@
-//! The task that owns the socket of a client.
+//! The task that owns the socket of a client, and connects again when it is lost.
 //!
 //! ```text
-//!  Client, Subscription ── requests (bounded) ──► Driver ── Session ──► socket
-//!        ◄── answers (one each) ── waiting ◄──┐     │
-//!        ◄── events (bounded, each) ── channels ◄───┴── notices ◄──── socket
+//!  Client, Subscription ── requests (bounded) ──► Driver ── Session ──► socket ── lost ──► wait ──► connect again
+//!        ◄── answers (one each) ── waiting ◄──┐     │                    ▲                              │
+//!        ◄── events (bounded, each) ── channels ◄───┴── notices ◄────────┘ ◄────────────────────────────┘
 //! ```
 //!
 //! It sleeps until one of [`Wake`] happens, does what follows from it, and writes. What it holds is bounded: it takes no request
 //! while [`WAITING_MAX`] answers are outstanding or [`OUTPUT_BYTES_MAX`] wait for the socket, and reads nothing while
 //! an event finds no room.
+//!
+//! What was asked and not answered when a connection is lost is said again on the next one, in the same order: a publication only
+//! if it has an idempotency key, so that it is not published twice. Channels are subscribed to again from where they were.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,7 @@ use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::session::backoff::Backoff;
 use switchboard_proto::session::client::{End as SessionEnd, Session};
 use switchboard_proto::time::Time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,14 +34,17 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::builder::Builder;
 use crate::channels::{Channels, Delivery, JoinReply, Say};
 use crate::error::{End, Farewell, HistoryError, PingError, PublishError, Refusal, SubscribeError};
 use crate::input::Input;
-use crate::subscription::Event;
+use crate::open::{self, Opened};
+use crate::state::{State, Status};
+use crate::subscription::{Event, SubscribeOptions};
 
 /// Requests that wait for the driver. Beyond: the caller waits.
 pub(crate) const REQUESTS_MAX: usize = 64;
-/// Commands that wait for the server's answer. Beyond: requests wait.
+/// Commands that wait for the server's answer, or for a connection. Beyond: requests wait.
 const WAITING_MAX: usize = 1_024;
 /// Bytes that wait for the socket. Beyond: requests wait. One command more can be in it.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -45,17 +52,23 @@ const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 const READS_PER_TURN: usize = 8;
 /// What our last frame and the server's end of file may take, after the end is known.
 const LINGER: Duration = Duration::from_secs(1);
+/// A connection that has lasted for this long ends a series of failures.
+const LASTING: Duration = Duration::from_secs(10);
+/// A server that wants to be left alone for longer is asked again all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What is asked of the driver.
 pub(crate) enum Request {
     Subscribe {
         channel: ChannelName,
+        options: SubscribeOptions,
         reply: JoinReply,
     },
     Publish {
         channel: ChannelName,
         payload: Payload,
         key: Option<Key>,
+        conflate: Option<Key>,
         reply: oneshot::Sender<Result<Position, PublishError>>,
     },
     History {
@@ -69,15 +82,19 @@ pub(crate) enum Request {
     },
 }
 
+/// A command that is not answered.
+struct Unanswered {
+    command: Command,
+    who: Waiting,
+    /// Whether it was handed to a connection.
+    sent: bool,
+}
+
 /// Who waits for the answer to a command.
 enum Waiting {
     Subscribe(ChannelName),
     Unsubscribe(ChannelName),
-    Publish {
-        reply: oneshot::Sender<Result<Position, PublishError>>,
-        /// Whether it was handed to the connection.
-        sent: bool,
-    },
+    Publish(oneshot::Sender<Result<Position, PublishError>>),
     History(oneshot::Sender<Result<History, HistoryError>>),
     Ping(oneshot::Sender<Result<(), PingError>>),
 }
@@ -131,18 +148,21 @@ pub(crate) struct Link {
     pub(crate) stream: TcpStream,
     pub(crate) input: Input,
     pub(crate) session: Session,
-    pub(crate) clock: Clock,
-    /// The id of the next command.
-    pub(crate) next_id: u64,
-    /// Time for the last answers when the connection is closed.
-    pub(crate) answers: Duration,
 }
 
 /// See the module.
 pub(crate) struct Driver {
+    options: Builder,
+    clock: Clock,
     link: Link,
+    /// Whether the link is of use. While it is not, nothing is said; what is asked waits.
+    connected: bool,
     requests: mpsc::Receiver<Request>,
-    waiting: HashMap<u64, Waiting>,
+    /// By id, so in the order in which they were asked.
+    waiting: BTreeMap<u64, Unanswered>,
+    /// The id of the next command.
+    next_id: u64,
+    keys: Keys,
     channels: Channels,
     /// An event that finds no room; nothing is read until it does.
     blocked: Option<(mpsc::Sender<Event>, Event)>,
@@ -152,7 +172,30 @@ pub(crate) struct Driver {
     /// What the server said before it closed.
     farewell: Farewell,
     attention: Arc<Attention>,
-    end: watch::Sender<Option<End>>,
+    status: watch::Sender<Status>,
+}
+
+/// Idempotency keys for publications that have none of their own.
+struct Keys {
+    prefix: String,
+    last: u64,
+}
+
+impl Keys {
+    fn new() -> Keys {
+        let mut random = [0; 8];
+        // Without random numbers no connection is opened at all.
+        let _drawn = getrandom::fill(&mut random);
+        Keys {
+            prefix: format!("c{:016x}-", u64::from_be_bytes(random)),
+            last: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<Key> {
+        self.last += 1;
+        Key::parse(&format!("{}{}", self.prefix, self.last))
+    }
 }
 
 /// How far we are on the way to our own end.
@@ -184,35 +227,61 @@ enum Wake {
 
 impl Driver {
     pub(crate) fn new(
+        options: Builder,
+        clock: Clock,
         link: Link,
         requests: mpsc::Receiver<Request>,
-        buffer: usize,
         attention: Arc<Attention>,
-        end: watch::Sender<Option<End>>,
+        status: watch::Sender<Status>,
     ) -> Driver {
         Driver {
+            channels: Channels::new(options.subscription_buffer, attention.clone()),
+            options,
+            clock,
             link,
+            connected: true,
             requests,
-            waiting: HashMap::new(),
-            channels: Channels::new(buffer, attention.clone()),
+            waiting: BTreeMap::new(),
+            next_id: open::CONNECT_ID + 1,
+            keys: Keys::new(),
             blocked: None,
             stage: Stage::Open,
             lost: None,
             farewell: Farewell::default(),
             attention,
-            end,
+            status,
         }
     }
 
-    /// Drives the connection to its end.
+    /// Drives one connection after another to the end of the last.
     pub(crate) async fn run(mut self) {
+        let mut backoff = self.options.backoff;
+        let end = loop {
+            let opened = Instant::now();
+            let end = self.converse().await;
+            if opened.elapsed() >= LASTING {
+                backoff.reset();
+            }
+            if !self.options.reconnect || !matches!(self.stage, Stage::Open) || !end.is_transient() {
+                break end;
+            }
+            self.handle_disconnected(&end).await;
+            if let Err(end) = self.connect_again(end, &mut backoff).await {
+                break end;
+            }
+        };
+        self.finish(end).await;
+    }
+
+    /// One connection, to its end.
+    async fn converse(&mut self) -> End {
         // What came behind the welcome.
         self.handle_input();
-        let end = loop {
+        loop {
             self.close_when_drained();
             self.write();
             if let Some(end) = self.ended() {
-                break end;
+                return end;
             }
             match self.wake().await {
                 Wake::Request(Some(request)) => self.handle_requests(request),
@@ -223,22 +292,120 @@ impl Driver {
                 Wake::Attention => self.handle_attention(),
                 Wake::Due => self.handle_due(),
             }
-        };
-        self.finish(end).await;
+        }
+    }
+
+    /// The connection is of no use any more. Those are told who cannot be helped by another one.
+    async fn handle_disconnected(&mut self, end: &End) {
+        self.connected = false;
+        self.link.session.output().clear();
+        // For a plain socket this is one system call and ready at once.
+        let _gone = self.link.stream.shutdown().await;
+        let too_big = matches!(end, End::ClosedByServer { code: Some(1009), .. });
+        let unanswered = std::mem::take(&mut self.waiting);
+        for (id, unanswered) in unanswered {
+            let is_lost = match &unanswered.command {
+                // Told by the channels.
+                Command::Subscribe { .. } | Command::Unsubscribe { .. } => true,
+                // Published twice, or too large a second time.
+                Command::Publish { key, .. } => unanswered.sent && (key.is_none() || too_big),
+                _ => false,
+            };
+            match is_lost {
+                true => unanswered.end(end.clone()),
+                false => drop(self.waiting.insert(id, unanswered)),
+            }
+        }
+        self.channels.handle_disconnected();
+    }
+
+    /// Waits and connects, again and again, until there is a connection or none is wanted any more.
+    async fn connect_again(&mut self, end: End, backoff: &mut Backoff) -> Result<(), End> {
+        let mut why = end.to_string();
+        // A server that stops spreads its clients by itself.
+        let mut advice = end.retry_after();
+        loop {
+            let attempt = backoff.attempt() + 1;
+            let wait = backoff.next_wait(open::random_u32());
+            let wait = advice.map_or(wait, |advice| advice.min(RETRY_AFTER_MAX));
+            let until = Instant::now() + wait;
+            self.tell(State::Waiting { attempt, until, why });
+            self.wait(tokio::time::sleep_until(until)).await?;
+            self.tell(State::Connecting { attempt });
+            let options = self.options.clone();
+            match self.wait(open::open(&options, self.clock)).await? {
+                Ok(Opened { link, session, user }) => {
+                    self.link = link;
+                    self.handle_connected(session, user);
+                    return Ok(());
+                }
+                Err(error) if error.is_transient() => {
+                    // What a busy server wants is a least time, so that its clients do not come back all at once.
+                    advice = error
+                        .retry_after()
+                        .map(|advice| advice + backoff.next_wait(open::random_u32()));
+                    why = error.to_string();
+                }
+                Err(error) => return Err(End::Refused(error.fault(), error.to_string())),
+            }
+        }
+    }
+
+    /// Waits for something while there is no connection, and does what can be done without. `Err`: this program has closed.
+    async fn wait<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let takes_requests = self.takes_requests();
+            let blocked = &self.blocked;
+            let room = room(blocked);
+            tokio::select! {
+                done = &mut future => return Ok(done),
+                request = self.requests.recv(), if takes_requests => match request {
+                    Some(request) => self.handle_requests(request),
+                    None => return Err(End::ClosedHere),
+                },
+                () = room => self.handle_room(),
+                () = self.attention.notify.notified() => {
+                    if self.attention.closing.load(Ordering::Acquire) {
+                        return Err(End::ClosedHere);
+                    }
+                    let now = self.clock.now();
+                    // Nobody has to be told.
+                    let _unsaid = self.channels.leave_dropped(now);
+                }
+            }
+        }
+    }
+
+    /// There is a connection again: everything is said again that is not answered.
+    fn handle_connected(&mut self, session: String, user: String) {
+        self.connected = true;
+        (self.lost, self.farewell) = (None, Farewell::default());
+        for unanswered in self.waiting.values_mut() {
+            unanswered.sent |= self.link.session.command(&unanswered.command).is_ok();
+        }
+        if self.blocked.is_some() {
+            self.link.session.handle_paused(self.clock.now());
+        }
+        let says = self.channels.resume();
+        self.say(says);
+        self.status.send_modify(|status| {
+            status.session = session.into();
+            status.user = user.into();
+            status.state = State::Open;
+        });
+    }
+
+    fn tell(&self, state: State) {
+        self.status.send_modify(|status| status.state = state);
     }
 
     async fn wake(&mut self) -> Wake {
         let takes_requests = self.takes_requests();
-        let deadline = self.link.clock.instant(self.deadline());
+        let deadline = self.clock.instant(self.deadline());
         let writes = !self.link.session.output().is_empty();
         let (stream, blocked) = (&self.link.stream, &self.blocked);
-        let room = async {
-            match blocked {
-                // The permit is given back, and found again by `try_send`: nobody else sends here.
-                Some((events, _)) => drop(events.reserve().await),
-                None => std::future::pending().await,
-            }
-        };
+        let room = room(blocked);
         // Errors of readiness show when the socket is used.
         tokio::select! {
             request = self.requests.recv(), if takes_requests => Wake::Request(request),
@@ -278,26 +445,37 @@ impl Driver {
 
     fn handle_request(&mut self, request: Request) {
         match request {
-            Request::Subscribe { channel, reply } => {
-                let say = self.channels.subscribe(channel, reply);
-                self.say(say);
+            Request::Subscribe {
+                channel,
+                options,
+                reply,
+            } => {
+                let say = self.channels.subscribe(channel, options, reply);
+                // Without a connection it is said with all others when there is one.
+                if self.connected {
+                    self.say(say);
+                }
             }
             Request::Publish {
                 channel,
                 payload,
                 key,
+                conflate,
                 reply,
             } => {
                 let id = self.id();
+                let key = match self.options.idempotent && self.options.reconnect {
+                    true => key.or_else(|| self.keys.next()),
+                    false => key,
+                };
                 let command = Command::Publish {
                     id: Some(id),
                     channel,
                     payload,
                     key,
-                    conflate: None,
+                    conflate,
                 };
-                let sent = self.link.session.command(&command).is_ok();
-                self.waiting.insert(id, Waiting::Publish { reply, sent });
+                self.ask(id, command, Waiting::Publish(reply));
             }
             Request::History {
                 channel,
@@ -312,37 +490,37 @@ impl Driver {
                     range,
                     limit,
                 };
-                self.ask(id, &command, Waiting::History(reply));
+                self.ask(id, command, Waiting::History(reply));
             }
             Request::Ping { reply } => {
                 let id = self.id();
-                self.ask(id, &Command::Ping { id: Some(id) }, Waiting::Ping(reply));
+                self.ask(id, Command::Ping { id: Some(id) }, Waiting::Ping(reply));
             }
         }
     }
 
     fn id(&mut self) -> u64 {
-        let id = self.link.next_id;
-        self.link.next_id += 1;
+        let id = self.next_id;
+        self.next_id += 1;
         id
     }
 
-    fn ask(&mut self, id: u64, command: &Command, waiting: Waiting) {
-        // Unsaid, because the connection is ending, it is answered by its end.
-        let _said = self.link.session.command(command);
-        self.waiting.insert(id, waiting);
+    fn ask(&mut self, id: u64, command: Command, who: Waiting) {
+        // Unsaid, because the connection is ending, it is said on the next one, or answered by the end.
+        let sent = self.connected && self.link.session.command(&command).is_ok();
+        self.waiting.insert(id, Unanswered { command, who, sent });
     }
 
     fn say(&mut self, says: impl IntoIterator<Item = Say>) {
         for say in says {
             let id = self.id();
             let (command, waiting) = match say {
-                Say::Subscribe(channel) => {
+                Say::Subscribe(channel, options) => {
                     let command = Command::Subscribe {
                         id: Some(id),
                         channel: channel.clone(),
-                        since: None,
-                        latest: false,
+                        since: options.since,
+                        latest: options.latest,
                     };
                     (command, Waiting::Subscribe(channel))
                 }
@@ -354,7 +532,7 @@ impl Driver {
                     (command, Waiting::Unsubscribe(channel))
                 }
             };
-            self.ask(id, &command, waiting);
+            self.ask(id, command, waiting);
         }
     }
 
@@ -381,7 +559,7 @@ impl Driver {
     /// All that has been read, or as much as finds room.
     fn handle_input(&mut self) {
         while self.blocked.is_none() && !self.link.input.is_empty() {
-            let now = self.link.clock.now();
+            let now = self.clock.now();
             let session = &mut self.link.session;
             let Some(notice) = self.link.input.take(|bytes| session.poll_notice(now, bytes)) else {
                 return;
@@ -398,11 +576,19 @@ impl Driver {
                 from,
                 to,
                 position,
-                conflated: _,
-            } => self.deliver(now, &channel, Event::Gap { from, to, position }),
+                conflated,
+            } => {
+                let gap = Event::Gap {
+                    from,
+                    to,
+                    position,
+                    conflated,
+                };
+                self.deliver(now, &channel, gap);
+            }
             Notice::Reset { channel, position } => self.deliver(now, &channel, Event::Reset { position }),
             Notice::Published { id, position } => match self.answered(id) {
-                Some(Waiting::Publish { reply, .. }) => drop(reply.send(Ok(position))),
+                Some(Waiting::Publish(reply)) => drop(reply.send(Ok(position))),
                 other => self.expect_nothing(other),
             },
             Notice::History { id, history } => match self.answered(id) {
@@ -417,10 +603,10 @@ impl Driver {
                 id,
                 channel,
                 position,
-                recovered: _,
+                recovered,
             } => match self.answered(id) {
                 Some(Waiting::Subscribe(asked)) if asked == channel => {
-                    let say = self.channels.handle_subscribed(&channel, position);
+                    let say = self.channels.handle_subscribed(&channel, position, recovered);
                     self.say(say);
                 }
                 other => self.expect_nothing(other),
@@ -455,14 +641,19 @@ impl Driver {
     }
 
     fn answered(&mut self, id: Option<u64>) -> Option<Waiting> {
-        self.waiting.remove(&id?)
+        Some(self.waiting.remove(&id?)?.who)
     }
 
     /// An answer to nothing is left alone; an answer of another kind than the question is not.
     fn expect_nothing(&mut self, waiting: Option<Waiting>) {
-        if let Some(waiting) = waiting {
+        if let Some(who) = waiting {
             // With all others it is told that the connection has ended. No command has this id.
-            self.waiting.insert(0, waiting);
+            let unanswered = Unanswered {
+                command: Command::Ping { id: None },
+                who,
+                sent: true,
+            };
+            self.waiting.insert(0, unanswered);
             self.link
                 .session
                 .handle_nonsense("an answer of another kind than the question");
@@ -475,12 +666,14 @@ impl Driver {
         }
         match self.answered(id) {
             None => {}
-            Some(Waiting::Subscribe(channel)) => self.channels.handle_subscribe_refused(&channel, refusal),
+            Some(Waiting::Subscribe(channel)) => {
+                self.channels.handle_subscribe_refused(now, &channel, refusal);
+            }
             Some(Waiting::Unsubscribe(channel)) => {
                 let say = self.channels.handle_unsubscribe_refused(now, &channel, &refusal);
                 self.say(say);
             }
-            Some(Waiting::Publish { reply, .. }) => {
+            Some(Waiting::Publish(reply)) => {
                 drop(reply.send(Err(PublishError::Refused(refusal))));
             }
             Some(Waiting::History(reply)) => drop(reply.send(Err(HistoryError::Refused(refusal)))),
@@ -508,16 +701,16 @@ impl Driver {
         }
         self.handle_input();
         if self.blocked.is_none() {
-            self.link.session.handle_resumed(self.link.clock.now());
+            self.link.session.handle_resumed(self.clock.now());
         }
     }
 
     fn handle_attention(&mut self) {
-        let now = self.link.clock.now();
+        let now = self.clock.now();
         if self.attention.closing.load(Ordering::Acquire) && matches!(self.stage, Stage::Open) {
             self.requests.close();
             self.stage = Stage::Draining {
-                until: now + self.link.answers,
+                until: now + self.options.settings.close_handshake,
                 drained: false,
             };
             if self.blocked.take().is_some() {
@@ -539,7 +732,7 @@ impl Driver {
     }
 
     fn close_when_drained(&mut self) {
-        let now = self.link.clock.now();
+        let now = self.clock.now();
         if let Stage::Draining { until, drained } = self.stage
             && (drained && self.waiting.is_empty() || now >= until)
         {
@@ -551,7 +744,7 @@ impl Driver {
     fn handle_due(&mut self) {
         // A sign of life may be waiting in the socket, if this task was kept from running.
         self.read();
-        let now = self.link.clock.now();
+        let now = self.clock.now();
         self.link.session.handle_timeout(now);
         self.leave_dropped(now);
     }
@@ -600,9 +793,9 @@ impl Driver {
     /// Tells everyone, then closes the socket.
     async fn finish(mut self, end: End) {
         // First: whoever finds a stream or an answer gone looks here why.
-        self.end.send_replace(Some(end.clone()));
-        for waiting in self.waiting.into_values() {
-            waiting.end(end.clone());
+        self.tell(State::Closed(end.clone()));
+        for unanswered in self.waiting.into_values() {
+            unanswered.end(end.clone());
         }
         self.channels.end(&end);
         self.blocked = None;
@@ -610,7 +803,9 @@ impl Driver {
         while let Some(request) = self.requests.recv().await {
             request.end(end.clone());
         }
-        let _slow_peers_go_without = tokio::time::timeout(LINGER, self.link.linger()).await;
+        if self.connected {
+            let _slow_peers_go_without = tokio::time::timeout(LINGER, self.link.linger()).await;
+        }
     }
 }
 
@@ -625,13 +820,22 @@ impl Link {
     }
 }
 
-impl Waiting {
+/// When an event that found no room finds some.
+async fn room(blocked: &Option<(mpsc::Sender<Event>, Event)>) {
+    match blocked {
+        // The permit is given back, and found again by `try_send`: nobody else sends here.
+        Some((events, _)) => drop(events.reserve().await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Unanswered {
     fn end(self, end: End) {
-        match self {
+        match self.who {
             // Those who wait for it are told by `Channels::end`.
             Waiting::Subscribe(_) | Waiting::Unsubscribe(_) => {}
-            Waiting::Publish { reply, sent: true } => drop(reply.send(Err(PublishError::Unanswered(end)))),
-            Waiting::Publish { reply, sent: false } => drop(reply.send(Err(PublishError::NotSent(end)))),
+            Waiting::Publish(reply) if self.sent => drop(reply.send(Err(PublishError::Unanswered(end)))),
+            Waiting::Publish(reply) => drop(reply.send(Err(PublishError::NotSent(end)))),
             Waiting::History(reply) => drop(reply.send(Err(HistoryError::Ended(end)))),
             Waiting::Ping(reply) => drop(reply.send(Err(PingError::Ended(end)))),
         }

@@ -95,6 +95,12 @@ pub enum End {
     /// The server broke the protocol, in this way.
     #[error("{0}")]
     Misbehaved(String),
+    /// Connecting again was refused for good: who has to change something, and what was said.
+    #[error("connecting again was refused: {1}")]
+    Refused(Fault, String),
+    /// The server ended this subscription alone, or did not take it again after a reconnect.
+    #[error("the server ended the subscription: {0}")]
+    Unsubscribed(Refusal),
     /// The runtime on which [`Client::connect`](crate::Client::connect) was called has shut down.
     #[error("the runtime of the connection has shut down")]
     RuntimeStopped,
@@ -135,7 +141,26 @@ impl End {
             },
             End::Lost(_) | End::Silent => Some(Fault::Network),
             End::Misbehaved(_) => Some(Fault::Server),
+            End::Refused(fault, _) => Some(*fault),
+            End::Unsubscribed(refusal) => Some(refusal.fault()),
             End::RuntimeStopped => Some(Fault::Application),
+        }
+    }
+
+    /// Whether another connection may be of use.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            End::Lost(_) | End::Silent => true,
+            End::ClosedByServer {
+                error: Some(error), ..
+            } => error.is_retryable(),
+            // What is wrong with this program is wrong the next time, too. A message that was too large is not sent again.
+            End::ClosedByServer { code, .. } => !matches!(code, Some(1002 | 1003 | 1007 | 1010 | 4401)),
+            End::ClosedHere
+            | End::Misbehaved(_)
+            | End::Refused(..)
+            | End::Unsubscribed(_)
+            | End::RuntimeStopped => false,
         }
     }
 
@@ -257,6 +282,26 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether another attempt may succeed, of a client that had a connection before: whatever stands before a server that is being
+    /// replaced may answer anything, but not that somebody may not enter.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            ConnectError::Refused { status, .. } => !matches!(status, 401 | 403),
+            ConnectError::Rejected(refusal) => refusal.is_retryable(),
+            ConnectError::Ended(end) => end.is_transient(),
+            ConnectError::Url { .. }
+            | ConnectError::TlsUnsupported
+            | ConnectError::Request(_)
+            | ConnectError::Header(_) => false,
+            ConnectError::Unreachable { .. }
+            | ConnectError::Lost { .. }
+            | ConnectError::Timeout { .. }
+            | ConnectError::NotWebSocket(_)
+            | ConnectError::NotSwitchboard(_)
+            | ConnectError::Random(_) => true,
+        }
+    }
+
     /// Who has to change something. Whoever is to blame for a timeout cannot be known; it counts as the network.
     pub fn fault(&self) -> Fault {
         match self {

@@ -19,10 +19,9 @@
 //! # }
 //! ```
 //!
-//! What it is: one connection, with subscriptions as streams, acknowledged publishing and history. A task on the
-//! application's tokio runtime owns the socket; the protocol itself is in `switchboard-proto`, pure. What it is not: it does not
-//! reconnect, and does not do TLS yet. Whoever wants to go on after [`Client::closed`] connects again, subscribes, and asks
-//! [`Client::history`] for what came after the last [`Subscription::position`].
+//! What it is: a connection that is made again when it is lost, with subscriptions as streams that go on where they were, acknowledged
+//! publishing and history. A task on the application's tokio runtime owns the socket; the protocol itself is in `switchboard-proto`,
+//! pure. What it is not: it does not do TLS yet.
 //!
 //! Nothing is lost, repeated or reordered silently: what cannot be delivered is a [`Event::Gap`], a [`Event::Reset`], or the end of the
 //! stream with its reason. All queues are bounded; what happens at the bound of a subscription's stands at [`Subscription`].
@@ -33,7 +32,7 @@
 //!  Subscription ◄─ events ──┘
 //! ```
 //!
-//! Reading order: `client`, `subscription`, then `driver` with `channels`, and `open`.
+//! Reading order: `client`, `state`, `subscription`, then `driver` with `channels`, and `open`.
 
 mod builder;
 mod channels;
@@ -43,6 +42,7 @@ mod error;
 mod input;
 mod open;
 mod publication;
+mod state;
 mod subscription;
 
 pub use builder::{Builder, Dialect};
@@ -51,7 +51,8 @@ pub use error::{
     ConnectError, ConnectStep, End, Fault, HistoryError, PingError, PublishError, Refusal, SubscribeError,
 };
 pub use publication::{BadKey, Publication};
-pub use subscription::{Event, Subscription};
+pub use state::State;
+pub use subscription::{Event, SubscribeOptions, Subscription};
 pub use switchboard_proto::channel::{BadChannelName, ChannelName};
 pub use switchboard_proto::dialect::notice::{History, Message};
 pub use switchboard_proto::error_code::ErrorCode;

@@ -30,7 +30,7 @@ const BODY_BYTES_MAX: usize = 2 * 1024;
 /// Time for the text of a refusal, once its head is there.
 const BODY_WAIT: Duration = Duration::from_secs(1);
 /// The id of `connect`.
-const CONNECT_ID: u64 = 1;
+pub(crate) const CONNECT_ID: u64 = 1;
 
 /// A welcomed connection, and who we are on it.
 pub(crate) struct Opened {
@@ -40,7 +40,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens a connection, within its timeout.
-pub(crate) async fn open(builder: &Builder) -> Result<Opened, ConnectError> {
+pub(crate) async fn open(builder: &Builder, clock: Clock) -> Result<Opened, ConnectError> {
     let random = Random::draw()?;
     let address = Address::parse(&builder.url)?;
     let handshake = ClientHandshake::new(handshake_options(builder, address.uri.clone())?, random.nonce)?;
@@ -53,7 +53,6 @@ pub(crate) async fn open(builder: &Builder) -> Result<Opened, ConnectError> {
     if connected.subprotocol.is_none() {
         return Err(ConnectError::NotSwitchboard(builder.dialect.subprotocol()));
     }
-    let clock = Clock::start();
     let session = Session::new(
         clock.now(),
         builder.dialect.id(),
@@ -66,11 +65,8 @@ pub(crate) async fn open(builder: &Builder) -> Result<Opened, ConnectError> {
         stream,
         input: Input::new(&read),
         session,
-        clock,
-        next_id: CONNECT_ID + 1,
-        answers: builder.settings.close_handshake,
     };
-    let step = be_welcomed(link, builder.token.clone());
+    let step = be_welcomed(link, builder.token.clone(), clock);
     deadline.within(ConnectStep::Welcome, step).await
 }
 
@@ -93,6 +89,13 @@ impl Random {
         getrandom::fill(std::slice::from_mut(&mut random.jitter)).map_err(ConnectError::Random)?;
         Ok(random)
     }
+}
+
+/// For a wait that nobody foresees. Where the system gives none, it is the longest.
+pub(crate) fn random_u32() -> u32 {
+    let mut random = [0xff; 4];
+    let _drawn = getrandom::fill(&mut random);
+    u32::from_be_bytes(random)
 }
 
 /// The one deadline of all steps.
@@ -251,7 +254,7 @@ fn harmless(text: &str) -> String {
     text.trim().to_owned()
 }
 
-async fn be_welcomed(mut link: Link, token: Option<String>) -> Result<Opened, ConnectError> {
+async fn be_welcomed(mut link: Link, token: Option<String>, clock: Clock) -> Result<Opened, ConnectError> {
     let step = ConnectStep::Welcome;
     let lost = |error| ConnectError::Lost { step, error };
     let connect = Command::Connect {
@@ -262,7 +265,7 @@ async fn be_welcomed(mut link: Link, token: Option<String>) -> Result<Opened, Co
     let _said = link.session.command(&connect);
     let (mut farewell, mut unwritten) = (Farewell::default(), None);
     loop {
-        let now = link.clock.now();
+        let now = clock.now();
         let session = &mut link.session;
         match link.input.take(|bytes| session.poll_notice(now, bytes)) {
             Some(Notice::Welcome { session, user, .. }) => return Ok(Opened { link, session, user }),

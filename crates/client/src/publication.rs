@@ -24,6 +24,7 @@ use crate::error::PublishError;
 pub struct Publication {
     pub(crate) payload: Payload,
     pub(crate) key: Option<Key>,
+    pub(crate) conflate: Option<Key>,
 }
 
 impl Publication {
@@ -48,11 +49,27 @@ impl Publication {
             ..self
         })
     }
+
+    /// The same as the newest state of something that this conflation key of 1 to 128 bytes names: subscribers that conflate get it
+    /// in place of older messages with this key.
+    ///
+    /// # Errors
+    /// The key is empty or too long.
+    pub fn conflate(self, key: &str) -> Result<Publication, BadKey> {
+        Ok(Publication {
+            conflate: Some(Key::parse(key).ok_or(BadKey)?),
+            ..self
+        })
+    }
 }
 
 impl From<Payload> for Publication {
     fn from(payload: Payload) -> Publication {
-        Publication { payload, key: None }
+        Publication {
+            payload,
+            key: None,
+            conflate: None,
+        }
     }
 }
 
@@ -74,7 +91,7 @@ impl From<Vec<u8>> for Publication {
     }
 }
 
-/// An idempotency key is empty or too long.
+/// A key is empty or too long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("an idempotency key has 1 to {KEY_BYTES_MAX} bytes")]
+#[error("a key has 1 to {KEY_BYTES_MAX} bytes")]
 pub struct BadKey;

@@ -30,6 +30,8 @@ pub enum Event {
         to: u64,
         /// Where the subscriber is now.
         position: Position,
+        /// Newer messages of the same conflation keys follow in their place.
+        conflated: bool,
     },
     /// Positions start anew: what came before cannot be compared with what comes now, and what is missing is not known.
     Reset {
@@ -48,10 +50,39 @@ impl Event {
     }
 }
 
+/// How to subscribe. The default is from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SubscribeOptions {
+    pub(crate) since: Option<Position>,
+    pub(crate) latest: bool,
+}
+
+impl SubscribeOptions {
+    /// From now on.
+    pub fn new() -> SubscribeOptions {
+        SubscribeOptions::default()
+    }
+
+    /// From after this position on: what is in the log, then live. What the log does not hold any longer is a `Gap`.
+    pub fn since(self, position: Position) -> SubscribeOptions {
+        SubscribeOptions {
+            since: Some(position),
+            ..self
+        }
+    }
+
+    /// Conflate: where messages cannot be had one by one, because this client was away or reads slowly, the newest of each
+    /// conflation key, and a `Gap` with `conflated` for those that it replaces.
+    pub fn latest(self) -> SubscribeOptions {
+        SubscribeOptions { latest: true, ..self }
+    }
+}
+
 /// A subscription to one channel. Dropping it ends it.
 ///
-/// It is a [`Stream`] of events. When the connection ends, the events that had come are followed by one `Err` with the reason, and
-/// then by nothing. Nothing without an `Err` before means that the server ended this subscription alone.
+/// It is a [`Stream`] of events, over all connections of its client: after a reconnect it goes on where it was. When the client ends,
+/// the events that had come are followed by one `Err` with the reason, and then by nothing. Nothing without an `Err` before means that
+/// the server ended this subscription alone.
 ///
 /// # A slow consumer
 ///
@@ -88,10 +119,15 @@ impl Subscription {
         &self.channel
     }
 
-    /// Where the log was when the subscription began, then the position of the last event taken. What comes after it can be asked
-    /// for by [`Client::history`](crate::Client::history), on another connection too.
+    /// Where the subscription began, then the position of the last event taken. Another client can go on from here
+    /// ([`SubscribeOptions::since`]).
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// Of a subscription that began at a position: whether nothing was missing behind it.
+    pub fn recovered(&self) -> Option<bool> {
+        self.joined.recovered
     }
 
     /// The next event, or why there are no more. Cancel-safe: an event is taken only when this returns it.
@@ -109,7 +145,9 @@ impl Subscription {
             return Poll::Ready(Some(Ok(event)));
         }
         self.ended = true;
-        Poll::Ready(self.handle.ended().map(Err))
+        let refused = || self.joined.refused.get().cloned().map(End::Unsubscribed);
+        let end = self.handle.ended().or_else(refused);
+        Poll::Ready(end.map(Err))
     }
 }
 

@@ -43,8 +43,12 @@ async fn what_one_publishes_all_receive_in_order() {
         for (position, text, user) in &published {
             let message = message(room).await;
             assert_eq!(
-                (message.position, message.payload.as_str(), message.from.as_ref()),
-                (*position, Some(text.as_str()), Some(user))
+                (
+                    message.position,
+                    message.payload.as_str(),
+                    message.from.as_deref()
+                ),
+                (*position, Some(text.as_str()), Some(&**user))
             );
             assert_eq!(room.position(), *position);
         }

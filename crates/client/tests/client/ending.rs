@@ -14,7 +14,11 @@ use crate::real::{Real, message};
 #[tokio::test]
 async fn a_server_that_stops_says_goodbye_to_everyone_who_waits() {
     let server = Real::start();
-    let client = server.client().await;
+    let client = Client::builder(&server.url())
+        .reconnect(false)
+        .connect()
+        .await
+        .unwrap();
     let mut room = client.subscribe("room:1").await.unwrap();
     client.publish("room:1", "last").await.unwrap();
     let stopping = tokio::spawn(server.stop());
@@ -146,6 +150,7 @@ async fn why_the_server_closed_is_told_in_its_words() {
 async fn a_message_that_is_too_large_ends_the_connection_and_says_so() {
     let server = Real::start();
     let client = Client::builder(&server.url())
+        .reconnect(false)
         .compression(false)
         .connect()
         .await

@@ -12,6 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+/// Before everything.
+pub(crate) const START: &str = "pAQIDBAUGBwgAAAAA";
+/// Of offset 18.
 pub(crate) const POSITION: &str = "pAQIDBAUGBwjerb7vEg";
 
 /// A port on which somebody may be listening.
@@ -31,7 +34,13 @@ impl Port {
     }
 
     pub(crate) fn builder(&self) -> Builder {
-        Client::builder(&self.url())
+        Client::builder(&self.url()).reconnect(false)
+    }
+
+    /// Of a client that comes back at once.
+    pub(crate) fn eager(&self) -> Builder {
+        let (base, cap) = (Duration::from_millis(10), Duration::from_millis(50));
+        self.builder().reconnect(true).backoff(base, cap)
     }
 
     pub(crate) async fn accept(&self) -> TcpStream {
@@ -129,15 +138,15 @@ impl Fake {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// Says the same again and again until the client reads no more. Returns how often; the last one is still to be flushed.
-    pub(crate) async fn stuff(&mut self, text: &str) -> usize {
+    /// Says one thing after the other until the client reads no more. Returns how many; the last one is still to be flushed.
+    pub(crate) async fn stuff(&mut self, text: impl Fn(u64) -> String) -> usize {
         // A socket that takes nothing for this long takes nothing any more: its buffers hold a few MB.
         const STUCK: Duration = Duration::from_millis(300);
         for said in 1..2_000 {
-            self.unwritten = self.frame(text);
+            self.unwritten = self.frame(&text(said));
             while !self.unwritten.is_empty() {
                 if timeout(STUCK, self.stream.writable()).await.is_err() {
-                    return said;
+                    return said as usize;
                 }
                 if let Ok(written) = self.stream.try_write(&self.unwritten) {
                     self.unwritten.drain(..written);
@@ -187,7 +196,7 @@ impl Fake {
     pub(crate) async fn subscribed(&mut self, subscribe: &Value) {
         let (id, channel) = (&subscribe["id"], &subscribe["channel"]);
         self.say(&format!(
-            r#"{{"type":"subscribed","id":{id},"channel":{channel},"offset":18,"position":"{POSITION}"}}"#
+            r#"{{"type":"subscribed","id":{id},"channel":{channel},"offset":0,"position":"{START}"}}"#
         ))
         .await;
     }

@@ -9,5 +9,6 @@ mod ending;
 mod fake;
 mod misbehaviour;
 mod real;
+mod resuming;
 mod slow;
 mod subscribing;

@@ -98,5 +98,5 @@ async fn what_nobody_asked_for_is_left_alone() {
         fake.answer_ping(&ping).await;
     });
     pinged.unwrap();
-    assert_eq!(client.user(), "ana");
+    assert_eq!(&*client.user(), "ana");
 }

@@ -1,9 +1,9 @@
 //! Consumers that do not keep up: nothing is lost, and nothing piles up here.
 
-use switchboard_client::{Client, End, Event, Subscription};
+use switchboard_client::{Client, End, Event, Position, Subscription};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::fake::{Fake, POSITION, Port};
+use crate::fake::{Fake, Port, START};
 use crate::real::{Real, message};
 
 #[tokio::test]
@@ -47,11 +47,15 @@ async fn stuffed() -> (Fake, Client, Subscription, usize) {
     let (mut fake, client) = tokio::join!(Fake::welcome(&port), builder.connect());
     let client = client.unwrap();
     let (room, ()) = tokio::join!(client.subscribe("room:1"), fake.answer_subscribe("room:1"));
-    let message = format!(
-        r#"{{"type":"message","channel":"room:1","offset":19,"position":"{POSITION}","data":"{}","at":1}}"#,
-        "x".repeat(60_000)
-    );
-    let messages = fake.stuff(&message).await;
+    let data = "x".repeat(60_000);
+    let message = |offset| {
+        let start = Position::parse(START).unwrap();
+        let position = Position { offset, ..start };
+        format!(
+            r#"{{"type":"message","channel":"room:1","offset":{offset},"position":"{position}","data":"{data}","at":1}}"#
+        )
+    };
+    let messages = fake.stuff(message).await;
     (fake, client, room.unwrap(), messages)
 }
 

@@ -17,9 +17,18 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Connects, or says why not.
+/// Connects, or says why not. A connection that is lost later is made again.
 pub(super) async fn connect(url: &str) -> Result<Client, Failure> {
-    Client::connect(url).await.map_err(|error| match error {
+    connected(url, Client::connect(url).await)
+}
+
+/// Connects, or says why not. A connection that is lost later is lost.
+pub(super) async fn connect_once(url: &str) -> Result<Client, Failure> {
+    connected(url, Client::builder(url).reconnect(false).connect().await)
+}
+
+fn connected(url: &str, client: Result<Client, ConnectError>) -> Result<Client, Failure> {
+    client.map_err(|error| match error {
         ConnectError::Url { .. } | ConnectError::TlsUnsupported | ConnectError::Request(_) => {
             Failure::Usage(format!("--url: {}", said(&error)))
         }
@@ -30,10 +39,4 @@ pub(super) async fn connect(url: &str) -> Result<Client, Failure> {
 /// What went wrong, in one line, for a terminal: a part of it may be the server's words.
 pub(super) fn said(error: &impl Display) -> String {
     harmless(&error.to_string()).into_owned()
-}
-
-/// For waits that shall not be those of everybody else.
-pub(super) fn random_u32() -> u32 {
-    // Without random numbers the wait is merely the longest.
-    getrandom::u32().unwrap_or(u32::MAX)
 }

@@ -31,7 +31,7 @@ Examples:
 
 A pipe gets what the protocol says: {\"type\":\"message\",\"channel\":…,\"offset\":…,\"position\":…,\"at\":…,\"from\":…,\"data\":…},
 \"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing.
-A lost connection is made again, and what was missed meanwhile is read from the log.
+A lost connection is made again, and what was published meanwhile comes from the log.
 Exit codes: 0 --count messages came, Ctrl-C, or the reader has gone; 1 failed; 2 wrong usage.";
 
 /// What `listen` may be told.
@@ -75,6 +75,8 @@ pub enum Event {
         to: u64,
         /// Where the log goes on, as a token.
         position: String,
+        /// Newer messages of the same conflation keys follow in their place.
+        conflated: bool,
     },
     /// Positions start anew: what came before has no connection with what comes now.
     Reset {
@@ -100,6 +102,8 @@ pub struct Message {
     pub at_ms: u64,
     /// Who published it.
     pub from: Option<String>,
+    /// Its conflation key.
+    pub conflate: Option<String>,
     /// The content.
     pub payload: Payload,
 }
@@ -194,9 +198,16 @@ fn line(event: &Event, channel_width: usize) -> String {
 pub fn note(event: &Event) -> Option<String> {
     match event {
         Event::Message(_) => None,
-        Event::Gap { from, to, .. } => {
+        Event::Gap {
+            from, to, conflated, ..
+        } => {
             let count = to.saturating_sub(*from).saturating_add(1);
-            Some(format!("{} missing: #{from} to #{to}", plural(count, "message")))
+            let what = if *conflated {
+                "replaced by newer ones"
+            } else {
+                "missing"
+            };
+            Some(format!("{} {what}: #{from} to #{to}", plural(count, "message")))
         }
         Event::Reset { .. } => Some("the log began anew: what is missing is not known".to_owned()),
     }
@@ -237,6 +248,8 @@ enum JsonEvent<'a> {
         data_base64: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         from: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        conflate: Option<&'a str>,
         at: u64,
     },
     Gap {
@@ -244,6 +257,8 @@ enum JsonEvent<'a> {
         from: u64,
         to: u64,
         position: &'a str,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        conflated: bool,
     },
     Reset {
         channel: &'a str,
@@ -264,6 +279,7 @@ fn json(event: &Event) -> Vec<u8> {
                 PayloadKind::Json | PayloadKind::Text => None,
             },
             from: message.from.as_deref(),
+            conflate: message.conflate.as_deref(),
             at: message.at_ms,
         },
         Event::Gap {
@@ -271,11 +287,13 @@ fn json(event: &Event) -> Vec<u8> {
             from,
             to,
             position,
+            conflated,
         } => JsonEvent::Gap {
             channel,
             from: *from,
             to: *to,
             position,
+            conflated: *conflated,
         },
         Event::Reset {
             channel,
@@ -354,6 +372,7 @@ mod tests {
             position: "pAQI".to_owned(),
             at_ms: 1_732_170_000_123,
             from: from.map(str::to_owned),
+            conflate: None,
             payload,
         })
     }
@@ -416,6 +435,7 @@ mod tests {
                 from: 12,
                 to: 15,
                 position: position.clone(),
+                conflated: false,
             },
             r#"{"type":"gap","channel":"room:1","from":12,"to":15,"position":"pAQI"}"#,
         );
@@ -453,6 +473,7 @@ mod tests {
             channel: "room:1".to_owned(),
             from: 12,
             to: 15,
+            conflated: false,
             position: "p".to_owned(),
         };
         assert_eq!(

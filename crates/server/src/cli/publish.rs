@@ -189,7 +189,7 @@ async fn publish(
     publications: mpsc::Receiver<Result<Publication, Failure>>,
     terminal: bool,
 ) -> Result<u64, Failure> {
-    let client = connection::connect(&args.url).await?;
+    let client = connection::connect_once(&args.url).await?;
     let mut out = io::stdout();
     let done = |position: &Position| {
         let published = Published::new(&args.channel, position);
