@@ -12,7 +12,7 @@ use crate::report::Report;
 /// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about ten minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
-    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards. Repeatable.
+    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<Work>,
     /// Write each report as JSON into this directory.
@@ -33,6 +33,7 @@ pub enum Work {
     Rooms,
     Compress,
     Shards,
+    Durable,
 }
 
 /// Of 15,000 connections, each pinged when it has been silent for 25 s.
@@ -40,7 +41,7 @@ const HEARTBEATS_PER_S: f64 = 15_000.0 / 25.0;
 
 impl Work {
     /// All, in the order of the table.
-    pub const ALL: [Work; 9] = [
+    pub const ALL: [Work; 10] = [
         Work::Fanout,
         Work::Echo,
         Work::Accept,
@@ -50,6 +51,7 @@ impl Work {
         Work::Rooms,
         Work::Compress,
         Work::Shards,
+        Work::Durable,
     ];
 
     /// Its name on the command line, and of its file.
@@ -64,6 +66,7 @@ impl Work {
             Work::Rooms => "rooms",
             Work::Compress => "compress",
             Work::Shards => "shards",
+            Work::Durable => "durable",
         }
     }
 
@@ -99,6 +102,7 @@ impl Work {
             ],
             Work::Compress => &["fanout", "--spawn", "--bytes", "1024", "--compress"],
             Work::Shards => &["fanout", "--spawn", "--shards", "1,2"],
+            Work::Durable => &["publish", "--spawn", "--rooms", "1000", "--data", "none,interval"],
         }
     }
 
@@ -189,6 +193,12 @@ impl Work {
                 "a delivery of two shards, beside one",
                 beside("CPU per delivery"),
                 1.15,
+                "×",
+            )],
+            Work::Durable => vec![most(
+                "a durable publish (interval), beside memory",
+                beside("CPU per publish"),
+                2.0,
                 "×",
             )],
         }

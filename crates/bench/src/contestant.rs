@@ -55,6 +55,53 @@ pub enum Contestant {
     Reference,
 }
 
+/// What a spawned Switchboard keeps on the disk, and when it is synced.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
+pub enum Data {
+    /// Nothing: logs are in memory.
+    #[default]
+    None,
+    /// Logs, never synced.
+    Never,
+    /// Logs, synced every 200 ms.
+    Interval,
+    /// Logs, synced before anybody hears of a message.
+    Always,
+}
+
+impl Data {
+    /// As `data.fsync` says it; `None` where nothing is kept.
+    pub fn fsync(self) -> Option<&'static str> {
+        match self {
+            Data::None => None,
+            Data::Never => Some("never"),
+            Data::Interval => Some("interval"),
+            Data::Always => Some("always"),
+        }
+    }
+}
+
+/// A data directory that is gone with its server.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> io::Result<Directory> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let name = format!("switchboard-bench-{:016x}", u64::from_ne_bytes(random));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Directory(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Where and how servers run.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -84,6 +131,8 @@ pub struct Side {
     pub publishes_per_s: Option<u32>,
     /// Ends with this.
     process: Option<Process>,
+    // Behind the process, which uses it.
+    _data: Option<Directory>,
 }
 
 impl Contestant {
@@ -97,8 +146,8 @@ impl Contestant {
         }
     }
 
-    /// Starts it, on `place.core` where it has one shard.
-    pub fn start(&self, place: &Place, shards: u16) -> Result<Side, Stopped> {
+    /// Starts it, on `place.core` where it has one shard. Only a spawned Switchboard heeds `shards` and `data`.
+    pub fn start(&self, place: &Place, shards: u16, data: Data) -> Result<Side, Stopped> {
         let this = || std::env::current_exe().map(PathBuf::into_os_string);
         let core = (shards == 1).then_some(place.core);
         let port = free_port()?;
@@ -107,7 +156,7 @@ impl Contestant {
         match self {
             Contestant::Spawned { dialect } => {
                 let shards = shards.to_string();
-                let arguments = [
+                let mut arguments: Vec<OsString> = vec![
                     "serve".into(),
                     "--listen".into(),
                     listen,
@@ -116,9 +165,22 @@ impl Contestant {
                     "--shards".into(),
                     shards.into(),
                 ];
-                let process = Process::start(core, &this()?, &arguments, UNHURRIED, Pipes::Quiet)?;
+                let mut variables = UNHURRIED.to_vec();
+                let mut directory = None;
+                if let Some(fsync) = data.fsync() {
+                    variables.push(("SWITCHBOARD_DATA__FSYNC", fsync));
+                    let made = Directory::new()?;
+                    arguments.extend(["--data-dir".into(), made.0.clone().into_os_string()]);
+                    directory = Some(made);
+                }
+                let process = Process::start(core, &this()?, &arguments, &variables, Pipes::Quiet)?;
                 let target = Target::switchboard(address, *dialect, &place.run);
-                self.started(place, process, target, Some(env!("CARGO_PKG_VERSION").to_owned()))
+                let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+                let started = self.started(place, process, target, version)?;
+                Ok(Side {
+                    _data: directory,
+                    ..started
+                })
             }
             Contestant::Reference => {
                 let arguments = ["bench".into(), "reference".into(), "--listen".into(), listen];
@@ -140,6 +202,7 @@ impl Contestant {
                 is_reference: false,
                 publishes_per_s: place.publishes_per_s,
                 process: None,
+                _data: None,
             }),
         }
     }
@@ -171,6 +234,7 @@ impl Contestant {
             is_reference: matches!(self, Contestant::Reference),
             publishes_per_s: place.publishes_per_s,
             process: Some(process),
+            _data: None,
         })
     }
 }

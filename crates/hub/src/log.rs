@@ -176,9 +176,17 @@ struct Kept {
 impl Log {
     /// An empty log. No two logs may have the same epoch.
     pub fn new(epoch: Epoch) -> Log {
+        Log::after(Position::start(epoch))
+    }
+
+    /// A log whose entries up to this place are gone.
+    pub(crate) fn after(before: Position) -> Log {
         Log {
-            epoch,
-            before: Place { offset: 0, tag: 0 },
+            epoch: before.epoch,
+            before: Place {
+                offset: before.offset,
+                tag: before.tag,
+            },
             entries: VecDeque::new(),
             bytes: 0,
             keys: None,
@@ -189,41 +197,50 @@ impl Log {
     ///
     /// `at_ms` is the wall clock for readers; `now` is what age is measured by. Costs O(1), with a key O(log of the keys).
     pub fn append(&mut self, now: Time, at_ms: u64, draft: Draft, settings: &LogSettings) -> Appended {
-        self.forget_keys(now);
         if let Some(key) = &draft.key
-            && let Some(first) = self.keys.as_ref().and_then(|keys| keys.find(key))
+            && let Some(position) = self.seen(now, key)
         {
             return Appended {
-                position: self.position(first),
+                position,
                 entry: None,
             };
         }
-        let head = self.head();
-        let place = Place {
-            offset: head.offset + 1,
-            tag: tag(&draft, at_ms),
-        };
-        if let Some(key) = draft.key {
-            self.keys.get_or_insert_default().insert(now, key, place);
-        }
-        let entry = Arc::new(Entry {
-            position: self.position(place),
-            previous: head.offset,
-            at_ms,
-            from: draft.from,
-            conflate: draft.conflate,
-            payload: draft.payload,
-        });
-        self.bytes += entry_bytes(&entry);
-        self.entries.push_back(Kept {
-            at: now,
-            entry: entry.clone(),
-        });
-        self.trim(now, settings);
+        let key = draft.key.clone();
+        let entry = entry_after(self.head(), at_ms, draft);
+        self.store(now, entry.clone(), key, settings);
         Appended {
             position: entry.position,
             entry: Some(entry),
         }
+    }
+
+    /// Where the first message with this key is or was, while the log remembers it.
+    pub(crate) fn seen(&mut self, now: Time, key: &Key) -> Option<Position> {
+        self.forget_keys(now);
+        let first = self.keys.as_ref()?.find(key)?;
+        Some(self.position(first))
+    }
+
+    /// Stores an entry that follows the head, and remembers its key.
+    pub(crate) fn store(&mut self, now: Time, entry: Arc<Entry>, key: Option<Key>, settings: &LogSettings) {
+        if let Some(key) = key {
+            self.remember(now, key, entry.position);
+        }
+        self.bytes += entry_bytes(&entry);
+        self.entries.push_back(Kept { at: now, entry });
+        self.trim(now, settings);
+    }
+
+    /// Remembers the key of an entry that was appended at `now`.
+    pub(crate) fn remember(&mut self, now: Time, key: Key, position: Position) {
+        let Position { offset, tag, .. } = position;
+        let place = Place { offset, tag };
+        self.keys.get_or_insert_default().insert(now, key, place);
+    }
+
+    /// The place before the oldest kept entry.
+    pub fn before(&self) -> Position {
+        self.position(self.before)
     }
 
     /// A part of the log, as far as `limit` goes. Costs what it gives; with [`Range::Latest`], a look at all that could be given.
@@ -419,6 +436,23 @@ impl Log {
     }
 }
 
+/// The entry that a draft becomes behind this place.
+pub(crate) fn entry_after(head: Position, at_ms: u64, draft: Draft) -> Arc<Entry> {
+    let position = Position {
+        epoch: head.epoch,
+        offset: head.offset + 1,
+        tag: tag(&draft, at_ms),
+    };
+    Arc::new(Entry {
+        position,
+        previous: head.offset,
+        at_ms,
+        from: draft.from,
+        conflate: draft.conflate,
+        payload: draft.payload,
+    })
+}
+
 /// How many of these entries one read gives.
 fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, limit: ReadLimit) -> usize {
     let mut bytes = 0;
@@ -442,6 +476,9 @@ impl Keys {
     }
 
     fn insert(&mut self, now: Time, key: Key, place: Place) {
+        if self.first.contains_key(&key) {
+            return;
+        }
         if self.order.len() == KEYS_MAX {
             self.forget_oldest();
         }

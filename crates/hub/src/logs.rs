@@ -1,10 +1,13 @@
 //! The embedded broker: all logs of one home, in memory, completing every request at once.
 //!
-//! It keeps nothing beyond the process; a new process has new epochs, so that every old position becomes a `reset`.
+//! By itself it keeps nothing beyond the process; a new process has new epochs, so that every old position becomes a `reset`.
+//! [`durable`] has a disk under it.
 //!
 //! **Calling contract: pass every [`Request`] that the home puts out to [`Logs::handle_request`] and every completion it
 //! leaves back to the home, in order. Call [`Logs::handle_timeout`] now and then: it trims by age and forgets idle logs, a
 //! bounded piece per call. Time never goes backwards.**
+
+pub mod durable;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -14,7 +17,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::position::Epoch;
+use switchboard_proto::position::{Epoch, Position};
 use switchboard_proto::time::Time;
 
 use crate::broker::{BrokerError, Completion, Op, Request, Ticket};
@@ -125,20 +128,29 @@ impl Logs {
     /// Looks at the next `budget` logs, at most each one once: trims them by age and forgets the idle ones.
     /// Gives how many were forgotten. Costs `budget` and what is trimmed.
     pub fn handle_timeout(&mut self, now: Time, budget: usize) -> usize {
+        self.look_after(now, budget, |_| {})
+    }
+
+    /// The same, saying what is lost.
+    fn look_after(&mut self, now: Time, budget: usize, mut lost: impl FnMut(Lost)) -> usize {
         let mut forgotten = 0;
         for _ in 0..budget.min(self.slots.len()) {
             if self.cursor >= self.slots.len() {
                 self.cursor = 0;
             }
             let slot = &mut self.slots[self.cursor];
-            let bytes_before = slot.log.bytes();
+            let (bytes_before, before) = (slot.log.bytes(), slot.log.before());
             slot.log.trim(now, &self.namespaces.settings(&slot.channel).log);
+            if slot.log.before() != before {
+                lost(Lost::Entries(slot.log.before()));
+            }
             self.bytes = self.bytes - bytes_before + slot.log.bytes();
             let is_idle = slot.log.is_empty()
                 && slot.log.keys() == 0
                 && slot.watch.is_none()
                 && now.since(slot.used) >= self.settings.forget_after;
             if is_idle {
+                lost(Lost::Log(slot.log.before().epoch));
                 self.forget(self.cursor);
                 forgotten += 1;
             } else {
@@ -212,6 +224,11 @@ impl Logs {
     }
 
     fn begin(&mut self, now: Time, channel: &ChannelName) -> Result<usize, BrokerError> {
+        let log = Log::new(self.epochs.next(channel));
+        self.insert(now, channel, log)
+    }
+
+    fn insert(&mut self, now: Time, channel: &ChannelName, log: Log) -> Result<usize, BrokerError> {
         let index = self.slots.len();
         let Some(index_kept) = u32::try_from(index)
             .ok()
@@ -221,7 +238,7 @@ impl Logs {
         };
         self.slots.push(Slot {
             channel: channel.clone(),
-            log: Log::new(self.epochs.next(channel)),
+            log,
             watch: None,
             used: now,
         });
@@ -262,6 +279,14 @@ impl Logs {
             });
         }
     }
+}
+
+/// What time takes away.
+enum Lost {
+    /// The entries of a log up to this place.
+    Entries(Position),
+    /// The log of this epoch.
+    Log(Epoch),
 }
 
 /// A sequence of epochs from [SplitMix64](https://doi.org/10.1145/2660193.2660195). Two lives of one channel have the same with a

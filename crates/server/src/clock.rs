@@ -4,7 +4,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use switchboard_proto::time::Time;
 
-/// Monotonic time since the start of the process. Cheap to copy; all copies agree.
+/// Time is counted from so long before the start of the process, so that what an earlier process has left can be as old as it is. The
+/// oldest that settings allow is a year.
+const BEFORE: Duration = Duration::from_secs(2 * 366 * 86_400);
+
+/// Monotonic time. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -20,17 +24,22 @@ impl Clock {
 
     /// The time now.
     pub fn now(&self) -> Time {
-        Time::from_nanoseconds(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Time::ZERO + (BEFORE + self.start.elapsed())
     }
 
     /// A time as an instant, for timers.
     pub fn instant(&self, time: Time) -> Instant {
-        self.start + Duration::from_nanos(time.nanoseconds())
+        self.start + time.since(Time::ZERO + BEFORE)
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z, by the system's clock.
     pub fn unix_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        unix_ms()
     }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z, by the system's clock.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

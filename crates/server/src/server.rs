@@ -16,9 +16,11 @@ use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::broker::disk::DiskStore;
+use crate::broker::disk::store::OpenError;
 use crate::broker::{Factory, memory::Memory};
 use crate::clock::Clock;
-use crate::config::{ChannelSettings, Config, OnLag};
+use crate::config::{ChannelSettings, Config, DataSettings, OnLag};
 use crate::http::internal::{self, Internal};
 use crate::http::site::Site;
 use crate::http::{self, Limits};
@@ -39,6 +41,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     shards: Vec<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
+    /// Closed last.
+    disk: Option<DiskStore>,
 }
 
 /// Why a server did not start.
@@ -54,6 +58,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory: {0}")]
+    Data(#[from] OpenError),
     /// The system gave no thread, runtime or random number.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -62,11 +69,55 @@ pub enum StartError {
 impl Server {
     /// Starts with the embedded broker. `open_files` is the process's open-file limit.
     pub fn start(config: &Config, open_files: u64) -> Result<Server, StartError> {
-        Server::start_with(config, open_files, Arc::new(|seat| Box::new(Memory::new(&seat))))
+        let Some(directory) = &config.data.dir else {
+            let memory: Factory = Arc::new(|seat| Box::new(Memory::new(&seat)));
+            return Server::start_on(config, open_files, memory, None);
+        };
+        let started = std::time::Instant::now();
+        let DataSettings {
+            fsync,
+            fsync_interval,
+            ..
+        } = config.data;
+        let (disk, report) = DiskStore::open(directory, fsync, fsync_interval, random_u64()?)?;
+        tracing::info!(
+            directory = %directory.display(),
+            channels = report.logs,
+            messages = report.entries,
+            bytes = report.bytes,
+            torn_bytes = report.torn_bytes,
+            milliseconds = started.elapsed().as_millis() as u64,
+            "logs are read",
+        );
+        if report.damages > 0 {
+            let broken = report.broken.len();
+            tracing::error!(
+                places = report.damages,
+                channels = broken,
+                "files in the data directory are damaged; these channels begin anew, the files are kept in `damaged`",
+            );
+        }
+        for broken in &report.broken {
+            let channel = broken
+                .channel
+                .as_ref()
+                .map_or("(its name is lost)", |name| name.as_str());
+            tracing::error!(channel, "this channel begins anew: a part of its log is damaged");
+        }
+        Server::start_on(config, open_files, disk.factory(), Some(disk))
     }
 
     /// Starts with another broker.
     pub fn start_with(config: &Config, open_files: u64, broker: Factory) -> Result<Server, StartError> {
+        Server::start_on(config, open_files, broker, None)
+    }
+
+    fn start_on(
+        config: &Config,
+        open_files: u64,
+        broker: Factory,
+        disk: Option<DiskStore>,
+    ) -> Result<Server, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = config.shards(cores);
         let listeners = listen(config.listen.public, shards)?;
@@ -123,6 +174,7 @@ impl Server {
             stats: stats.clone(),
             stopping: stopping.clone(),
             config: Arc::new(config.clone()),
+            disk: disk.as_ref().map(DiskStore::shared),
         };
         let inside = {
             let _in_runtime = runtime.enter();
@@ -142,6 +194,7 @@ impl Server {
             stop,
             shards: threads,
             runtime,
+            disk,
         })
     }
 
@@ -175,6 +228,9 @@ impl Server {
             }
         }
         self.runtime.shutdown_timeout(Duration::from_secs(1));
+        if let Some(disk) = self.disk {
+            disk.close();
+        }
     }
 }
 

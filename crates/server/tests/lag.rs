@@ -407,33 +407,45 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
                 }
                 subscribers.push((client, runs));
             }
-            let mut publisher = Client::connect(live).await;
+            // Several: of each, what is behind something refused is refused, too.
+            let mut publishers = Vec::new();
+            for _ in 0..4 {
+                publishers.push(Client::connect(live).await);
+            }
             let mut acknowledged = vec![Vec::new(); CHANNELS];
             let (mut refused, mut rounds) = (0, 0);
             while refused == 0 || live.count(|shard| &shard.mailbox_refusals) == 0 {
                 rounds += 1;
                 assert!(rounds <= 200, "nothing overflows");
-                let mut commands = Vec::new();
-                for id in 0..4 * CHANNELS {
-                    let words = Payload::text(format!("{rounds}.{id}"));
-                    commands.push(publish(Some(id as u64), &names[id % CHANNELS], words));
+                let words = |number: usize, id: usize| format!("{rounds}.{number}.{id}");
+                for (number, publisher) in publishers.iter_mut().enumerate() {
+                    let command = |id: usize| {
+                        let words = Payload::text(words(number, id));
+                        publish(Some(id as u64), &names[id % CHANNELS], words)
+                    };
+                    let commands: Vec<_> = (0..2 * CHANNELS).map(command).collect();
+                    publisher.say(&commands).await.unwrap();
                 }
-                publisher.say(&commands).await.unwrap();
-                for id in 0..4 * CHANNELS {
-                    match publisher.answer(id as u64).await {
-                        Notice::Published { position, .. } => {
-                            acknowledged[id % CHANNELS].push((position.offset, format!("{rounds}.{id}")));
+                for (number, publisher) in publishers.iter_mut().enumerate() {
+                    for id in 0..2 * CHANNELS {
+                        match publisher.answer(id as u64).await {
+                            Notice::Published { position, .. } => {
+                                acknowledged[id % CHANNELS].push((position.offset, words(number, id)));
+                            }
+                            Notice::Error {
+                                code, retry_after, ..
+                            } => {
+                                assert_eq!(code, "overloaded");
+                                assert!(retry_after.is_some());
+                                refused += 1;
+                            }
+                            other => panic!("{other:?} in place of an answer"),
                         }
-                        Notice::Error {
-                            code, retry_after, ..
-                        } => {
-                            assert_eq!(code, "overloaded");
-                            assert!(retry_after.is_some());
-                            refused += 1;
-                        }
-                        other => panic!("{other:?} in place of an answer"),
                     }
                 }
+            }
+            for channel in &mut acknowledged {
+                channel.sort();
             }
             // The subscribers get everything.
             for (client, runs) in &mut subscribers {
@@ -444,7 +456,7 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
             }
             // What was refused is nowhere, what was acknowledged is in the log.
             for (name, acknowledged) in names.iter().zip(&acknowledged) {
-                let log = support::order::whole_log(&mut publisher, name, "overloaded").await;
+                let log = support::order::whole_log(&mut publishers[0], name, "overloaded").await;
                 let log: Vec<_> = log
                     .iter()
                     .map(|message| (message.position.offset, data(message).to_owned()))

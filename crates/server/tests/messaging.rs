@@ -402,6 +402,79 @@ fn a_restarted_server_is_found_again_and_its_new_log_is_no_continuation() {
     assert_eq!(listener.event()["data"], "live");
 }
 
+#[test]
+fn a_listener_survives_kills_of_a_server_with_data_and_misses_nothing() {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    let directory = std::env::temp_dir().join(format!("switchboard-{:016x}", u64::from_ne_bytes(random)));
+    let data = [("SWITCHBOARD_DATA__DIR", directory.to_str().unwrap())];
+    let mut server = Server::with("127.0.0.1:0", &data);
+    let listener = Listener::start(&server.url(), &["room:1"], "room:1");
+    for round in 0..5 {
+        for number in 0..20 {
+            publish(&server.url(), &["room:1", "--text", &format!("{round}.{number}")]);
+        }
+        // Some were on their way, and some come when it is back.
+        let address = server.kill();
+        server = Server::with(&address.to_string(), &data);
+        for number in 20..25 {
+            publish(&server.url(), &["room:1", "--text", &format!("{round}.{number}")]);
+        }
+        for number in 0..25 {
+            let event = listener.event();
+            assert_eq!(event["type"], "message", "no gap, no reset: {event}");
+            assert_eq!(event["data"], format!("{round}.{number}"));
+        }
+    }
+    drop(server);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// It stands still for so long that the log has forgotten what it had not read.
+#[test]
+fn a_listener_that_was_stopped_is_told_exactly_what_the_log_no_longer_holds() {
+    const KEPT: u64 = 5;
+    let server = Server::with(
+        "127.0.0.1:0",
+        &[
+            ("SWITCHBOARD_CHANNELS__LOG_MESSAGES_MAX", "5"),
+            ("SWITCHBOARD_LIMITS__INBOUND_BYTES_PER_S", "unlimited"),
+            ("SWITCHBOARD_LIMITS__COMMANDS_PER_S", "unlimited"),
+            // A reader that takes nothing is given up, and comes back when it goes on.
+            ("SWITCHBOARD_LIMITS__WRITE_STALL", "500ms"),
+        ],
+    );
+    let listener = Listener::start(&server.url(), &["room:1"], "room:1");
+    publish(&server.url(), &["room:1", "--text", "before"]);
+    assert_eq!(listener.event()["data"], "before");
+    listener.process.signal(rustix::process::Signal::STOP);
+    // More than all buffers between them hold, also when it is compressed.
+    let mut state = 1u64;
+    let mut character = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + (state >> 40) as u8 % 64)
+    };
+    let line: String = (0..40_000).map(|_| character()).chain(['\n']).collect();
+    let acknowledged = published(&server.url(), &["--text", "room:1", "-"], &line.repeat(500));
+    let last = acknowledged.last().unwrap()["offset"].as_u64().unwrap();
+    listener.process.signal(rustix::process::Signal::CONT);
+    let mut at = last - 500;
+    let mut gaps = Vec::new();
+    while at < last {
+        let event = listener.event();
+        let number = |key: &str| event[key].as_u64().unwrap();
+        if event["type"] == "gap" {
+            assert_eq!(number("from"), at + 1, "it begins where the messages end");
+            at = number("to");
+            gaps.push(at);
+        } else {
+            assert_eq!((&event["type"], number("offset")), (&"message".into(), at + 1));
+            at += 1;
+        }
+    }
+    assert_eq!(gaps, [last - KEPT], "and ends where the log begins");
+}
+
 /// A network between listener and server that can be cut.
 struct Network {
     address: SocketAddr,

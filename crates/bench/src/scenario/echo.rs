@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{MANY, Sample, Scenario, Setup, charged, complete, distinct, few, latency_samples, sample};
-use crate::contestant::{Place, Side};
+use crate::contestant::{Data, Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
 use crate::report::Unit;
@@ -69,6 +69,7 @@ impl Scenario for Echo {
             .map(|bytes| Setup {
                 variant: variant(bytes),
                 shards: 1,
+                data: Data::None,
             })
             .collect()
     }

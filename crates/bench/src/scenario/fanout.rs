@@ -5,7 +5,7 @@ use clap::Args;
 use super::{
     Crowd, MANY_DELIVERIES, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published,
 };
-use crate::contestant::{Place, Side};
+use crate::contestant::{Data, Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
@@ -191,6 +191,7 @@ impl Scenario for Fanout {
             .map(|choice| Setup {
                 variant: if several { words(choice) } else { String::new() },
                 shards: choice.shards,
+                data: Data::None,
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{DAY, Sample, Scenario, Setup, channels_each, charged, check_channels, distinct, sample};
-use crate::contestant::{Place, Side};
+use crate::contestant::{Data, Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
@@ -128,6 +128,7 @@ impl Scenario for Idle {
                     (each, _) => format!("{each} {channels}"),
                 },
                 shards: 1,
+                data: Data::None,
             })
             .collect()
     }

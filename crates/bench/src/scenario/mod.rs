@@ -14,7 +14,7 @@ pub mod publish;
 
 use std::time::Duration;
 
-use crate::contestant::{Contestant, Place, Side};
+use crate::contestant::{Contestant, Data, Place, Side};
 use crate::control::{Driven, Publish};
 use crate::coordinator::{Coordinator, GroupId, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped, plural, were};
@@ -35,6 +35,8 @@ pub struct Setup {
     pub variant: String,
     /// Threads of a spawned server.
     pub shards: u16,
+    /// What of a spawned server outlives it.
+    pub data: Data,
 }
 
 impl Setup {
@@ -43,6 +45,7 @@ impl Setup {
         Setup {
             variant: String::new(),
             shards: 1,
+            data: Data::None,
         }
     }
 }
@@ -292,8 +295,8 @@ fn pair<S: Scenario>(
     setup: &Setup,
     (series, reference): (&mut Series, &mut Series),
 ) -> Result<(), Stopped> {
-    let side = contestant.start(&field.place, setup.shards)?;
-    let bare = Contestant::Reference.start(&field.place, 1)?;
+    let side = contestant.start(&field.place, setup.shards, setup.data)?;
+    let bare = Contestant::Reference.start(&field.place, 1, Data::None)?;
     series.version.clone_from(&side.version);
     let mut sides = [(side, series), (bare, reference)];
     for (side, series) in &mut sides {

@@ -6,7 +6,7 @@ use super::{
     Crowd, MANY, Sample, Scenario, Setup, channels_each, check_channels, delivery_samples, distinct, few,
     hearers, published, sample,
 };
-use crate::contestant::{Place, Side};
+use crate::contestant::{Data, Place, Side};
 use crate::control::{Pace, Publish as Publishing, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::Unit;
@@ -31,6 +31,9 @@ pub struct Publish {
     /// Publishers, spread over the channels, all at once; no more than channels. [default: 64, or as many as there are channels]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub publishers: Option<u32>,
+    /// What a spawned server keeps on the disk: none, never (not synced), interval, always. Several: none,interval.
+    #[arg(long, value_enum, default_value = "none", value_delimiter = ',')]
+    pub data: Vec<Data>,
     /// Bytes of a message, at least 35.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::message_bytes)]
     pub bytes: usize,
@@ -65,6 +68,12 @@ impl Publish {
         self.rooms.iter().min().copied().unwrap_or(1)
     }
 
+    /// The rooms and the data of a set-up.
+    fn choice(&self, setup: usize) -> (u32, Data) {
+        let (data, rooms) = (setup % self.data.len(), setup / self.data.len());
+        (self.rooms[rooms], self.data[data])
+    }
+
     fn publishers(&self) -> u32 {
         self.publishers.unwrap_or(PUBLISHERS.min(self.fewest_rooms()))
     }
@@ -82,7 +91,7 @@ impl Publish {
     }
 
     fn crowds(&self, side: &Side, setup: usize) -> Crowds {
-        let all = self.rooms[setup];
+        let (all, _) = self.choice(setup);
         let each = channels_each(side, self.rooms_each.unwrap_or(ROOMS_EACH)).min(all);
         let rooms = match side.is_reference {
             true => all.min(self.publishers().max(1_000)),
@@ -114,6 +123,12 @@ impl Scenario for Publish {
 
     fn check(&self) -> Result<(), String> {
         distinct("--rooms", &self.rooms)?;
+        let words: Vec<_> = self
+            .data
+            .iter()
+            .map(|data| data.fsync().unwrap_or("none"))
+            .collect();
+        distinct("--data", &words)?;
         match (self.publishers, self.fewest_rooms()) {
             (Some(publishers), rooms) if publishers > rooms => Err(format!(
                 "--publishers: each has a room of its own, and there are {}",
@@ -121,6 +136,10 @@ impl Scenario for Publish {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn needs_spawn(&self) -> Option<&'static str> {
+        (self.data != [Data::None]).then_some("--data")
     }
 
     fn notes(&self, place: &Place) -> Vec<String> {
@@ -139,11 +158,21 @@ impl Scenario for Publish {
     }
 
     fn setups(&self) -> Vec<Setup> {
-        self.rooms
-            .iter()
-            .map(|rooms| Setup {
-                variant: counted(*rooms, "room"),
-                shards: 1,
+        let setups = 0..self.rooms.len() * self.data.len();
+        setups
+            .map(|setup| {
+                let (rooms, data) = self.choice(setup);
+                let rooms = counted(rooms, "room");
+                let variant = match (self.data.len(), data.fsync()) {
+                    (1, None) => rooms,
+                    (_, None) => format!("{rooms}, in memory"),
+                    (_, Some(fsync)) => format!("{rooms}, fsync {fsync}"),
+                };
+                Setup {
+                    variant,
+                    shards: 1,
+                    data,
+                }
             })
             .collect()
     }

@@ -9,7 +9,7 @@ use switchboard_proto::time::Time;
 use super::{Broker, Seat};
 
 /// Logs looked at for expiry in one call of `handle_timeout`.
-const EXPIRY_BUDGET: usize = 1_280;
+pub(super) const EXPIRY_BUDGET: usize = 1_280;
 
 /// See the module.
 pub struct Memory {

@@ -76,6 +76,8 @@ struct SettingArgs {
     listen: Option<String>,
     #[arg(long, value_name = "ADDR", help = flag_help("--internal-listen"))]
     internal_listen: Option<String>,
+    #[arg(long, value_name = "DIR", help = flag_help("--data-dir"))]
+    data_dir: Option<String>,
     #[arg(long, value_name = "N", help = flag_help("--shards"))]
     shards: Option<String>,
     /// TOML file with settings; `switchboard config default` prints one.
@@ -88,6 +90,7 @@ impl SettingArgs {
         let flags = [
             ("--listen", &self.listen),
             ("--internal-listen", &self.internal_listen),
+            ("--data-dir", &self.data_dir),
             ("--shards", &self.shards),
         ];
         let given = flags
@@ -214,7 +217,7 @@ mod tests {
             .iter()
             .filter_map(|setting| Some((setting.flag?, setting)))
             .collect();
-        assert_eq!(flags.len(), 3);
+        assert_eq!(flags.len(), 4);
         for (flag, setting) in flags {
             let name = flag.trim_start_matches('-');
             let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));

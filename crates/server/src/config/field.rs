@@ -1,10 +1,11 @@
 //! One value: what may be written for it, how it is read, how it is written back.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::units::{read_bytes, read_count, read_duration, read_rate, write_bytes, write_duration};
-use super::{Auto, BadOrigin, LogFormat, LogLevel, OnLag, Origin, UNLIMITED};
+use super::{Auto, BadOrigin, Fsync, LogFormat, LogLevel, OnLag, Origin, UNLIMITED};
 
 /// A value as somebody wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +118,10 @@ pub enum Field<T> {
     /// A word.
     OnLag(fn(&mut T) -> &mut OnLag),
     /// A word.
+    Fsync(fn(&mut T) -> &mut Fsync),
+    /// A directory, or none.
+    Directory(fn(&mut T) -> &mut Option<PathBuf>),
+    /// A word.
     LogFormat(fn(&mut T) -> &mut LogFormat),
     /// A word.
     LogLevel(fn(&mut T) -> &mut LogLevel),
@@ -146,6 +151,11 @@ impl<T> Field<T> {
             Field::ByteBurst(at) => *at(target) = read_size(written, &U32_BOUNDS, read_bytes, true)? as u32,
             Field::Origins(at) => *at(target) = read_origins(written)?,
             Field::OnLag(at) => *at(target) = read_word(written)?,
+            Field::Fsync(at) => *at(target) = read_word(written)?,
+            Field::Directory(at) => {
+                let text = text_of(written)?;
+                *at(target) = (text != "none" && !text.is_empty()).then(|| PathBuf::from(text));
+            }
             Field::LogFormat(at) => *at(target) = read_word(written)?,
             Field::LogLevel(at) => *at(target) = read_word(written)?,
         }
@@ -179,6 +189,11 @@ impl<T> Field<T> {
                 format!("[{}]", origins.join(", "))
             }
             Field::OnLag(at) => write_word(*at(target)),
+            Field::Fsync(at) => write_word(*at(target)),
+            Field::Directory(at) => match at(target) {
+                Some(path) => quoted(&path.to_string_lossy()),
+                None => quoted("none"),
+            },
             Field::LogFormat(at) => write_word(*at(target)),
             Field::LogLevel(at) => write_word(*at(target)),
         }
@@ -213,6 +228,8 @@ impl<T> Field<T> {
             }
             Field::Origins(_) => "a list of origins, such as [\"https://chat.example\"]".to_owned(),
             Field::OnLag(_) => words_of::<OnLag>(),
+            Field::Fsync(_) => words_of::<Fsync>(),
+            Field::Directory(_) => "the path of a directory, or \"none\"".to_owned(),
             Field::LogFormat(_) => words_of::<LogFormat>(),
             Field::LogLevel(_) => words_of::<LogLevel>(),
         }
@@ -231,6 +248,14 @@ impl Word for OnLag {
         ("latest", OnLag::Latest),
         ("drop", OnLag::Drop),
         ("disconnect", OnLag::Disconnect),
+    ];
+}
+
+impl Word for Fsync {
+    const WORDS: &'static [(&'static str, Fsync)] = &[
+        ("always", Fsync::Always),
+        ("interval", Fsync::Interval),
+        ("never", Fsync::Never),
     ];
 }
 

@@ -23,6 +23,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use switchboard_proto::channel::ChannelName;
@@ -60,6 +61,8 @@ pub struct Config {
     pub development: DevelopmentSettings,
     /// `[limits]`
     pub limits: LimitSettings,
+    /// `[data]`
+    pub data: DataSettings,
     /// `[compression]`
     pub compression: CompressionSettings,
     /// `[channels]`: channels of every namespace that has no section of its own.
@@ -130,6 +133,28 @@ pub struct LimitSettings {
     pub replays_max: usize,
     /// Channels of this process at once, or [`UNLIMITED`]. Beyond: `too_many_channels`.
     pub channels_max: usize,
+}
+
+/// What outlives the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataSettings {
+    /// Where logs are kept. `None`: in memory only.
+    pub dir: Option<PathBuf>,
+    /// When what is written there is safe from a power failure.
+    pub fsync: Fsync,
+    /// With [`Fsync::Interval`], how long it may take.
+    pub fsync_interval: Duration,
+}
+
+/// When what is written is safe from a power failure. The end of the process alone never costs anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fsync {
+    /// Before anybody hears of it.
+    Always,
+    /// Within an interval.
+    Interval,
+    /// When the system likes.
+    Never,
 }
 
 /// permessage-deflate (RFC 7692).
@@ -296,6 +321,11 @@ impl Config {
                 mailbox_messages_max: 0,
                 replays_max: 0,
                 channels_max: 0,
+            },
+            data: DataSettings {
+                dir: None,
+                fsync: Fsync::Interval,
+                fsync_interval: Duration::ZERO,
             },
             compression: CompressionSettings {
                 enabled: false,

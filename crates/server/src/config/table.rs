@@ -65,6 +65,10 @@ pub static SECTIONS: &[Section] = &[
         about: "What peers may cost. 0 is refused; where no limit is possible, it is spelled \"unlimited\".",
     },
     Section {
+        name: "data",
+        about: "What outlives the process: logs, positions and idempotency keys, in files.",
+    },
+    Section {
         name: "compression",
         about: "permessage-deflate (RFC 7692).",
     },
@@ -436,6 +440,31 @@ pub static SETTINGS: &[Setting<Config>] = &[
             Bounds::new(1, 100_000_000).or_unlimited(),
         ),
         "Channels of this process at once. Beyond: the error too_many_channels.",
+    ),
+    with_flag(
+        "--data-dir",
+        setting(
+            "data",
+            "dir",
+            "none",
+            Field::Directory(|c| &mut c.data.dir),
+            "Directory in which logs, positions and idempotency keys outlive the process; \"none\": they end with it.",
+        ),
+    ),
+    setting(
+        "data",
+        "fsync",
+        "interval",
+        Field::Fsync(|c| &mut c.data.fsync),
+        "When an acknowledged message is safe from a power failure: \"always\" at once, \"interval\" after \
+         data.fsync_interval, \"never\" when the system likes. The end of the process costs nothing in either case.",
+    ),
+    setting(
+        "data",
+        "fsync_interval",
+        "200ms",
+        Field::Duration(|c| &mut c.data.fsync_interval, Bounds::new(1, 60 * SECOND)),
+        "With \"interval\", the time that it may take.",
     ),
     setting(
         "compression",

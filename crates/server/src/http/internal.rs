@@ -31,6 +31,7 @@ use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
 use tokio::sync::oneshot;
 
+use crate::broker::disk::writer::Shared;
 use crate::config::Config;
 use crate::shard::link::history_limit;
 use crate::shard::mail::{Mail, Origin, Post};
@@ -53,6 +54,8 @@ pub struct Internal {
     pub stopping: Arc<AtomicBool>,
     /// Says which pages may ask.
     pub config: Arc<Config>,
+    /// What is on the disk, where anything is.
+    pub disk: Option<Arc<Shared>>,
 }
 
 /// The routes.
@@ -97,7 +100,10 @@ async fn readyz(State(internal): State<Internal>) -> Response {
 }
 
 async fn metrics(State(internal): State<Internal>) -> Response {
-    let text = prometheus(&internal.stats);
+    let mut text = prometheus(&internal.stats);
+    if let Some(disk) = &internal.disk {
+        text.push_str(&disk.prometheus());
+    }
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,

@@ -111,14 +111,23 @@ pub struct Mailbox {
     /// From shards and from the process.
     pub mail: mpsc::Receiver<Mail>,
     /// From its broker.
-    pub completions: mpsc::Receiver<Completion>,
+    pub completions: mpsc::Receiver<Told>,
+}
+
+/// What a broker tells its home from elsewhere.
+#[derive(Debug)]
+pub enum Told {
+    /// Something has completed.
+    Completion(Completion),
+    /// To look at the broker.
+    Look,
 }
 
 /// The sending ends of all mailboxes.
 #[derive(Clone)]
 pub struct Post {
     boxes: Arc<[mpsc::Sender<Mail>]>,
-    completions: Arc<[mpsc::Sender<Completion>]>,
+    completions: Arc<[mpsc::Sender<Told>]>,
     reserve: usize,
     hasher: foldhash::fast::FixedState,
 }
@@ -187,7 +196,14 @@ impl Post {
     /// Hands a completion to a home, waiting for room. Only for tasks outside the shards.
     pub async fn complete(&self, to: ShardId, completion: Completion) {
         // A closed mailbox is a shard that has stopped: nobody is left to tell.
-        let _stopped = self.completions[usize::from(to.0)].send(completion).await;
+        let told = Told::Completion(completion);
+        let _stopped = self.completions[usize::from(to.0)].send(told).await;
+    }
+
+    /// Has a home look at its broker.
+    pub fn look(&self, to: ShardId) {
+        // Where there is no room the home is about to have a turn anyway.
+        let _full = self.completions[usize::from(to.0)].try_send(Told::Look);
     }
 
     /// Waits for room. Only for the process when it stops.

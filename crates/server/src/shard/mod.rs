@@ -38,7 +38,7 @@ use switchboard_proto::session::server::{Identity, SessionId, Settings, Shared};
 use switchboard_proto::time::Time;
 
 use self::link::Link;
-use self::mail::{Mail, Mailbox, Origin, Post, UNANSWERED_MAX};
+use self::mail::{Mail, Mailbox, Origin, Post, Told, UNANSWERED_MAX};
 use self::replay::Replays;
 use self::turn::Arrival;
 use self::wheel::{LinkRef, TICK, Wheel};
@@ -92,7 +92,7 @@ pub struct Parts {
 #[derive(Default)]
 struct Batch {
     mail: Vec<Mail>,
-    completions: Vec<Completion>,
+    completions: Vec<Told>,
 }
 
 /// One shard, shared by the tasks of its thread.
@@ -151,6 +151,7 @@ impl Shard {
             namespaces: parts.namespaces.clone(),
             channels_max: parts.channels_max,
             seeds: [rng.next_u64(), rng.next_u64()],
+            now,
             post: parts.post.clone(),
         };
         let state = State {
@@ -241,9 +242,13 @@ impl Shard {
             state.handle_tick();
         }
         state.handle_due();
-        for completion in batch.completions.drain(..) {
-            state.home.handle_completion(completion);
+        for told in batch.completions.drain(..) {
+            match told {
+                Told::Completion(completion) => state.home.handle_completion(completion),
+                Told::Look => {}
+            }
         }
+        state.poll_broker(&self.clock);
         for mail in batch.mail.drain(..) {
             state.handle_mail(mail);
         }
@@ -297,6 +302,10 @@ impl Shard {
 }
 
 impl State {
+    fn poll_broker(&mut self, clock: &Clock) {
+        self.broker.poll(self.now, clock, &mut self.completions);
+    }
+
     fn link(&mut self, link: LinkRef) -> Option<&mut Link> {
         let found = self.links.get_mut(link.key as usize)?;
         (found.generation == link.generation).then_some(&mut **found)

@@ -17,6 +17,7 @@ pub mod order;
 pub mod peer;
 pub mod process;
 pub mod runs;
+pub mod served;
 
 use std::io;
 use std::net::SocketAddr;
