@@ -78,8 +78,8 @@ pub enum Completion {
     Read {
         /// The ticket of the request.
         ticket: Ticket,
-        /// What was read.
-        result: Result<Page, BrokerError>,
+        /// What was read. On the heap, because every completion is moved about, and most are small.
+        result: Result<Box<Page>, BrokerError>,
     },
     /// The answer to [`Op::Watch`].
     Watching {

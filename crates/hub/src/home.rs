@@ -81,7 +81,7 @@ pub enum Answer {
     /// From after this place on, entries are delivered to the shard that asked.
     Subscribed(Position),
     /// A page of the log.
-    History(Page),
+    History(Box<Page>),
     /// It was not done.
     Refused(BrokerError),
 }

@@ -196,7 +196,7 @@ impl Log {
     /// Orders `draft`, stores it and remembers its key; or says where the message with this key is.
     ///
     /// `at_ms` is the wall clock for readers; `now` is what age is measured by. Costs O(1), with a key O(log of the keys).
-    pub fn append(&mut self, now: Time, at_ms: u64, draft: Draft, settings: &LogSettings) -> Appended {
+    pub fn append(&mut self, now: Time, at_ms: u64, mut draft: Draft, settings: &LogSettings) -> Appended {
         if let Some(key) = &draft.key
             && let Some(position) = self.seen(now, key)
         {
@@ -205,7 +205,7 @@ impl Log {
                 entry: None,
             };
         }
-        let key = draft.key.clone();
+        let key = draft.key.take();
         let entry = entry_after(self.head(), at_ms, draft);
         self.store(now, entry.clone(), key, settings);
         Appended {
@@ -222,6 +222,7 @@ impl Log {
     }
 
     /// Stores an entry that follows the head, and remembers its key.
+    #[inline]
     pub(crate) fn store(&mut self, now: Time, entry: Arc<Entry>, key: Option<Key>, settings: &LogSettings) {
         if let Some(key) = key {
             self.remember(now, key, entry.position);
@@ -437,6 +438,7 @@ impl Log {
 }
 
 /// The entry that a draft becomes behind this place.
+#[inline]
 pub(crate) fn entry_after(head: Position, at_ms: u64, draft: Draft) -> Arc<Entry> {
     let position = Position {
         epoch: head.epoch,

@@ -102,7 +102,7 @@ impl Logs {
             Op::Append(draft) => self.append(now, at_ms, ticket, channel, draft, completions),
             Op::Read { range, limit } => {
                 let result = self.with_slot(now, &channel, |slot, settings| {
-                    slot.log.read(now, range, limit, settings)
+                    Box::new(slot.log.read(now, range, limit, settings))
                 });
                 completions.push_back(Completion::Read { ticket, result });
             }

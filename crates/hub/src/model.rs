@@ -96,8 +96,8 @@ impl World {
             by_name: [("few".into(), keeping(3)), ("none".into(), keeping(0))].into(),
         });
         let shards = 1 + script.choose(3);
-        let temper = [Temper::Immediate, Temper::Slow, Temper::Faulty][script.choose(3)];
-        let is_calm = temper != Temper::Faulty && script.one_in(3);
+        let temper = [Temper::Immediate, Temper::Slow, Temper::Faulty, Temper::Durable][script.choose(4)];
+        let is_calm = !matches!(temper, Temper::Faulty | Temper::Durable) && script.one_in(3);
         let bounds = [1, 2, 4, 8];
         let (mailbox_max, outbox_max) = (bounds[script.choose(4)], bounds[script.choose(4)]);
         let names = ["few:1", "all:1", "none:1", "few:2", "all:2"];
@@ -402,7 +402,7 @@ impl World {
     fn time_out(&mut self, shard: usize, budget: usize) {
         let held = &mut self.shards[shard];
         held.home.handle_timeout();
-        held.broker.logs.handle_timeout(self.now, budget);
+        held.broker.handle_timeout(self.now, budget);
         for channel in std::mem::take(&mut held.to_leave) {
             if !self.shards[shard].audience.wants(&channel) {
                 self.leave(shard, &channel);
@@ -413,8 +413,10 @@ impl World {
 
     fn fault(&mut self, script: &mut Script<'_>, shard: usize) {
         let broker = &mut self.shards[shard].broker;
-        if broker.temper != Temper::Faulty {
-            return;
+        match broker.temper {
+            Temper::Faulty => {}
+            Temper::Durable if script.one_in(4) => return broker.crash(self.now),
+            Temper::Immediate | Temper::Slow | Temper::Durable => return,
         }
         if script.one_in(8) {
             broker.crash(self.now);
@@ -757,9 +759,8 @@ impl World {
         self.check_interest();
         self.now = self.now + 2 * FORGET_AFTER_DEFAULT;
         for shard in &mut self.shards {
-            let logs = &mut shard.broker.logs;
-            logs.handle_timeout(self.now, usize::MAX);
-            assert_eq!((logs.channels(), logs.bytes(), logs.watched()), (0, 0, 0));
+            shard.broker.handle_timeout(self.now, usize::MAX);
+            assert_eq!(shard.broker.held(), (0, 0, 0));
             let home: &Home<Who> = &shard.home;
             assert_eq!((home.channels(), home.in_flight(), home.behind()), (0, 0, 0));
             let audience = &shard.audience;

@@ -51,12 +51,15 @@ impl fmt::Debug for User {
 ///
 /// It says nothing about who chose it. Where users must not be able to spend each other's keys, put the user into it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Key(Arc<str>);
+// One word: every message may have two of them, and most have none.
+pub struct Key(Arc<String>);
 
 impl Key {
-    /// Checks the length: `None` if it is empty or too long. Costs one allocation.
+    /// Checks the length: `None` if it is empty or too long. Costs two allocations.
     pub fn parse(key: &str) -> Option<Key> {
-        (1..=KEY_BYTES_MAX).contains(&key.len()).then(|| Key(key.into()))
+        (1..=KEY_BYTES_MAX)
+            .contains(&key.len())
+            .then(|| Key(Arc::new(key.to_owned())))
     }
 
     /// The characters.

@@ -192,7 +192,7 @@ fn publications_and_reads_are_answered_when_the_broker_has_done_them() {
     });
     home.handle_completion(Completion::Read {
         ticket: Ticket(2),
-        result: Ok(page(1)),
+        result: Ok(Box::new(page(1))),
     });
     assert_eq!(
         script.turn(),
@@ -518,7 +518,7 @@ fn a_completion_that_fits_nothing_is_passed_over() {
     let home = &mut script.home;
     home.handle_completion(Completion::Read {
         ticket: Ticket(2),
-        result: Ok(page(1)),
+        result: Ok(Box::new(page(1))),
     });
     home.handle_completion(Completion::Appended {
         ticket: Ticket(1),

@@ -135,6 +135,8 @@ enum Waiting {
     Append {
         ticket: Ticket,
         channel: ChannelName,
+        /// When it was asked for: what its age is counted from, here and after a restart.
+        at: Time,
         entry: Arc<Entry>,
         key: Option<Key>,
     },
@@ -250,9 +252,10 @@ impl Durable {
                 Waiting::Append {
                     ticket,
                     channel,
+                    at,
                     entry,
                     key,
-                } => self.stored(now, number, ticket, channel, entry, key, completions),
+                } => self.stored(at, number, ticket, channel, entry, key, completions),
                 Waiting::Repeated { ticket, position } => completions.push_back(Completion::Appended {
                     ticket,
                     result: Ok(position),
@@ -368,7 +371,7 @@ impl Durable {
         at_ms: u64,
         ticket: Ticket,
         channel: ChannelName,
-        draft: Draft,
+        mut draft: Draft,
         completions: &mut VecDeque<Completion>,
     ) {
         let Some(index) = self.logs.find(&channel) else {
@@ -402,7 +405,7 @@ impl Durable {
         if self.unstored.remove(&channel) {
             self.put_log(&channel, before, stored);
         }
-        let key = draft.key.clone();
+        let key = draft.key.take();
         let entry = entry_after(head, at_ms, draft);
         let number = self.put(Record::Entry {
             entry: entry.clone(),
@@ -422,6 +425,7 @@ impl Durable {
         let waiting = Waiting::Append {
             ticket,
             channel,
+            at: now,
             entry,
             key,
         };
@@ -432,7 +436,7 @@ impl Durable {
     #[allow(clippy::too_many_arguments)] // what an append is made of
     fn stored(
         &mut self,
-        now: Time,
+        at: Time,
         number: RecordNumber,
         ticket: Ticket,
         channel: ChannelName,
@@ -446,9 +450,9 @@ impl Durable {
         {
             pending.keys.remove(key);
         }
-        let stored = self.logs.with_slot(now, &channel, |slot, settings| {
+        let stored = self.logs.with_slot(at, &channel, |slot, settings| {
             let before = slot.log.before();
-            slot.log.store(now, entry.clone(), key, settings);
+            slot.log.store(at, entry.clone(), key, settings);
             let trimmed = (slot.log.before() != before).then(|| slot.log.before());
             (slot.watch, trimmed)
         });

@@ -346,7 +346,7 @@ impl State {
             Answer::History(page) => {
                 self.stats.replay_pages.add(1);
                 held.content = Content::There(Box::new(Shared {
-                    page,
+                    page: *page,
                     chunks: SmallVec::new(),
                 }));
                 // Before those who would have the page make room for theirs.

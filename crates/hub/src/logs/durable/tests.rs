@@ -169,7 +169,7 @@ impl Broker {
             |completion| matches!(completion, Completion::Read { ticket: of, .. } if *of == ticket),
         );
         match self.completions.remove(found.unwrap()) {
-            Some(Completion::Read { result, .. }) => result.unwrap(),
+            Some(Completion::Read { result, .. }) => *result.unwrap(),
             other => panic!("{other:?}"),
         }
     }
