@@ -17,6 +17,7 @@ mod naive;
 mod notice;
 mod position;
 mod script;
+mod segments;
 mod session;
 mod vocabulary;
 mod wire;
@@ -28,6 +29,7 @@ pub use handshake::handshake;
 pub use hub::hub;
 pub use notice::notice;
 pub use position::position;
+pub use segments::segments;
 pub use session::session;
 
 /// A fuzz target.
@@ -40,7 +42,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    Target {
+        name: "segments",
+        run: segments,
+    },
     Target {
         name: "frames",
         run: frames,

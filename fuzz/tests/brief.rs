@@ -47,6 +47,11 @@ fn position() {
 }
 
 #[test]
+fn segments() {
+    run_briefly("segments", 1_500);
+}
+
+#[test]
 fn hub() {
     run_briefly("hub", 300);
 }

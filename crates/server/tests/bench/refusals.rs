@@ -205,6 +205,14 @@ fn what_would_have_no_effect() {
             "--subscriptions: 1 is there twice",
         ),
         ("publish --spawn --rooms 9,10,9", "--rooms: 9 is there twice"),
+        (
+            "publish --spawn --data none,always,none",
+            "--data: none is there twice",
+        ),
+        (
+            "publish --data always",
+            "--data is for a server that the bench starts: --spawn is missing",
+        ),
         ("fanout --peer ws --peer ws", "--peer: ws is there twice"),
         ("fanout --shards 2", "--spawn is missing"),
         ("fanout --peer ws --shards 2", "--spawn is missing"),

@@ -194,6 +194,17 @@ fn publish() {
     figures(&report, &["CPU per publish", "CPU per delivery", "deliveries"]);
 }
 
+#[test]
+fn publish_to_a_server_with_a_disk() {
+    let words = "--spawn --rooms 4 --publishers 4 --messages 200 --rounds 2 --data none,always --json";
+    let report = whole(
+        bench(&format!("publish {words}")),
+        2,
+        &["4 rooms, in memory", "4 rooms, fsync always"],
+    );
+    figures(&report, &["CPU per publish", "CPU per delivery", "deliveries"]);
+}
+
 /// A process of the load holds 50 connections, so that there are several of them on each side of a message.
 #[test]
 fn more_connections_than_one_process_holds() {
