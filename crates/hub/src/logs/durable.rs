@@ -84,7 +84,7 @@ pub enum Record {
 pub enum Output {
     /// Store this.
     Store(RecordNumber, Record),
-    /// Entries up to this place are not wanted any longer. Nothing is to be stored.
+    /// Entries up to this place, at least, are not wanted any longer. Nothing is to be stored.
     Trimmed(Position),
     /// Records are stored again from here on.
     Resume,
@@ -451,9 +451,10 @@ impl Durable {
             pending.keys.remove(key);
         }
         let stored = self.logs.with_slot(at, &channel, |slot, settings| {
-            let before = slot.log.before();
+            let before = slot.log.before().offset;
             slot.log.store(at, entry.clone(), key, settings);
-            let trimmed = (slot.log.before() != before).then(|| slot.log.before());
+            let now_before = slot.log.before();
+            let trimmed = (now_before.offset / TRIM_STEP != before / TRIM_STEP).then_some(now_before);
             (slot.watch, trimmed)
         });
         completions.push_back(Completion::Appended {
@@ -472,6 +473,9 @@ impl Durable {
         }
     }
 }
+
+/// A full log forgets an entry with every one that comes. So often it is said.
+const TRIM_STEP: u64 = 64;
 
 /// Places that stay when what filled them is gone.
 const IDLE_CAPACITY: usize = 1_024;

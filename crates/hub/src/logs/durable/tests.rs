@@ -24,6 +24,8 @@ struct Broker {
     store: Vec<Record>,
     /// Until [`Output::Resume`].
     is_refusing: bool,
+    /// What was said to be trimmed.
+    trimmed: Vec<u64>,
     life: u64,
 }
 
@@ -52,6 +54,7 @@ impl Broker {
             written: VecDeque::new(),
             store: Vec::new(),
             is_refusing: false,
+            trimmed: Vec::new(),
             life: 1,
         }
     }
@@ -66,7 +69,7 @@ impl Broker {
                 Output::Store(..) if self.is_refusing => {}
                 Output::Store(number, record) => self.written.push_back((number, record)),
                 Output::Resume => self.is_refusing = false,
-                Output::Trimmed(_) => {}
+                Output::Trimmed(before) => self.trimmed.push(before.offset),
             }
         }
     }
@@ -320,6 +323,20 @@ fn a_forgotten_log_is_not_there_after_a_restart() {
         (page.start, texts(&page)),
         (PageStart::Reset, vec!["y".to_owned()])
     );
+}
+
+#[test]
+fn a_full_log_says_now_and_then_what_it_has_forgotten_and_when_time_passes() {
+    let mut broker = Broker::new();
+    for number in 0..200 {
+        broker.publish("few:1", &number.to_string(), None);
+        broker.store(9);
+    }
+    assert_eq!(broker.trimmed, [64, 128, 192]);
+    broker.now = broker.now + Duration::from_secs(400);
+    broker.durable.handle_timeout(broker.now, 9);
+    broker.drain();
+    assert_eq!(broker.trimmed, [64, 128, 192, 200]);
 }
 
 /// Records of three logs: "a" with 3 entries, "b" with 2, "few:1" with 4 of which 2 are kept.
