@@ -27,11 +27,11 @@
 //! [`home`], [`audience`], [`logs`], and for brokers [`broker`].
 //!
 //! Reading order: [`log`] (what a position is worth), [`broker`] (what is asked of a log), [`logs`] (the embedded broker),
-//! [`home`], [`audience`]. [`settings`] and [`limits`] as they come up. `model` (feature `model`, and in tests) drives all of
+//! [`home`], [`audience`], [`presence`]. [`settings`] and [`limits`] as they come up. `model` (feature `model`, and in tests) drives all of
 //! it with arbitrary operations.
 //!
 //! It is not a server: it knows no sockets, transports, encodings, tokens or mailboxes, reads no clock and draws no random
-//! numbers. Presence and patterns are still to come.
+//! numbers. Patterns are still to come, and what leads from a session to [`presence`].
 
 pub mod audience;
 pub mod broker;
@@ -41,4 +41,5 @@ pub mod log;
 pub mod logs;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod presence;
 pub mod settings;

@@ -23,6 +23,13 @@ pub const FORGET_AFTER_DEFAULT: Duration = Duration::from_secs(60 * 60);
 pub const IN_FLIGHT_MAX: usize = 16_384;
 /// Channels that one [`Home::handle_timeout`](crate::home::Home::handle_timeout) looks after; the rest follow next time.
 pub const RETRIES_PER_TIMEOUT_MAX: usize = 1_024;
+/// Time between two announcements of who came to and left a channel.
+pub const PRESENCE_PERIOD: Duration = Duration::from_millis(100);
+/// The same where there are too many to be listed.
+pub const PRESENCE_PERIOD_UNLISTED: Duration = Duration::from_secs(2);
+/// Absences and channels that one [`Presence::handle_timeout`](crate::presence::Presence::handle_timeout) looks at; the rest follow
+/// next time.
+pub const PRESENCE_PER_TIMEOUT_MAX: usize = 4_096;
 
 // One page of history can hold what an answer may hold, and a default log can fill several answers.
 const _: () = assert!(HISTORY_MESSAGES_MAX <= LOG_MESSAGES_MAX_DEFAULT);

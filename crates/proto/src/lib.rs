@@ -11,6 +11,7 @@ pub mod json;
 pub mod limits;
 pub mod payload;
 pub mod position;
+pub mod presence;
 pub mod session;
 pub mod time;
 pub mod ws;

@@ -15,6 +15,8 @@ pub const JSON_KEYS_MAX: usize = 256;
 pub const COMMAND_ID_MAX: u64 = (1 << 53) - 1;
 /// Longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
+/// What a member of a channel may say of itself, in bytes of JSON.
+pub const INFO_BYTES_MAX: usize = 1024;
 /// Longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Most messages of one history answer; a larger `limit` is cut to this.

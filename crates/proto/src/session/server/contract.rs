@@ -48,7 +48,7 @@ pub struct Identity {
 }
 
 /// The name of a session: 64 random bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u64);
 
 impl std::fmt::Display for SessionId {

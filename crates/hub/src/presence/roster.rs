@@ -1,0 +1,356 @@
+//! Who is in one channel.
+//!
+//! ```text
+//!             join                      vanish (the last connection)
+//!   (away) ─────────► Here ◄──────────────────────────► Absent
+//!      ▲               │               join               │
+//!      │  leave        │                                  │ the grace period is over, or
+//!      └───────────────┴──────────────────────────────────┘ the user is back with another session
+//! ```
+//!
+//! An absent member is still listed and counted: nobody hears of a reconnect.
+//!
+//! **What is announced:** [`Roster::announce`] gives what has changed since the last call. Whoever folds the announcements over a
+//! [`Roster::snapshot`] (upsert who joined, remove who left) has the roster as it was at the last call, whenever the snapshot
+//! was taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use smallvec::SmallVec;
+use switchboard_proto::payload::Payload;
+use switchboard_proto::presence::{Counts, Member, MemberKey};
+use switchboard_proto::session::server::SessionId;
+
+use crate::home::ShardId;
+
+/// One stay of a connection in a channel. No two are alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Stay {
+    /// The shard of the connection.
+    pub shard: ShardId,
+    /// The shard counts.
+    pub number: u64,
+}
+
+/// Names one absence of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Absence(u64);
+
+/// Up to how many members all are listed and announced one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listing {
+    /// Members.
+    pub members_max: usize,
+    /// Bytes of their names and infos.
+    pub bytes_max: usize,
+}
+
+/// What has changed since the last announcement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announcement {
+    /// How many there are now.
+    pub counts: Counts,
+    /// Who.
+    pub who: Who,
+}
+
+/// Who is or was in a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// These came (or said something else of themselves), and these left. Nobody is in both.
+    Changed {
+        /// As they are now.
+        joined: Vec<Member>,
+        /// Members until now.
+        left: Vec<MemberKey>,
+    },
+    /// These are all.
+    All(Vec<Member>),
+    /// Too many to be listed.
+    Unlisted,
+}
+
+/// See the module. Costs O(log n) per change in members, and memory for each.
+#[derive(Default, Debug)]
+pub struct Roster {
+    members: BTreeMap<MemberKey, Present>,
+    /// The same members, to choose from.
+    places: Vec<MemberKey>,
+    absent: BTreeSet<MemberKey>,
+    users: u32,
+    /// Of what a list of all would say.
+    bytes: usize,
+    /// Since the last announcement, while all are listed.
+    changed: BTreeMap<MemberKey, KnownTo>,
+    has_changed: bool,
+    /// Taken so far.
+    snapshots: u64,
+    absences: u64,
+    /// Whether those who fold have no list.
+    unlisted: bool,
+}
+
+#[derive(Debug)]
+struct Present {
+    info: Option<Payload>,
+    /// Connections. None: it is absent.
+    stays: SmallVec<[Stay; 1]>,
+    absence: Absence,
+    place: u32,
+}
+
+/// Who knows of a member that has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum KnownTo {
+    Others,
+    /// Nobody, unless a snapshot was taken after this many.
+    SnapshotsAfter(u64),
+}
+
+impl Roster {
+    /// Somebody is there, with this stay. Says nothing that it did not say before: nothing is announced.
+    pub fn join(&mut self, member: Member, stay: Stay) {
+        let Member { key, info } = member;
+        let bytes = listed_bytes(&key, info.as_ref());
+        match self.members.get_mut(&key) {
+            Some(present) => {
+                if present.stays.is_empty() {
+                    self.absent.remove(&key);
+                }
+                present.stays.push(stay);
+                if present.info != info {
+                    self.bytes = self.bytes + bytes - listed_bytes(&key, present.info.as_ref());
+                    present.info = info;
+                    self.note(key, KnownTo::Others);
+                }
+            }
+            None => {
+                self.replace_absent(&key);
+                self.users += u32::from(!self.has_others_of(&key));
+                self.bytes += bytes;
+                let present = Present {
+                    info,
+                    stays: SmallVec::from_slice(&[stay]),
+                    absence: Absence(0),
+                    place: self.places.len() as u32,
+                };
+                self.places.push(key.clone());
+                self.members.insert(key.clone(), present);
+                self.note(key, KnownTo::SnapshotsAfter(self.snapshots));
+            }
+        }
+    }
+
+    /// Somebody left with intent. Nothing happens if the stay has ended before.
+    pub fn leave(&mut self, key: &MemberKey, stay: Stay) {
+        if self.end(key, stay) {
+            self.remove(key);
+        }
+    }
+
+    /// A connection is gone. An absence has begun if it was the member's last.
+    pub fn vanish(&mut self, key: &MemberKey, stay: Stay) -> Option<Absence> {
+        if !self.end(key, stay) {
+            return None;
+        }
+        self.absences += 1;
+        let absence = Absence(self.absences);
+        self.members.get_mut(key)?.absence = absence;
+        self.absent.insert(key.clone());
+        Some(absence)
+    }
+
+    /// The grace period of an absence is over.
+    pub fn expire(&mut self, key: &MemberKey, absence: Absence) {
+        let is_absent = |present: &Present| present.stays.is_empty() && present.absence == absence;
+        if self.members.get(key).is_some_and(is_absent) {
+            self.remove(key);
+        }
+    }
+
+    /// How many there are.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            members: self.members.len() as u32,
+            users: self.users,
+        }
+    }
+
+    /// Whether nobody is there, and nothing is to be announced.
+    pub fn is_idle(&self) -> bool {
+        self.members.is_empty() && !self.has_changed
+    }
+
+    /// Whether there is something to announce.
+    pub fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
+    /// Whether the last announcement or snapshot had no list.
+    pub fn is_unlisted(&self) -> bool {
+        self.unlisted
+    }
+
+    /// What has changed since the last call, if anything has.
+    pub fn announce(&mut self, listing: Listing) -> Option<Announcement> {
+        if !std::mem::take(&mut self.has_changed) {
+            return None;
+        }
+        let changed = std::mem::take(&mut self.changed);
+        let was_unlisted = self.unlisted;
+        self.unlisted = !self.fits(listing);
+        let who = match self.unlisted {
+            true => Who::Unlisted,
+            false if was_unlisted => Who::All(self.all()),
+            false => {
+                let (mut joined, mut left) = (Vec::new(), Vec::new());
+                for key in changed.into_keys() {
+                    match self.members.get(&key) {
+                        Some(present) => joined.push(present.member(&key)),
+                        None => left.push(key),
+                    }
+                }
+                if joined.is_empty() && left.is_empty() {
+                    return None;
+                }
+                Who::Changed { joined, left }
+            }
+        };
+        let counts = self.counts();
+        Some(Announcement { counts, who })
+    }
+
+    /// Who is there, for somebody who folds what is announced from now on.
+    pub fn snapshot(&mut self, listing: Listing) -> Announcement {
+        self.snapshots += 1;
+        // Whoever begins without a list must not get changes of one.
+        self.unlisted |= !self.fits(listing);
+        let who = match self.unlisted {
+            true => Who::Unlisted,
+            false => Who::All(self.all()),
+        };
+        let counts = self.counts();
+        Announcement { counts, who }
+    }
+
+    /// At most `limit` members behind `after`, in their order, and whether there are more.
+    pub fn page(&self, after: Option<&MemberKey>, limit: usize) -> (Vec<Member>, bool) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.members.range((start, Bound::Unbounded));
+        let page = rest
+            .by_ref()
+            .take(limit)
+            .map(|(key, present)| present.member(key))
+            .collect();
+        (page, rest.next().is_some())
+    }
+
+    /// At most `limit` different members from the place that `random` points to, in no order.
+    pub fn sample(&self, limit: usize, random: u64) -> Vec<Member> {
+        let places = self.places.len();
+        let start = random.checked_rem(places as u64).unwrap_or(0) as usize;
+        let (before, behind) = self.places.split_at(start);
+        let chosen = behind.iter().chain(before).take(limit);
+        chosen
+            .filter_map(|key| Some(self.members.get(key)?.member(key)))
+            .collect()
+    }
+
+    fn all(&self) -> Vec<Member> {
+        self.page(None, usize::MAX).0
+    }
+
+    fn fits(&self, listing: Listing) -> bool {
+        // One that has grown beyond its bound is listed again only when it is well below, or it would be listed every other time.
+        let of = |max: usize| if self.unlisted { max - max / 10 } else { max };
+        self.members.len() <= of(listing.members_max) && self.bytes <= of(listing.bytes_max)
+    }
+
+    /// Takes a stay away. Whether it was the member's last.
+    fn end(&mut self, key: &MemberKey, stay: Stay) -> bool {
+        let Some(present) = self.members.get_mut(key) else {
+            return false;
+        };
+        let Some(found) = present.stays.iter().position(|known| *known == stay) else {
+            return false;
+        };
+        present.stays.swap_remove(found);
+        present.stays.is_empty()
+    }
+
+    /// A user who is back with another session does not wait for the end of the grace period.
+    fn replace_absent(&mut self, key: &MemberKey) {
+        let first = MemberKey {
+            user: key.user.clone(),
+            session: SessionId(0),
+        };
+        let absent = self.absent.range(first..);
+        let replaced: Vec<_> = absent
+            .take_while(|absent| absent.user == key.user)
+            .cloned()
+            .collect();
+        for key in &replaced {
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: &MemberKey) {
+        let Some(present) = self.members.remove(key) else {
+            return;
+        };
+        self.absent.remove(key);
+        self.bytes -= listed_bytes(key, present.info.as_ref());
+        self.users -= u32::from(!self.has_others_of(key));
+        self.places.swap_remove(present.place as usize);
+        if let Some(moved) = self.places.get(present.place as usize)
+            && let Some(moved) = self.members.get_mut(moved)
+        {
+            moved.place = present.place;
+        }
+        match self.changed.get(key) {
+            Some(KnownTo::SnapshotsAfter(before)) if *before == self.snapshots => {
+                self.changed.remove(key);
+            }
+            _ => self.note(key.clone(), KnownTo::Others),
+        }
+    }
+
+    /// Whether this user has another session here.
+    fn has_others_of(&self, key: &MemberKey) -> bool {
+        let before = self.members.range(..key).next_back();
+        let behind = self
+            .members
+            .range((Bound::Excluded(key), Bound::Unbounded))
+            .next();
+        let mut neighbours = before.into_iter().chain(behind);
+        neighbours.any(|(neighbour, _)| neighbour.user == key.user)
+    }
+
+    fn note(&mut self, key: MemberKey, known_to: KnownTo) {
+        self.has_changed = true;
+        if !self.unlisted {
+            // Whoever knew of it before still does.
+            self.changed.entry(key).or_insert(known_to);
+        }
+    }
+}
+
+impl Present {
+    fn member(&self, key: &MemberKey) -> Member {
+        Member {
+            key: key.clone(),
+            info: self.info.clone(),
+        }
+    }
+}
+
+/// What a member adds to a list, about.
+fn listed_bytes(key: &MemberKey, info: Option<&Payload>) -> usize {
+    /// Field names and the session.
+    const AROUND: usize = 48;
+    AROUND + key.user.as_str().len() + info.map_or(0, |info| info.as_bytes().len())
+}
+
+#[cfg(test)]
+mod tests;

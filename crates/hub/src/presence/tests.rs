@@ -1,0 +1,119 @@
+use switchboard_proto::entry::User;
+use switchboard_proto::session::server::SessionId;
+
+use super::*;
+use crate::home::ShardId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn presence(members_max: usize) -> Presence {
+    let listing = Listing {
+        members_max,
+        bytes_max: 1_000_000,
+    };
+    let grace = 10 * SECOND;
+    Presence::new(Settings { grace, listing }, 1)
+}
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text).unwrap()
+}
+
+fn member(session: u64) -> Member {
+    let key = MemberKey {
+        user: User::new("ana"),
+        session: SessionId(session),
+    };
+    Member { key, info: None }
+}
+
+fn stay(number: u64) -> Stay {
+    let shard = ShardId(0);
+    Stay { shard, number }
+}
+
+fn announced(presence: &mut Presence, now: Time) -> Vec<(String, u32)> {
+    presence.handle_timeout(now);
+    std::iter::from_fn(|| presence.poll_announcement())
+        .map(|(channel, said)| (channel.as_str().to_owned(), said.counts.members))
+        .collect()
+}
+
+#[test]
+fn what_happens_within_a_period_is_announced_together() {
+    let mut presence = presence(1_000);
+    let start = Time::ZERO + SECOND;
+    for session in 1..=50 {
+        presence.join(
+            start + PRESENCE_PERIOD / 2,
+            &name("a"),
+            member(session),
+            stay(session),
+        );
+    }
+    presence.join(start, &name("b"), member(1), stay(100));
+    assert_eq!(presence.deadline(), Some(start + PRESENCE_PERIOD));
+    assert_eq!(announced(&mut presence, start), vec![]);
+    assert_eq!(
+        announced(&mut presence, start + PRESENCE_PERIOD),
+        vec![("b".into(), 1)]
+    );
+    assert_eq!(
+        announced(&mut presence, start + 2 * PRESENCE_PERIOD),
+        vec![("a".into(), 50)]
+    );
+    assert_eq!(presence.deadline(), None);
+}
+
+#[test]
+fn beyond_the_bound_a_period_is_longer() {
+    let mut presence = presence(10);
+    let start = Time::ZERO + SECOND;
+    for session in 1..=20 {
+        presence.join(start, &name("a"), member(session), stay(session));
+    }
+    let first = start + PRESENCE_PERIOD;
+    assert_eq!(announced(&mut presence, first), vec![("a".into(), 20)]);
+    presence.join(first, &name("a"), member(21), stay(21));
+    assert_eq!(presence.deadline(), Some(first + PRESENCE_PERIOD_UNLISTED));
+    assert_eq!(
+        announced(&mut presence, first + PRESENCE_PERIOD_UNLISTED),
+        vec![("a".into(), 21)]
+    );
+}
+
+#[test]
+fn who_vanishes_is_there_for_the_grace_period_and_leaves_nothing_behind() {
+    let mut presence = presence(1_000);
+    let start = Time::ZERO + SECOND;
+    let gone = start + SECOND;
+    for session in 1..=2 {
+        presence.join(start, &name("a"), member(session), stay(session));
+    }
+    assert_eq!(announced(&mut presence, gone), vec![("a".into(), 2)]);
+    for session in 1..=2 {
+        presence.vanish(gone, &name("a"), member(session).key, stay(session));
+    }
+    // One of them comes back, as what it was.
+    presence.join(gone + SECOND, &name("a"), member(2), stay(3));
+    assert_eq!(announced(&mut presence, gone + 10 * SECOND), vec![]);
+    assert_eq!(
+        announced(&mut presence, gone + 10 * SECOND + PRESENCE_PERIOD),
+        vec![("a".into(), 1)]
+    );
+    presence.leave(gone + 20 * SECOND, &name("a"), &member(2).key, stay(3));
+    assert_eq!(
+        announced(&mut presence, gone + 21 * SECOND),
+        vec![("a".into(), 0)]
+    );
+    assert_eq!((presence.channels(), presence.deadline()), (0, None));
+}
+
+#[test]
+fn what_nobody_knows_changes_nothing_and_keeps_nothing() {
+    let mut presence = presence(1_000);
+    presence.vanish(Time::ZERO, &name("a"), member(1).key, stay(1));
+    presence.leave(Time::ZERO, &name("a"), &member(1).key, stay(1));
+    assert_eq!((presence.channels(), presence.deadline()), (0, None));
+    assert_eq!(presence.snapshot(&name("a")).who, Who::All(vec![]));
+}
