@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::builder::Builder;
-use crate::driver::{Attention, Request};
+use crate::driver::Attention;
 use crate::error::{ConnectError, End, HistoryError, PingError, PublishError, SubscribeError};
 use crate::publication::Publication;
+use crate::request::Request;
 use crate::state::{State, Status};
 use crate::subscription::{SubscribeOptions, Subscription};
 

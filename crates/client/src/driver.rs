@@ -21,26 +21,24 @@ use std::time::Duration;
 
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::Command;
-use switchboard_proto::dialect::notice::{History, Notice};
-use switchboard_proto::entry::Key;
+use switchboard_proto::dialect::notice::Notice;
 use switchboard_proto::error_code::ErrorCode;
-use switchboard_proto::payload::Payload;
-use switchboard_proto::position::{Position, Range};
 use switchboard_proto::session::backoff::Backoff;
 use switchboard_proto::session::client::{End as SessionEnd, Session};
 use switchboard_proto::time::Time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::builder::Builder;
-use crate::channels::{Channels, Delivery, JoinReply, Say};
-use crate::error::{End, Farewell, HistoryError, PingError, PublishError, Refusal, SubscribeError};
+use crate::channels::{Channels, Delivery, Say};
+use crate::error::{End, Farewell, HistoryError, PingError, PublishError, Refusal};
 use crate::input::Input;
 use crate::open::{self, Opened};
+use crate::request::{Keys, Request, Unanswered, Waiting};
 use crate::state::{State, Status};
-use crate::subscription::{Event, SubscribeOptions};
+use crate::subscription::Event;
 
 /// Requests that wait for the driver. Beyond: the caller waits.
 pub(crate) const REQUESTS_MAX: usize = 64;
@@ -56,48 +54,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const LASTING: Duration = Duration::from_secs(10);
 /// A server that wants to be left alone for longer is asked again all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-
-/// What is asked of the driver.
-pub(crate) enum Request {
-    Subscribe {
-        channel: ChannelName,
-        options: SubscribeOptions,
-        reply: JoinReply,
-    },
-    Publish {
-        channel: ChannelName,
-        payload: Payload,
-        key: Option<Key>,
-        conflate: Option<Key>,
-        reply: oneshot::Sender<Result<Position, PublishError>>,
-    },
-    History {
-        channel: ChannelName,
-        range: Range,
-        limit: Option<u32>,
-        reply: oneshot::Sender<Result<History, HistoryError>>,
-    },
-    Ping {
-        reply: oneshot::Sender<Result<(), PingError>>,
-    },
-}
-
-/// A command that is not answered.
-struct Unanswered {
-    command: Command,
-    who: Waiting,
-    /// Whether it was handed to a connection.
-    sent: bool,
-}
-
-/// Who waits for the answer to a command.
-enum Waiting {
-    Subscribe(ChannelName),
-    Unsubscribe(ChannelName),
-    Publish(oneshot::Sender<Result<Position, PublishError>>),
-    History(oneshot::Sender<Result<History, HistoryError>>),
-    Ping(oneshot::Sender<Result<(), PingError>>),
-}
 
 /// How a handle that has no request to make gets the driver to look.
 #[derive(Default)]
@@ -173,29 +129,6 @@ pub(crate) struct Driver {
     farewell: Farewell,
     attention: Arc<Attention>,
     status: watch::Sender<Status>,
-}
-
-/// Idempotency keys for publications that have none of their own.
-struct Keys {
-    prefix: String,
-    last: u64,
-}
-
-impl Keys {
-    fn new() -> Keys {
-        let mut random = [0; 8];
-        // Without random numbers no connection is opened at all.
-        let _drawn = getrandom::fill(&mut random);
-        Keys {
-            prefix: format!("c{:016x}-", u64::from_be_bytes(random)),
-            last: 0,
-        }
-    }
-
-    fn next(&mut self) -> Option<Key> {
-        self.last += 1;
-        Key::parse(&format!("{}{}", self.prefix, self.last))
-    }
 }
 
 /// How far we are on the way to our own end.
@@ -826,29 +759,5 @@ async fn room(blocked: &Option<(mpsc::Sender<Event>, Event)>) {
         // The permit is given back, and found again by `try_send`: nobody else sends here.
         Some((events, _)) => drop(events.reserve().await),
         None => std::future::pending().await,
-    }
-}
-
-impl Unanswered {
-    fn end(self, end: End) {
-        match self.who {
-            // Those who wait for it are told by `Channels::end`.
-            Waiting::Subscribe(_) | Waiting::Unsubscribe(_) => {}
-            Waiting::Publish(reply) if self.sent => drop(reply.send(Err(PublishError::Unanswered(end)))),
-            Waiting::Publish(reply) => drop(reply.send(Err(PublishError::NotSent(end)))),
-            Waiting::History(reply) => drop(reply.send(Err(HistoryError::Ended(end)))),
-            Waiting::Ping(reply) => drop(reply.send(Err(PingError::Ended(end)))),
-        }
-    }
-}
-
-impl Request {
-    fn end(self, end: End) {
-        match self {
-            Request::Subscribe { reply, .. } => drop(reply.send(Err(SubscribeError::Ended(end)))),
-            Request::Publish { reply, .. } => drop(reply.send(Err(PublishError::NotSent(end)))),
-            Request::History { reply, .. } => drop(reply.send(Err(HistoryError::Ended(end)))),
-            Request::Ping { reply } => drop(reply.send(Err(PingError::Ended(end)))),
-        }
     }
 }

@@ -32,7 +32,7 @@
 //!  Subscription ◄─ events ──┘
 //! ```
 //!
-//! Reading order: `client`, `state`, `subscription`, then `driver` with `channels`, and `open`.
+//! Reading order: `client`, `state`, `subscription`, then `driver` with `request` and `channels`, and `open`.
 
 mod builder;
 mod channels;
@@ -42,6 +42,7 @@ mod error;
 mod input;
 mod open;
 mod publication;
+mod request;
 mod state;
 mod subscription;
 
