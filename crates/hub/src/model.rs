@@ -209,6 +209,18 @@ impl World {
             range,
             limit,
         };
+        self.ask_for_history(shard, channel, range, limit, asked);
+    }
+
+    /// Whether the home could be asked.
+    fn ask_for_history(
+        &mut self,
+        shard: usize,
+        channel: ChannelName,
+        range: Range,
+        limit: ReadLimit,
+        asked: Asked,
+    ) -> bool {
         let who = self.expect_answer(shard, asked);
         let message = Message::History {
             channel: channel.clone(),
@@ -216,9 +228,11 @@ impl World {
             limit,
             who,
         };
-        if !self.send_home(shard, &channel, message) {
+        let is_sent = self.send_home(shard, &channel, message);
+        if !is_sent {
             self.shards[shard].asked.remove(&who.number);
         }
+        is_sent
     }
 
     fn open_session(&mut self, shard: usize) {
@@ -371,15 +385,7 @@ impl World {
                 range,
                 limit,
             };
-            let who = self.expect_answer(shard, asked);
-            let message = Message::History {
-                channel: channel.clone(),
-                range,
-                limit,
-                who,
-            };
-            if !self.send_home(shard, &channel, message) {
-                self.shards[shard].asked.remove(&who.number);
+            if !self.ask_for_history(shard, channel.clone(), range, limit, asked) {
                 self.refuse_page(shard, &channel, subscriber);
             }
         }
