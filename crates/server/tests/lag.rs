@@ -308,16 +308,22 @@ fn on_lag_disconnect_says_so_and_closes() {
     });
 }
 
+/// A raw client of `a` that has not read while so many messages were published that its outbox is full.
+async fn raw_that_lags(live: &Live) -> (Peer, usize) {
+    let mut publisher = quick(live).await;
+    let mut fast = quick(live).await;
+    let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
+    raw.say("here").await;
+    assert_eq!(raw.frame().await.text(), "here");
+    let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+    let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+    (raw, published)
+}
+
 #[test]
 fn a_raw_client_that_stops_reading_gets_everything_when_it_reads_again() {
     run_on_shards(remembering, async |live| {
-        let mut publisher = quick(live).await;
-        let mut fast = quick(live).await;
-        let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
-        raw.say("here").await;
-        assert_eq!(raw.frame().await.text(), "here");
-        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
-        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        let (mut raw, published) = raw_that_lags(live).await;
         for number in 0..published {
             assert_eq!(raw.frame().await.payload, large(number).as_bytes());
         }
@@ -327,13 +333,7 @@ fn a_raw_client_that_stops_reading_gets_everything_when_it_reads_again() {
 #[test]
 fn a_raw_client_cannot_be_told_of_a_gap_and_is_closed_with_4008() {
     run_on_shards(dropping, async |live| {
-        let mut publisher = quick(live).await;
-        let mut fast = quick(live).await;
-        let mut raw = Peer::open_small(live.public, "/ws?channel=a").await;
-        raw.say("here").await;
-        assert_eq!(raw.frame().await.text(), "here");
-        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
-        let published = publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        let (mut raw, published) = raw_that_lags(live).await;
         let mut got = 0;
         let close = loop {
             let frame = raw.frame().await;
@@ -390,6 +390,17 @@ fn tiny_mailboxes(config: &mut Config) {
     config.limits.mailbox_messages_max = 1;
 }
 
+async fn two_on_each_shard(live: &Live, shards: usize) -> Vec<Client> {
+    let mut clients: Vec<Vec<Client>> = (0..shards).map(|_| Vec::new()).collect();
+    while clients.iter().any(|clients| clients.len() < 2) {
+        let (shard, client) = live.shard_of(Client::connect(live)).await;
+        if clients[shard].len() < 2 {
+            clients[shard].push(client);
+        }
+    }
+    clients.into_iter().flatten().collect()
+}
+
 #[test]
 fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
     const CHANNELS: usize = 40;
@@ -399,19 +410,17 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
         run(&config, async |live| {
             let names: Vec<String> = (0..CHANNELS).map(|n| format!("c:{n}")).collect();
             let mut subscribers = Vec::new();
-            for _ in 0..4 {
-                let mut client = Client::connect(live).await;
+            for mut client in two_on_each_shard(live, shards).await {
                 let mut runs = Vec::new();
                 for name in &names {
                     runs.push(Run::begin(name, insist_on_subscribing(&mut client, name).await));
                 }
                 subscribers.push((client, runs));
             }
-            // Several: of each, what is behind something refused is refused, too.
-            let mut publishers = Vec::new();
-            for _ in 0..4 {
-                publishers.push(Client::connect(live).await);
-            }
+            // Several, and each begins elsewhere: of each, what is behind something refused is refused, too, and a mailbox overflows
+            // only when a home has messages of two channels in a turn.
+            let mut publishers = two_on_each_shard(live, shards).await;
+            let channel = |number: usize, id: usize| (7 * number + id) % CHANNELS;
             let mut acknowledged = vec![Vec::new(); CHANNELS];
             let (mut refused, mut rounds) = (0, 0);
             while refused == 0 || live.count(|shard| &shard.mailbox_refusals) == 0 {
@@ -421,7 +430,7 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
                 for (number, publisher) in publishers.iter_mut().enumerate() {
                     let command = |id: usize| {
                         let words = Payload::text(words(number, id));
-                        publish(Some(id as u64), &names[id % CHANNELS], words)
+                        publish(Some(id as u64), &names[channel(number, id)], words)
                     };
                     let commands: Vec<_> = (0..2 * CHANNELS).map(command).collect();
                     publisher.say(&commands).await.unwrap();
@@ -430,7 +439,7 @@ fn an_overflowing_mailbox_refuses_publishers_and_loses_nothing() {
                     for id in 0..2 * CHANNELS {
                         match publisher.answer(id as u64).await {
                             Notice::Published { position, .. } => {
-                                acknowledged[id % CHANNELS].push((position.offset, words(number, id)));
+                                acknowledged[channel(number, id)].push((position.offset, words(number, id)));
                             }
                             Notice::Error {
                                 code, retry_after, ..
