@@ -45,6 +45,21 @@ test('two tabs in a room hear each other, in one order', async () => {
   await visit.end();
 });
 
+test('a room says who is in it', async () => {
+  const { visit, ada, ben } = await twoTabs('crowd');
+  const present = (tab, words) => tab.at('room-present').getByText(words, { exact: true }).waitFor();
+  await present(ada, '2 here');
+  await present(ben, '2 here');
+  assert.deepEqual((await ada.at('room-present').getAttribute('title')).split(', ').sort(), ['Ada', 'Ben']);
+  await ada.picture('presence');
+  await ben.at('disconnect').click();
+  await present(ada, '1 here');
+  assert.equal(await ada.at('room-present').getAttribute('title'), 'Ada');
+  await ben.at('connect').click();
+  await present(ada, '2 here');
+  await visit.end();
+});
+
 test('a room says nothing of another room, and its link opens it', async () => {
   const { visit, ada, ben } = await twoTabs('north');
   await ben.at('room-name').fill('south');

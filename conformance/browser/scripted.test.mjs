@@ -97,7 +97,7 @@ test('it dials, subscribes and asks for the newest messages', async () => {
   await tab.joined();
   assert.deepEqual(script.sent.slice(0, 3), [
     { type: 'connect', id: 1 },
-    { type: 'subscribe', id: 2, channel: 'room:lobby' },
+    { type: 'subscribe', id: 2, channel: 'room:lobby', presence: true, info: { name: 'Ada' } },
     { type: 'history', id: 3, channel: 'room:lobby', limit: 50 },
   ]);
   await visit.end();

@@ -15,6 +15,7 @@ use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::json::check;
 use switchboard_proto::limits::{CHANNEL_NAME_BYTES_MAX, CHANNEL_NAME_SEGMENTS_MAX, COMMAND_ID_MAX};
 use switchboard_proto::payload::{BadPayload, Payload, PayloadKind};
+use switchboard_proto::presence::{Announcement, Counts, Member, Members, Who};
 use switchboard_proto::ws::MessageKind;
 
 use crate::script::Script;
@@ -306,7 +307,7 @@ fn any_event(script: &mut Script<'_>) {
     let words = script.text();
     let after = Duration::from_millis(script.long());
     let (from, to) = (script.long(), script.long());
-    match script.choose(10) {
+    match script.choose(12) {
         0 => {
             let user = User::new(&script.text());
             let event = Event::Welcome {
@@ -314,12 +315,14 @@ fn any_event(script: &mut Script<'_>) {
                 session: &words,
                 user: &user,
                 heartbeat: after,
+                resume: &words,
             };
             let notice = Notice::Welcome {
                 id,
                 session: words.clone(),
                 user: user.as_str().to_owned(),
                 heartbeat: after,
+                resume: Some(words.clone()),
             };
             check_event(&event, &notice);
         }
@@ -377,7 +380,92 @@ fn any_event(script: &mut Script<'_>) {
             };
             check_event(&event, &notice);
         }
+        6 => any_presence(script, channel),
+        7 => any_members(script, id, channel),
         _ => any_short_event(script, id, channel),
+    }
+}
+
+fn any_presence(script: &mut Script<'_>, channel: &ChannelName) {
+    let counts = Counts {
+        members: script.long() as u32,
+        users: script.long() as u32,
+    };
+    let members = members(script);
+    let seen: Vec<_> = members.iter().map(seen).collect();
+    let (who, seen_who) = match script.choose(3) {
+        0 => (Who::All(members), notice::Who::All(seen)),
+        1 if !members.is_empty() => {
+            let left = members.iter().map(|member| member.key.clone()).collect();
+            let seen_left = seen.iter().map(|member| member.key.clone()).collect();
+            (
+                Who::Changed {
+                    joined: members,
+                    left,
+                },
+                notice::Who::Changed {
+                    joined: seen,
+                    left: seen_left,
+                },
+            )
+        }
+        _ => (Who::Unlisted, notice::Who::Unlisted),
+    };
+    let announcement = Announcement { counts, who };
+    let event = Event::Presence {
+        channel,
+        announcement: &announcement,
+    };
+    let notice = Notice::Presence {
+        channel: channel.clone(),
+        counts,
+        who: seen_who,
+    };
+    check_event(&event, &notice);
+}
+
+fn any_members(script: &mut Script<'_>, id: Option<u64>, channel: &ChannelName) {
+    let members = Members {
+        counts: Counts {
+            members: script.long() as u32,
+            users: script.long() as u32,
+        },
+        members: members(script),
+        next: script.one_in(2).then(|| vocabulary::member_key(script)),
+    };
+    let notice = Notice::Members {
+        id,
+        members: notice::Members {
+            counts: members.counts,
+            members: members.members.iter().map(seen).collect(),
+            next: members.next.clone(),
+        },
+    };
+    let event = Event::Members {
+        id,
+        channel,
+        members: &members,
+    };
+    check_event(&event, &notice);
+}
+
+fn members(script: &mut Script<'_>) -> Vec<Member> {
+    let count = script.choose(4);
+    let members = (0..count).map(|_| Member {
+        key: vocabulary::member_key(script),
+        info: script.one_in(2).then(|| vocabulary::info(script)),
+    });
+    members.collect()
+}
+
+/// A member as a client sees it.
+fn seen(member: &Member) -> notice::Member {
+    notice::Member {
+        key: notice::MemberKey {
+            user: member.key.user.as_str().to_owned(),
+            session: member.key.session.to_string(),
+        },
+        info: member.info.clone(),
     }
 }
 

@@ -11,8 +11,10 @@ use switchboard_proto::dialect::{DialectId, Event, Gap, HistoryPage, HistoryStar
 use switchboard_proto::entry::User;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::limits::{Rate, SessionLimits};
+use switchboard_proto::presence::{Counts, Members};
 use switchboard_proto::session::broadcast::Broadcast;
 use switchboard_proto::session::outbox::Queued;
+use switchboard_proto::session::resume::ResumeKey;
 use switchboard_proto::session::server::{
     End, Identity, Link, Mode, Request, Session, SessionId, Settings, Shared,
 };
@@ -73,7 +75,7 @@ struct World {
     /// Bytes that the socket takes before it blocks.
     room: usize,
     requests: Vec<Request>,
-    histories_unanswered: usize,
+    reads_unanswered: usize,
     /// How many requests there have been since the beginning.
     requested_total: u64,
     close_said: bool,
@@ -95,6 +97,7 @@ impl World {
         let settings = Arc::new(Settings {
             limits: limits(script),
             anonymous: !script.one_in(8),
+            resume_key: ResumeKey::new([7; 32]),
             compress_bytes_min: script.pick(&[256, 0]),
             compression_level: 1,
         });
@@ -113,7 +116,7 @@ impl World {
             waiting: VecDeque::new(),
             room: usize::MAX,
             requests: Vec::new(),
-            histories_unanswered: 0,
+            reads_unanswered: 0,
             requested_total: 0,
             close_said: false,
             pinged_at: None,
@@ -268,10 +271,10 @@ impl World {
                 "{request:?} at a position of another channel"
             );
         }
-        if let Request::History { .. } = request {
-            self.histories_unanswered += 1;
+        if let Request::History { .. } | Request::Members { .. } = request {
+            self.reads_unanswered += 1;
             assert!(
-                self.histories_unanswered <= 4,
+                self.reads_unanswered <= 4,
                 "each answer can be as large as an outbox"
             );
         }
@@ -326,6 +329,20 @@ impl World {
             }
             Request::Publish { id, .. } => event = Event::Published { id, position },
             Request::History { id, channel, .. } => return self.answer_history(script, id, &channel),
+            Request::Members { id, channel, .. } => {
+                let members = Members {
+                    counts: Counts::default(),
+                    members: Vec::new(),
+                    next: None,
+                };
+                let event = Event::Members {
+                    id,
+                    channel: &channel,
+                    members: &members,
+                };
+                self.session.say(&event, &mut self.shared);
+                return self.handle_read_answered();
+            }
             // Answered when it was made, from the input.
             Request::Echo { .. } => return,
         }
@@ -344,8 +361,12 @@ impl World {
         };
         self.session
             .say(&Event::History { id, channel, page }, &mut self.shared);
-        self.session.handle_history_answered();
-        self.histories_unanswered -= 1;
+        self.handle_read_answered();
+    }
+
+    fn handle_read_answered(&mut self) {
+        self.session.handle_read_answered();
+        self.reads_unanswered -= 1;
     }
 
     fn say_gap(&mut self, script: &mut Script<'_>) {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::Command;
 use switchboard_proto::entry::{Entry, Key, User};
-use switchboard_proto::limits::COMMAND_ID_MAX;
+use switchboard_proto::limits::{COMMAND_ID_MAX, INFO_BYTES_MAX};
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Epoch, Position, Range};
+use switchboard_proto::presence::{Attendance, MemberKey, Role, Which};
+use switchboard_proto::session::server::SessionId;
 
 use crate::script::Script;
 
@@ -158,10 +160,11 @@ fn range(script: &mut Script<'_>, channel: &ChannelName) -> Range {
 
 pub(crate) fn command(script: &mut Script<'_>) -> Command {
     let id = id(script);
-    match script.choose(6) {
+    match script.choose(7) {
         0 => Command::Connect {
             id,
             token: script.one_in(2).then(|| script.text()),
+            resume: script.one_in(2).then(|| script.text()),
         },
         1 => {
             let channel = channel(script);
@@ -169,6 +172,7 @@ pub(crate) fn command(script: &mut Script<'_>) -> Command {
                 id,
                 since: script.one_in(2).then(|| position_in(script, &channel)),
                 latest: script.one_in(2),
+                presence: attendance(script),
                 channel,
             }
         }
@@ -192,6 +196,49 @@ pub(crate) fn command(script: &mut Script<'_>) -> Command {
                 limit: script.one_in(2).then(|| script.long() as u32),
             }
         }
+        5 => Command::Members {
+            id,
+            channel: channel(script),
+            which: match script.choose(3) {
+                0 => Which::After(None),
+                1 => Which::After(Some(member_key(script))),
+                _ => Which::Sample,
+            },
+            limit: script.one_in(2).then(|| script.long() as u32),
+        },
         _ => Command::Ping { id },
+    }
+}
+
+fn attendance(script: &mut Script<'_>) -> Option<Attendance> {
+    let role = script.pick(&[
+        None,
+        Some(Role::Participant),
+        Some(Role::Member),
+        Some(Role::Watcher),
+    ])?;
+    let info = (role.is_member() && script.one_in(2)).then(|| info(script));
+    Some(Attendance { role, info })
+}
+
+/// What a member may say of itself.
+pub(crate) fn info(script: &mut Script<'_>) -> Payload {
+    let fields = serde_json::json!({ "name": script.text(), "n": script.byte(), "nested": [{}, null] });
+    let object = if script.one_in(2) {
+        fields.to_string()
+    } else {
+        "{}".to_owned()
+    };
+    // A text of a script may be too long to be said of oneself.
+    Payload::json(&object)
+        .ok()
+        .filter(|info| info.len() <= INFO_BYTES_MAX)
+        .unwrap_or_else(|| Payload::json("{}").expect("an object"))
+}
+
+pub(crate) fn member_key(script: &mut Script<'_>) -> MemberKey {
+    MemberKey {
+        user: User::new(&script.text()),
+        session: SessionId(script.long()),
     }
 }

@@ -147,7 +147,12 @@ impl Builder {
     /// Outside of a tokio runtime with time and I/O enabled.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
         let clock = Clock::start();
-        let Opened { link, session, user } = open(self, clock).await?;
+        let Opened {
+            link,
+            session,
+            user,
+            resume,
+        } = open(self, None, clock).await?;
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (status, known) = watch::channel(Status {
             state: State::Open,
@@ -155,6 +160,7 @@ impl Builder {
             user: user.into(),
         });
         let attention = Arc::new(Attention::default());
+        let link = (link, resume);
         let driver = Driver::new(self.clone(), clock, link, receiver, attention.clone(), status);
         tokio::spawn(driver.run());
         Ok(Client::new(Handle::new(requests, attention, known)))

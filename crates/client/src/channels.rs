@@ -69,7 +69,7 @@ enum Channel {
     },
     Joined {
         events: mpsc::Sender<Event>,
-        /// Where it is, and whether it conflates.
+        /// Where it is, and what else it was asked for with.
         options: SubscribeOptions,
         again: Again,
         refused: Arc<OnceLock<Refusal>>,
@@ -137,7 +137,7 @@ impl Channels {
     ) -> Option<Say> {
         let entry = match self.by_name.entry(channel) {
             Entry::Vacant(vacant) => {
-                let say = Say::Subscribe(vacant.key().clone(), options);
+                let say = Say::Subscribe(vacant.key().clone(), options.clone());
                 vacant.insert(Channel::Joining { options, reply });
                 return Some(say);
             }
@@ -264,10 +264,10 @@ impl Channels {
                 return false;
             }
             match channel {
-                Channel::Joining { options, .. } => says.push(Say::Subscribe(name.clone(), *options)),
+                Channel::Joining { options, .. } => says.push(Say::Subscribe(name.clone(), options.clone())),
                 Channel::Joined { options, again, .. } => {
                     *again = Again::Asked;
-                    says.push(Say::Subscribe(name.clone(), *options));
+                    says.push(Say::Subscribe(name.clone(), options.clone()));
                 }
                 // Nothing leaves without a connection.
                 Channel::Leaving { .. } => return false,
@@ -284,9 +284,10 @@ impl Channels {
                 next: Some((options, reply)),
                 ..
             } if !reply.is_closed() => {
+                let say = Say::Subscribe(channel.clone(), options.clone());
                 self.by_name
                     .insert(channel.clone(), Channel::Joining { options, reply });
-                Some(Say::Subscribe(channel.clone(), options))
+                Some(say)
             }
             Channel::Leaving { .. } | Channel::Joined { .. } => None,
             joining @ Channel::Joining { .. } => {
@@ -319,12 +320,13 @@ impl Channels {
         let Some(Channel::Joined { events, options, .. }) = self.by_name.get_mut(channel) else {
             return Delivery::Done;
         };
-        let position = event.position();
-        let is_old = |place: Position| place.epoch == position.epoch && position.offset <= place.offset;
-        if matches!(event, Event::Message(_)) && options.since.is_some_and(is_old) {
-            return Delivery::Done;
+        if let Some(position) = event.position() {
+            let is_old = |place: Position| place.epoch == position.epoch && position.offset <= place.offset;
+            if matches!(event, Event::Message(_)) && options.since.is_some_and(is_old) {
+                return Delivery::Done;
+            }
+            options.since = Some(position);
         }
-        options.since = Some(position);
         match events.try_send(event) {
             Ok(()) | Err(TrySendError::Closed(_)) => Delivery::Done,
             Err(TrySendError::Full(event)) => Delivery::Full(events.clone(), event),
@@ -356,7 +358,7 @@ impl Channels {
                     }
                     _ => {
                         *again = Again::Asked;
-                        says.push(Say::Subscribe(name.clone(), *options));
+                        says.push(Say::Subscribe(name.clone(), options.clone()));
                     }
                 },
                 Channel::Leaving {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::notice::History;
+use switchboard_proto::dialect::notice::{History, Members};
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::presence::Which;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::builder::Builder;
 use crate::driver::Attention;
-use crate::error::{ConnectError, End, HistoryError, PingError, PublishError, SubscribeError};
+use crate::error::{ConnectError, End, PingError, PublishError, ReadError, SubscribeError};
 use crate::publication::Publication;
 use crate::request::Request;
 use crate::state::{State, Status};
@@ -131,7 +132,8 @@ impl Client {
         }
     }
 
-    /// The name of the session, for logs and for the server's API. Another one after each reconnect.
+    /// The name of the session, for logs and for the server's API. It stays over reconnects, unless the server has lost the key with
+    /// which it gave it out: a restart without a data directory.
     pub fn session(&self) -> Arc<str> {
         self.handle.status.borrow().session.clone()
     }
@@ -258,13 +260,13 @@ impl Client {
     /// of the first message. With [`Range::Latest`] it is the newest message of each conflation key.
     ///
     /// # Errors
-    /// See [`HistoryError`].
+    /// See [`ReadError`].
     pub async fn history(
         &self,
         channel: &str,
         range: Range,
         limit: Option<u32>,
-    ) -> Result<History, HistoryError> {
+    ) -> Result<History, ReadError> {
         let channel = ChannelName::parse(channel)?;
         let request = |reply| Request::History {
             channel,
@@ -272,7 +274,28 @@ impl Client {
             limit,
             reply,
         };
-        self.handle.ask(request, HistoryError::Ended).await
+        self.handle.ask(request, ReadError::Ended).await
+    }
+
+    /// Some of those who are in a channel, and how many there are: at most `limit`, by default 100, behind the
+    /// [`Members::next`] of an earlier answer, or chosen by chance. A subscription is not needed.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn members(
+        &self,
+        channel: &str,
+        which: Which,
+        limit: Option<u32>,
+    ) -> Result<Members, ReadError> {
+        let channel = ChannelName::parse(channel)?;
+        let request = |reply| Request::Members {
+            channel,
+            which,
+            limit,
+            reply,
+        };
+        self.handle.ask(request, ReadError::Ended).await
     }
 
     /// The time that a command takes to the server and back, waiting behind others included.

@@ -33,9 +33,9 @@ use tokio::time::Instant;
 
 use crate::builder::Builder;
 use crate::channels::{Channels, Delivery, Say};
-use crate::error::{End, Farewell, HistoryError, PingError, PublishError, Refusal};
+use crate::error::{End, Farewell, PingError, PublishError, ReadError, Refusal};
 use crate::input::Input;
-use crate::open::{self, Opened};
+use crate::open;
 use crate::request::{Keys, Request, Unanswered, Waiting};
 use crate::state::{State, Status};
 use crate::subscription::Event;
@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     options: Builder,
     clock: Clock,
     link: Link,
+    /// Makes the next connection the same session.
+    resume: Option<String>,
     /// Whether the link is of use. While it is not, nothing is said; what is asked waits.
     connected: bool,
     requests: mpsc::Receiver<Request>,
@@ -162,7 +164,7 @@ impl Driver {
     pub(crate) fn new(
         options: Builder,
         clock: Clock,
-        link: Link,
+        (link, resume): (Link, Option<String>),
         requests: mpsc::Receiver<Request>,
         attention: Arc<Attention>,
         status: watch::Sender<Status>,
@@ -172,6 +174,7 @@ impl Driver {
             options,
             clock,
             link,
+            resume,
             connected: true,
             requests,
             waiting: BTreeMap::new(),
@@ -266,10 +269,12 @@ impl Driver {
             self.wait(tokio::time::sleep_until(until)).await?;
             self.tell(State::Connecting { attempt });
             let options = self.options.clone();
-            match self.wait(open::open(&options, self.clock)).await? {
-                Ok(Opened { link, session, user }) => {
-                    self.link = link;
-                    self.handle_connected(session, user);
+            let resume = self.resume.clone();
+            match self.wait(open::open(&options, resume, self.clock)).await? {
+                Ok(opened) => {
+                    self.link = opened.link;
+                    self.resume = opened.resume;
+                    self.handle_connected(opened.session, opened.user);
                     return Ok(());
                 }
                 Err(error) if error.is_transient() => {
@@ -425,6 +430,21 @@ impl Driver {
                 };
                 self.ask(id, command, Waiting::History(reply));
             }
+            Request::Members {
+                channel,
+                which,
+                limit,
+                reply,
+            } => {
+                let id = self.id();
+                let command = Command::Members {
+                    id: Some(id),
+                    channel,
+                    which,
+                    limit,
+                };
+                self.ask(id, command, Waiting::Members(reply));
+            }
             Request::Ping { reply } => {
                 let id = self.id();
                 self.ask(id, Command::Ping { id: Some(id) }, Waiting::Ping(reply));
@@ -454,6 +474,7 @@ impl Driver {
                         channel: channel.clone(),
                         since: options.since,
                         latest: options.latest,
+                        presence: options.attendance,
                     };
                     (command, Waiting::Subscribe(channel))
                 }
@@ -520,6 +541,13 @@ impl Driver {
                 self.deliver(now, &channel, gap);
             }
             Notice::Reset { channel, position } => self.deliver(now, &channel, Event::Reset { position }),
+            Notice::Presence { channel, counts, who } => {
+                self.deliver(now, &channel, Event::Presence { counts, who })
+            }
+            Notice::Members { id, members } => match self.answered(id) {
+                Some(Waiting::Members(reply)) => drop(reply.send(Ok(members))),
+                other => self.expect_nothing(other),
+            },
             Notice::Published { id, position } => match self.answered(id) {
                 Some(Waiting::Publish(reply)) => drop(reply.send(Ok(position))),
                 other => self.expect_nothing(other),
@@ -609,7 +637,8 @@ impl Driver {
             Some(Waiting::Publish(reply)) => {
                 drop(reply.send(Err(PublishError::Refused(refusal))));
             }
-            Some(Waiting::History(reply)) => drop(reply.send(Err(HistoryError::Refused(refusal)))),
+            Some(Waiting::History(reply)) => drop(reply.send(Err(ReadError::Refused(refusal)))),
+            Some(Waiting::Members(reply)) => drop(reply.send(Err(ReadError::Refused(refusal)))),
             Some(Waiting::Ping(reply)) => drop(reply.send(Err(PingError::Refused(refusal)))),
         }
     }

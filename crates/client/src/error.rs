@@ -360,9 +360,9 @@ pub enum SubscribeError {
     Ended(End),
 }
 
-/// Why [`Client::history`](crate::Client::history) gave no history.
+/// Why [`Client::history`](crate::Client::history) or [`Client::members`](crate::Client::members) gave nothing.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
-pub enum HistoryError {
+pub enum ReadError {
     /// Application: this is no name of a channel. Nothing was sent.
     #[error(transparent)]
     BadChannel(#[from] BadChannelName),

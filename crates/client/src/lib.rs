@@ -13,6 +13,7 @@
 //!         Event::Message(message) => println!("{}: {:?}", message.position.offset, message.payload),
 //!         Event::Gap { from, to, .. } => println!("{from} to {to} are missing"),
 //!         Event::Reset { .. } => println!("the log began anew"),
+//!         Event::Presence { counts, .. } => println!("{} are here", counts.members),
 //!     }
 //! }
 //! # Ok(())
@@ -20,7 +21,7 @@
 //! ```
 //!
 //! What it is: a connection that is made again when it is lost, with subscriptions as streams that go on where they were, acknowledged
-//! publishing and history. A task on the application's tokio runtime owns the socket; the protocol itself is in `switchboard-proto`,
+//! publishing, history and presence. A task on the application's tokio runtime owns the socket; the protocol itself is in `switchboard-proto`,
 //! pure. What it is not: it does not do TLS yet.
 //!
 //! Nothing is lost, repeated or reordered silently: what cannot be delivered is a [`Event::Gap`], a [`Event::Reset`], or the end of the
@@ -49,14 +50,15 @@ mod subscription;
 pub use builder::{Builder, Dialect};
 pub use client::{Client, Receipt};
 pub use error::{
-    ConnectError, ConnectStep, End, Fault, HistoryError, PingError, PublishError, Refusal, SubscribeError,
+    ConnectError, ConnectStep, End, Fault, PingError, PublishError, ReadError, Refusal, SubscribeError,
 };
 pub use publication::{BadKey, Publication};
 pub use state::State;
-pub use subscription::{Event, SubscribeOptions, Subscription};
+pub use subscription::{BadInfo, Event, SubscribeOptions, Subscription};
 pub use switchboard_proto::channel::{BadChannelName, ChannelName};
-pub use switchboard_proto::dialect::notice::{History, Message};
+pub use switchboard_proto::dialect::notice::{History, Member, MemberKey, Members, Message, Who};
 pub use switchboard_proto::error_code::ErrorCode;
 pub use switchboard_proto::payload::{BadPayload, Payload, PayloadKind};
 pub use switchboard_proto::position::{Position, Range};
+pub use switchboard_proto::presence::{Counts, MemberKey as MembersCursor, Role, Which};
 pub use switchboard_proto::session::client::Settings;

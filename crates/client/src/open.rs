@@ -37,10 +37,15 @@ pub(crate) struct Opened {
     pub(crate) link: Link,
     pub(crate) session: String,
     pub(crate) user: String,
+    pub(crate) resume: Option<String>,
 }
 
-/// Opens a connection, within its timeout.
-pub(crate) async fn open(builder: &Builder, clock: Clock) -> Result<Opened, ConnectError> {
+/// Opens a connection, within its timeout; with `resume` as the session that was given that.
+pub(crate) async fn open(
+    builder: &Builder,
+    resume: Option<String>,
+    clock: Clock,
+) -> Result<Opened, ConnectError> {
     let random = Random::draw()?;
     let address = Address::parse(&builder.url)?;
     let handshake = ClientHandshake::new(handshake_options(builder, address.uri.clone())?, random.nonce)?;
@@ -66,7 +71,7 @@ pub(crate) async fn open(builder: &Builder, clock: Clock) -> Result<Opened, Conn
         input: Input::new(&read),
         session,
     };
-    let step = be_welcomed(link, builder.token.clone(), clock);
+    let step = be_welcomed(link, builder.token.clone(), resume, clock);
     deadline.within(ConnectStep::Welcome, step).await
 }
 
@@ -254,12 +259,18 @@ fn harmless(text: &str) -> String {
     text.trim().to_owned()
 }
 
-async fn be_welcomed(mut link: Link, token: Option<String>, clock: Clock) -> Result<Opened, ConnectError> {
+async fn be_welcomed(
+    mut link: Link,
+    token: Option<String>,
+    resume: Option<String>,
+    clock: Clock,
+) -> Result<Opened, ConnectError> {
     let step = ConnectStep::Welcome;
     let lost = |error| ConnectError::Lost { step, error };
     let connect = Command::Connect {
         id: Some(CONNECT_ID),
         token,
+        resume,
     };
     // A new session is open.
     let _said = link.session.command(&connect);
@@ -268,7 +279,19 @@ async fn be_welcomed(mut link: Link, token: Option<String>, clock: Clock) -> Res
         let now = clock.now();
         let session = &mut link.session;
         match link.input.take(|bytes| session.poll_notice(now, bytes)) {
-            Some(Notice::Welcome { session, user, .. }) => return Ok(Opened { link, session, user }),
+            Some(Notice::Welcome {
+                session,
+                user,
+                resume,
+                ..
+            }) => {
+                return Ok(Opened {
+                    link,
+                    session,
+                    user,
+                    resume,
+                });
+            }
             Some(Notice::Error {
                 code,
                 message,

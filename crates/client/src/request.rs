@@ -2,14 +2,15 @@
 
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::Command;
-use switchboard_proto::dialect::notice::History;
+use switchboard_proto::dialect::notice::{History, Members};
 use switchboard_proto::entry::Key;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::presence::Which;
 use tokio::sync::oneshot;
 
 use crate::channels::JoinReply;
-use crate::error::{End, HistoryError, PingError, PublishError, SubscribeError};
+use crate::error::{End, PingError, PublishError, ReadError, SubscribeError};
 use crate::subscription::SubscribeOptions;
 
 /// What is asked of the driver.
@@ -30,7 +31,13 @@ pub(crate) enum Request {
         channel: ChannelName,
         range: Range,
         limit: Option<u32>,
-        reply: oneshot::Sender<Result<History, HistoryError>>,
+        reply: oneshot::Sender<Result<History, ReadError>>,
+    },
+    Members {
+        channel: ChannelName,
+        which: Which,
+        limit: Option<u32>,
+        reply: oneshot::Sender<Result<Members, ReadError>>,
     },
     Ping {
         reply: oneshot::Sender<Result<(), PingError>>,
@@ -50,7 +57,8 @@ pub(crate) enum Waiting {
     Subscribe(ChannelName),
     Unsubscribe(ChannelName),
     Publish(oneshot::Sender<Result<Position, PublishError>>),
-    History(oneshot::Sender<Result<History, HistoryError>>),
+    History(oneshot::Sender<Result<History, ReadError>>),
+    Members(oneshot::Sender<Result<Members, ReadError>>),
     Ping(oneshot::Sender<Result<(), PingError>>),
 }
 
@@ -85,7 +93,8 @@ impl Unanswered {
             Waiting::Subscribe(_) | Waiting::Unsubscribe(_) => {}
             Waiting::Publish(reply) if self.sent => drop(reply.send(Err(PublishError::Unanswered(end)))),
             Waiting::Publish(reply) => drop(reply.send(Err(PublishError::NotSent(end)))),
-            Waiting::History(reply) => drop(reply.send(Err(HistoryError::Ended(end)))),
+            Waiting::History(reply) => drop(reply.send(Err(ReadError::Ended(end)))),
+            Waiting::Members(reply) => drop(reply.send(Err(ReadError::Ended(end)))),
             Waiting::Ping(reply) => drop(reply.send(Err(PingError::Ended(end)))),
         }
     }
@@ -97,7 +106,8 @@ impl Request {
         match self {
             Request::Subscribe { reply, .. } => drop(reply.send(Err(SubscribeError::Ended(end)))),
             Request::Publish { reply, .. } => drop(reply.send(Err(PublishError::NotSent(end)))),
-            Request::History { reply, .. } => drop(reply.send(Err(HistoryError::Ended(end)))),
+            Request::History { reply, .. } => drop(reply.send(Err(ReadError::Ended(end)))),
+            Request::Members { reply, .. } => drop(reply.send(Err(ReadError::Ended(end)))),
             Request::Ping { reply } => drop(reply.send(Err(PingError::Ended(end)))),
         }
     }

@@ -7,8 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::notice::Message;
+use switchboard_proto::dialect::notice::{Message, Who};
+use switchboard_proto::payload::Payload;
 use switchboard_proto::position::Position;
+use switchboard_proto::presence::{Attendance, Counts, Role, is_info};
 
 use crate::channels::Joined;
 use crate::client::Handle;
@@ -38,23 +40,38 @@ pub enum Event {
         /// Where the new life of the log is.
         position: Position,
     },
+    /// Who is in the channel, for a subscription that asked to hear of it ([`SubscribeOptions::presence`]). Not in the order of
+    /// messages. After a reconnect it begins with a list again, or with counts where there are too many to be listed.
+    Presence {
+        /// How many there are now.
+        counts: Counts,
+        /// Who.
+        who: Who,
+    },
 }
 
 impl Event {
-    /// Where a subscriber is who has seen this.
-    pub fn position(&self) -> Position {
+    /// Where a subscriber is who has seen this, if it is of the log.
+    pub fn position(&self) -> Option<Position> {
         match self {
-            Event::Message(message) => message.position,
-            Event::Gap { position, .. } | Event::Reset { position } => *position,
+            Event::Message(message) => Some(message.position),
+            Event::Gap { position, .. } | Event::Reset { position } => Some(*position),
+            Event::Presence { .. } => None,
         }
     }
 }
 
-/// How to subscribe. The default is from now on.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+/// A member may not say this of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the info of a member is a JSON object of at most 1 KiB")]
+pub struct BadInfo;
+
+/// How to subscribe. The default is from now on, without presence.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SubscribeOptions {
     pub(crate) since: Option<Position>,
     pub(crate) latest: bool,
+    pub(crate) attendance: Option<Attendance>,
 }
 
 impl SubscribeOptions {
@@ -75,6 +92,35 @@ impl SubscribeOptions {
     /// conflation key, and a `Gap` with `conflated` for those that it replaces.
     pub fn latest(self) -> SubscribeOptions {
         SubscribeOptions { latest: true, ..self }
+    }
+
+    /// Be seen in the channel, hear who else is, or both. A reconnect within the server's grace period (10 s by default) is not seen by
+    /// the others.
+    pub fn presence(self, role: Role) -> SubscribeOptions {
+        let info = self.attendance.and_then(|attendance| attendance.info);
+        SubscribeOptions {
+            attendance: Some(Attendance { role, info }),
+            ..self
+        }
+    }
+
+    /// What the others see beside the user. Whoever says something of itself is a [`Role::Participant`] if nothing else was said; of a
+    /// [`Role::Watcher`] the server refuses it.
+    ///
+    /// # Errors
+    /// It is not a JSON object of at most 1 KiB.
+    pub fn info(self, info: Payload) -> Result<SubscribeOptions, BadInfo> {
+        if !is_info(&info) {
+            return Err(BadInfo);
+        }
+        let role = self
+            .attendance
+            .map_or(Role::Participant, |attendance| attendance.role);
+        let info = Some(info);
+        Ok(SubscribeOptions {
+            attendance: Some(Attendance { role, info }),
+            ..self
+        })
     }
 }
 
@@ -141,7 +187,7 @@ impl Subscription {
             return Poll::Ready(None);
         }
         if let Some(event) = ready!(self.joined.events.poll_recv(cx)) {
-            self.position = event.position();
+            self.position = event.position().unwrap_or(self.position);
             return Poll::Ready(Some(Ok(event)));
         }
         self.ended = true;

@@ -30,6 +30,7 @@ use smallvec::SmallVec;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::presence::Members;
 
 use crate::broker::{BrokerError, Completion, Op, Request, Ticket};
 use crate::limits::{IN_FLIGHT_MAX, RETRIES_PER_TIMEOUT_MAX};
@@ -82,6 +83,9 @@ pub enum Answer {
     Subscribed(Position),
     /// A page of the log.
     History(Box<Page>),
+    /// Some of those who are in the channel. Not a home's own answer: the shell has it from [`crate::presence`], and it goes the same
+    /// way ([`Home::answer`]).
+    Members(Box<Members>),
     /// It was not done.
     Refused(BrokerError),
 }
@@ -380,7 +384,11 @@ impl<W> Home<W> {
 
     /// A request that is not to be done: it is answered in its turn.
     pub fn refuse(&mut self, who: W, error: BrokerError) {
-        let answer = Answer::Refused(error);
+        self.answer(who, Answer::Refused(error));
+    }
+
+    /// A request that somebody else has done: it is answered in its turn.
+    pub fn answer(&mut self, who: W, answer: Answer) {
         self.outputs.push_back(Output::Reply { who, answer });
     }
 

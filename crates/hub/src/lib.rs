@@ -31,7 +31,7 @@
 //! it with arbitrary operations.
 //!
 //! It is not a server: it knows no sockets, transports, encodings, tokens or mailboxes, reads no clock and draws no random
-//! numbers. Patterns are still to come, and what leads from a session to [`presence`].
+//! numbers. Patterns are still to come.
 
 pub mod audience;
 pub mod broker;

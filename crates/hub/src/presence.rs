@@ -9,10 +9,12 @@
 //!
 //! - A member is there while at least one connection of its session is. When the last has vanished it is there for the grace
 //!   period still; when it leaves with intent, or its user is back with another session, it is not.
+//! - A shard is told from when it asks ([`Presence::hear`]) until it says that nobody there hears ([`Presence::deaf`]).
 //! - Announcements of one channel are at least [`PRESENCE_PERIOD`] apart, of one with too many members to be listed
 //!   [`PRESENCE_PERIOD_UNLISTED`]: a join costs what it costs to note it, not a message to each of the others.
 //!
-//! It is not: who of a shard is told, nor what happens when that fails. Whoever has missed an announcement takes a snapshot.
+//! It is not: who of a shard is told, nor what happens when that fails. Whoever has missed an announcement takes a snapshot
+//! ([`Presence::snapshot`]).
 
 mod roster;
 
@@ -21,12 +23,14 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::presence::{Counts, Member, MemberKey};
+use switchboard_proto::presence::{Announcement, Counts, Member, MemberKey, Members, Which, Who};
 use switchboard_proto::time::Time;
 
 use self::roster::Absence;
-pub use self::roster::{Announcement, Listing, Roster, Stay, Who};
+pub use self::roster::{Listing, Roster, Stay};
+use crate::home::ShardId;
 use crate::limits::{PRESENCE_PER_TIMEOUT_MAX, PRESENCE_PERIOD, PRESENCE_PERIOD_UNLISTED};
 
 /// What holds for all channels.
@@ -49,6 +53,20 @@ pub struct Presence {
     changed: BTreeSet<(Time, ChannelName)>,
     /// Those of them whose time has come.
     due: VecDeque<ChannelName>,
+    /// Of all channels.
+    members: usize,
+}
+
+/// An announcement, and whom it is for.
+#[must_use = "who hears of the channel does not know yet"]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Due {
+    /// Of which channel.
+    pub channel: ChannelName,
+    /// For these shards.
+    pub shards: SmallVec<[ShardId; 4]>,
+    /// What they are told.
+    pub announcement: Announcement,
 }
 
 #[derive(Debug)]
@@ -68,6 +86,7 @@ impl Presence {
             absences: VecDeque::new(),
             changed: BTreeSet::new(),
             due: VecDeque::new(),
+            members: 0,
         }
     }
 
@@ -96,6 +115,20 @@ impl Presence {
         }
     }
 
+    /// Somebody of this shard hears of a channel: the shard gets all announcements from now on. Take a snapshot for it.
+    pub fn hear(&mut self, channel: &ChannelName, shard: ShardId) {
+        let roster = self.rosters.entry_ref(channel).or_default();
+        roster.set_hears(shard, true);
+    }
+
+    /// Nobody of this shard hears of a channel any longer.
+    pub fn deaf(&mut self, channel: &ChannelName, shard: ShardId) {
+        if let Some(roster) = self.rosters.get_mut(channel) {
+            roster.set_hears(shard, false);
+            self.forget_idle(channel);
+        }
+    }
+
     /// Who is there, for somebody who gets all announcements from now on.
     pub fn snapshot(&mut self, channel: &ChannelName) -> Announcement {
         let listing = self.settings.listing;
@@ -105,6 +138,28 @@ impl Presence {
                 counts: Counts::default(),
                 who: Who::All(Vec::new()),
             },
+        }
+    }
+
+    /// Some of the members of a channel. `random` chooses the sample.
+    pub fn members(&self, channel: &ChannelName, which: &Which, limit: Listing, random: u64) -> Members {
+        let Some(roster) = self.rosters.get(channel) else {
+            return Members {
+                counts: Counts::default(),
+                members: Vec::new(),
+                next: None,
+            };
+        };
+        let (members, more) = match which {
+            Which::After(after) => roster.page(after.as_ref(), limit),
+            Which::Sample => (roster.sample(limit, random), false),
+        };
+        let next = members.last().filter(|_| more).map(|member| member.key.clone());
+        let counts = roster.counts();
+        Members {
+            counts,
+            members,
+            next,
         }
     }
 
@@ -145,31 +200,43 @@ impl Presence {
     }
 
     /// What those who hear of a channel are to be told.
-    pub fn poll_announcement(&mut self) -> Option<(ChannelName, Announcement)> {
+    pub fn poll_announcement(&mut self) -> Option<Due> {
         while let Some(channel) = self.due.pop_front() {
             let Some(roster) = self.rosters.get_mut(&channel) else {
                 continue;
             };
             let announcement = roster.announce(self.settings.listing);
-            if roster.is_idle() {
-                self.rosters.remove(&channel);
-            }
-            if let Some(announcement) = announcement {
-                return Some((channel, announcement));
+            let shards = SmallVec::from_slice(roster.hearers());
+            self.forget_idle(&channel);
+            if let Some(announcement) = announcement
+                && !shards.is_empty()
+            {
+                return Some(Due {
+                    channel,
+                    shards,
+                    announcement,
+                });
             }
         }
         None
     }
 
-    /// Channels in which somebody is.
+    /// Channels in which somebody is, or of which somebody hears.
     pub fn channels(&self) -> usize {
         self.rosters.len()
+    }
+
+    /// Members of all channels.
+    pub fn members_total(&self) -> usize {
+        self.members
     }
 
     fn change(&mut self, now: Time, channel: &ChannelName, change: impl FnOnce(&mut Roster)) {
         let roster = self.rosters.entry_ref(channel).or_default();
         let was_changed = roster.has_changed();
+        let members = roster.counts().members as usize;
         change(roster);
+        self.members = self.members + roster.counts().members as usize - members;
         if roster.has_changed() && !was_changed {
             let period = match roster.is_unlisted() {
                 true => PRESENCE_PERIOD_UNLISTED,
@@ -177,11 +244,21 @@ impl Presence {
             };
             self.changed.insert((now + period, channel.clone()));
         }
-        if roster.is_idle() {
+        self.forget_idle(channel);
+    }
+
+    fn forget_idle(&mut self, channel: &ChannelName) {
+        if self.rosters.get(channel).is_some_and(Roster::is_idle) {
             self.rosters.remove(channel);
+        }
+        if self.rosters.capacity() > 4 * self.rosters.len().max(IDLE_CAPACITY) {
+            self.rosters.shrink_to(2 * self.rosters.len());
         }
     }
 }
+
+/// Places that stay when the channels that filled them are gone.
+const IDLE_CAPACITY: usize = 1_024;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Epoch, Position};
 use switchboard_proto::session::broadcast::{Broadcast, Form};
 use switchboard_proto::session::outbox::{Outbox, Queued};
+use switchboard_proto::session::resume::ResumeKey;
 use switchboard_proto::session::server::{Identity, Mode, Request, Session, SessionId, Settings, Shared};
 use switchboard_proto::time::Time;
 use switchboard_proto::ws::deflate::Contexts;
@@ -233,6 +234,7 @@ fn publishing(mode: Mode, read: Vec<u8>) -> Box<Publishing> {
     let settings = Settings {
         limits: SessionLimits::default(),
         anonymous: true,
+        resume_key: ResumeKey::new([7; 32]),
         compress_bytes_min: COMPRESS_BYTES_MIN,
         compression_level: 1,
     };

@@ -23,7 +23,11 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const HISTORY_MESSAGES_MAX: usize = 1_000;
 /// Messages of one history answer without `limit`.
 pub const HISTORY_MESSAGES_DEFAULT: usize = 100;
-/// Bytes of payload of one history answer; what goes beyond is left for the next page (`more`).
+/// Most members of one members answer; a larger `limit` is cut to this.
+pub const MEMBERS_MAX: usize = 1_000;
+/// Members of one members answer without `limit`.
+pub const MEMBERS_DEFAULT: usize = 100;
+/// Bytes of payload of one history answer, and of names and infos of one members answer; what goes beyond is left for the next page (`more`).
 pub const HISTORY_BYTES_MAX: usize = 192 * 1024;
 
 /// What one session may cost. Every shard holds one of these, shared by its sessions.

@@ -1,7 +1,11 @@
 //! Who is in a channel.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::entry::User;
-use crate::payload::Payload;
+use crate::limits::INFO_BYTES_MAX;
+use crate::payload::{Payload, PayloadKind};
 use crate::session::server::SessionId;
 
 /// One session of one user in one channel. Ordered by user, then by session: sessions of a user are neighbours in every list.
@@ -13,12 +17,34 @@ pub struct MemberKey {
     pub session: SessionId,
 }
 
+impl MemberKey {
+    /// The place of this member in lists, as clients hand it back: `m`, then base64 (RFC 4648 section 5, without padding) of the
+    /// session and the user.
+    pub fn token(&self) -> String {
+        let mut bytes = self.session.0.to_be_bytes().to_vec();
+        bytes.extend_from_slice(self.user.as_str().as_bytes());
+        let mut token = String::from("m");
+        URL_SAFE_NO_PAD.encode_string(bytes, &mut token);
+        token
+    }
+
+    /// What a token stands for; `None` if it is none.
+    pub fn parse(token: &str) -> Option<MemberKey> {
+        let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix('m')?).ok()?;
+        let (session, user) = bytes.split_first_chunk::<8>()?;
+        Some(MemberKey {
+            user: User::new(std::str::from_utf8(user).ok()?),
+            session: SessionId(u64::from_be_bytes(*session)),
+        })
+    }
+}
+
 /// A member, as others see it. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     /// Who, and through which session.
     pub key: MemberKey,
-    /// What it said of itself: a JSON object of at most [`INFO_BYTES_MAX`](crate::limits::INFO_BYTES_MAX) bytes.
+    /// What it said of itself: a JSON object of at most [`INFO_BYTES_MAX`] bytes.
     pub info: Option<Payload>,
 }
 
@@ -29,4 +55,107 @@ pub struct Counts {
     pub members: u32,
     /// Different users among them.
     pub users: u32,
+}
+
+/// What a subscriber has to do with presence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attendance {
+    /// Whether it is there, whether it hears of the others.
+    pub role: Role,
+    /// What it says of itself, as [`Member::info`]. Only of members.
+    pub info: Option<Payload>,
+}
+
+/// Whether a member may say this of itself: a JSON object of at most [`INFO_BYTES_MAX`] bytes.
+pub fn is_info(payload: &Payload) -> bool {
+    payload.kind() == PayloadKind::Json
+        && payload.as_bytes().first() == Some(&b'{')
+        && payload.len() <= INFO_BYTES_MAX
+}
+
+/// Whether a subscriber is there, and whether it hears who is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It is there, and hears of the others.
+    Participant,
+    /// It is there.
+    Member,
+    /// It hears of the others.
+    Watcher,
+}
+
+impl Role {
+    /// Whether it is there.
+    pub fn is_member(self) -> bool {
+        self != Role::Watcher
+    }
+
+    /// Whether it hears of the others.
+    pub fn hears(self) -> bool {
+        self != Role::Member
+    }
+}
+
+/// What those who hear of a channel are told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announcement {
+    /// How many there are now.
+    pub counts: Counts,
+    /// Who.
+    pub who: Who,
+}
+
+/// Who is or was in a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// These came (or said something else of themselves), and these left. Nobody is in both.
+    Changed {
+        /// As they are now.
+        joined: Vec<Member>,
+        /// Members until now.
+        left: Vec<MemberKey>,
+    },
+    /// These are all.
+    All(Vec<Member>),
+    /// Too many to be listed.
+    Unlisted,
+}
+
+/// Which members of a channel a `members` command asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// Those behind this one, in their order; from the first on without one.
+    After(Option<MemberKey>),
+    /// Some, chosen by chance.
+    Sample,
+}
+
+/// A part of the members of a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Members {
+    /// How many there are.
+    pub counts: Counts,
+    /// Some of them.
+    pub members: Vec<Member>,
+    /// Where to go on, if there are more.
+    pub next: Option<MemberKey>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_a_member_is_read_back_and_nothing_else_is_one() {
+        for user in ["ana", "", "ünï 😀"] {
+            let key = MemberKey {
+                user: User::new(user),
+                session: SessionId(0x8c2f_6f0a_51d3_e7b4),
+            };
+            assert_eq!(MemberKey::parse(&key.token()), Some(key));
+        }
+        for token in ["", "m", "mAAAA", "x8c2f", "mjC9vClHT57RhbmE=", "m//////////8"] {
+            assert_eq!(MemberKey::parse(token), None, "{token}");
+        }
+    }
 }

@@ -73,6 +73,7 @@ fn commands() {
         Command::Connect {
             id: Some(1),
             token: None,
+            resume: None,
         },
     );
     check_command(
@@ -80,6 +81,7 @@ fn commands() {
         Command::Connect {
             id: Some(1),
             token: Some("t".to_owned()),
+            resume: None,
         },
     );
     check_command(
@@ -89,6 +91,7 @@ fn commands() {
             channel: channel("room:42"),
             since: None,
             latest: false,
+            presence: None,
         },
     );
     check_command(
@@ -98,6 +101,7 @@ fn commands() {
             channel: channel("room:42"),
             since: Some(position(18)),
             latest: false,
+            presence: None,
         },
     );
     check_command(
@@ -107,6 +111,7 @@ fn commands() {
             channel: channel("room:42"),
             since: None,
             latest: true,
+            presence: None,
         },
     );
     check_command(
@@ -386,8 +391,9 @@ fn events() {
             session: "s1",
             user: &ana,
             heartbeat: Duration::from_secs(25),
+            resume: "r0",
         },
-        r#"{"type":"welcome","id":1,"session":"s1","user":"ana","heartbeat_ms":25000}"#,
+        r#"{"type":"welcome","id":1,"session":"s1","user":"ana","heartbeat_ms":25000,"resume":"r0"}"#,
     );
     check_event(
         &Event::Subscribed {

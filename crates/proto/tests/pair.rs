@@ -16,6 +16,7 @@ use switchboard_proto::limits::{Rate, SessionLimits};
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Epoch, Position};
 use switchboard_proto::session::client::{self, End as ClientEnd, Unsaid};
+use switchboard_proto::session::resume::ResumeKey;
 use switchboard_proto::session::server::{
     End, Identity, Link, Mode, Request, Session, SessionId, Settings, Shared,
 };
@@ -37,6 +38,7 @@ fn settings(limits: SessionLimits) -> Settings {
     Settings {
         limits,
         anonymous: true,
+        resume_key: ResumeKey::new([7; 32]),
         compress_bytes_min: 256,
         compression_level: 1,
     }
@@ -224,6 +226,80 @@ impl Pair {
     }
 }
 
+/// Of the session that all sessions here begin as.
+fn resume_token() -> String {
+    ResumeKey::new([7; 32]).token(&Identity {
+        session: SessionId(7),
+        user: User::new("ana"),
+    })
+}
+
+/// The session and the user that a `connect` with this token gets.
+fn welcomed(token: Option<String>) -> (String, String, Option<String>) {
+    let mut pair = Pair::new(DialectId::Json);
+    let (_, notices) = pair.command(Command::Connect {
+        id: Some(1),
+        token: None,
+        resume: token,
+    });
+    match notices.as_slice() {
+        [
+            Notice::Welcome {
+                session,
+                user,
+                resume,
+                ..
+            },
+        ] => (session.clone(), user.clone(), resume.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_session_is_resumed_with_what_the_server_signed_and_with_nothing_else() {
+    let other = Identity {
+        session: SessionId(9),
+        user: User::new("ben"),
+    };
+    let token = ResumeKey::new([7; 32]).token(&other);
+    let resumed = (
+        "s_0000000000000009".to_owned(),
+        "ben".to_owned(),
+        Some(token.clone()),
+    );
+    assert_eq!(welcomed(Some(token.clone())), resumed);
+    let own = (
+        "s_0000000000000007".to_owned(),
+        "ana".to_owned(),
+        Some(resume_token()),
+    );
+    let foreign = ResumeKey::new([8; 32]).token(&other);
+    for token in [
+        None,
+        Some(foreign),
+        Some(format!("{token}A")),
+        Some(String::new()),
+    ] {
+        assert_eq!(welcomed(token.clone()), own, "{token:?}");
+    }
+}
+
+#[test]
+fn who_closes_with_1000_or_without_a_code_has_left() {
+    let ends = [
+        (vec![], End::Left),
+        (1000_u16.to_be_bytes().to_vec(), End::Left),
+        (1001_u16.to_be_bytes().to_vec(), End::Closed),
+        (4000_u16.to_be_bytes().to_vec(), End::Closed),
+    ];
+    for (body, end) in ends {
+        let mode = Mode::Native(DialectId::Json);
+        let mut server = Server::new(mode, SessionLimits::default());
+        server.receive(masked(0x88, &body));
+        assert_eq!(server.session.end(), Some(end), "{body:?}");
+    }
+}
+
 #[test]
 fn a_conversation_in_both_notations() {
     for dialect in [DialectId::Json, DialectId::Msgpack] {
@@ -231,6 +307,7 @@ fn a_conversation_in_both_notations() {
         let (requests, notices) = pair.command(Command::Connect {
             id: Some(1),
             token: None,
+            resume: None,
         });
         assert_eq!(requests, []);
         let welcome = Notice::Welcome {
@@ -238,6 +315,7 @@ fn a_conversation_in_both_notations() {
             session: "s_0000000000000007".to_owned(),
             user: "ana".to_owned(),
             heartbeat: seconds(25),
+            resume: Some(resume_token()),
         };
         assert_eq!(notices, [welcome]);
 
@@ -246,6 +324,7 @@ fn a_conversation_in_both_notations() {
             channel: room(),
             since: None,
             latest: false,
+            presence: None,
         });
         assert_eq!(
             requests,
@@ -254,6 +333,7 @@ fn a_conversation_in_both_notations() {
                 channel: room(),
                 since: None,
                 latest: false,
+                presence: None,
             }]
         );
         let position = Position {
@@ -319,6 +399,7 @@ fn without_anonymous_users_nothing_is_done_and_the_session_is_closed_with_4401()
     let mut server = Server::native();
     server.shared.settings = Arc::new(Settings {
         anonymous: false,
+        resume_key: ResumeKey::new([7; 32]),
         ..settings(SessionLimits::default())
     });
     assert_eq!(
@@ -361,6 +442,7 @@ fn an_idle_pair_lives_for_an_hour_on_heartbeats() {
     pair.command(Command::Connect {
         id: Some(1),
         token: None,
+        resume: None,
     });
     pair.sleep(seconds(3_600));
     assert_eq!(
@@ -391,6 +473,7 @@ fn a_cut_network_is_noticed_by_both_sides() {
     pair.command(Command::Connect {
         id: Some(1),
         token: None,
+        resume: None,
     });
     pair.connected = false;
     pair.sleep(seconds(60));
@@ -405,7 +488,7 @@ fn the_client_closes() {
     pair.carry();
     assert_eq!(
         (pair.server.session.end(), pair.server.session.link()),
-        (Some(End::Closed), Link::Lingering)
+        (Some(End::Left), Link::Lingering)
     );
     assert_eq!(
         pair.client.end(),
@@ -761,7 +844,7 @@ fn histories_of_one_session_are_bounded() {
     let history = masked(0x81, br#"{"type":"history","id":1,"channel":"room:42"}"#);
     assert_eq!(server.receive(history.repeat(6)).len(), 4);
     assert!(server.sent().iter().all(|frame| frame.contains("overloaded")));
-    server.session.handle_history_answered();
+    server.session.handle_read_answered();
     assert_eq!(server.receive(history).len(), 1);
 }
 
@@ -850,6 +933,7 @@ fn a_client_that_does_not_read_lives_on() {
     pair.command(Command::Connect {
         id: Some(1),
         token: None,
+        resume: None,
     });
     // As late as can be: the server is about to ask.
     pair.sleep(seconds(24));
@@ -888,6 +972,7 @@ fn a_server_that_says_no_interval_does_not_keep_a_client_busy() {
         session: "s",
         user: &User::new("ana"),
         heartbeat: Duration::ZERO,
+        resume: "r0",
     };
     assert_eq!(pair.say(&event).len(), 1);
     let now = pair.server.now;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::notice::{self, History, Message, Notice};
+use switchboard_proto::dialect::notice::{self, History, Member, Message, Notice};
 use switchboard_proto::dialect::{
     Command, DialectId, Event, Gap, HistoryPage, HistoryStart, Inbound, Rejected, json, msgpack,
 };
@@ -19,6 +19,8 @@ use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::{Payload, PayloadKind};
 use switchboard_proto::position::{Epoch, Position, Range};
+use switchboard_proto::presence::{self, Announcement, Attendance, Counts, MemberKey, Role, Which, Who};
+use switchboard_proto::session::server::SessionId;
 use switchboard_proto::ws::MessageKind;
 
 const SPEC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec");
@@ -102,12 +104,14 @@ fn command(meaning: &Value) -> Command {
         "connect" => Command::Connect {
             id,
             token: text(meaning, "token").map(str::to_owned),
+            resume: text(meaning, "resume").map(str::to_owned),
         },
         "subscribe" => Command::Subscribe {
             id,
             channel: channel(meaning),
             since: since(),
             latest: truth(meaning, "latest"),
+            presence: attendance(meaning),
         },
         "unsubscribe" => Command::Unsubscribe {
             id,
@@ -132,9 +136,34 @@ fn command(meaning: &Value) -> Command {
             },
             limit: number(meaning, "limit").map(|limit| u32::try_from(limit).unwrap()),
         },
+        "members" => Command::Members {
+            id,
+            channel: channel(meaning),
+            which: match (text(meaning, "after"), truth(meaning, "sample")) {
+                (None, true) => Which::Sample,
+                (after, false) => Which::After(after.map(|token| MemberKey::parse(token).unwrap())),
+                (Some(_), true) => panic!("`after` stands without `sample`"),
+            },
+            limit: number(meaning, "limit").map(|limit| u32::try_from(limit).unwrap()),
+        },
         "ping" => Command::Ping { id },
         other => panic!("{other}"),
     }
+}
+
+fn attendance(meaning: &Value) -> Option<Attendance> {
+    let role = match meaning.get("presence")? {
+        Value::Bool(true) => Role::Participant,
+        Value::String(word) if word == "member" => Role::Member,
+        Value::String(word) if word == "watch" => Role::Watcher,
+        other => panic!("{other}"),
+    };
+    let info = meaning.get("info").map(json_of);
+    Some(Attendance { role, info })
+}
+
+fn json_of(value: &Value) -> Payload {
+    Payload::json(&value.to_string()).unwrap()
 }
 
 fn decode(dialect: DialectId, message: Inbound<'_>) -> Result<Command, Rejected> {
@@ -225,6 +254,69 @@ fn message(meaning: &Value) -> Message {
     }
 }
 
+fn member_key(meaning: &Value) -> notice::MemberKey {
+    notice::MemberKey {
+        user: need(meaning, "user").to_owned(),
+        session: need(meaning, "session").to_owned(),
+    }
+}
+
+fn members_of(meaning: &Value, key: &str) -> Option<Vec<Member>> {
+    let members = meaning.get(key)?.as_array().unwrap().iter();
+    let member = |meaning: &Value| Member {
+        key: member_key(meaning),
+        info: meaning.get("info").map(json_of),
+    };
+    Some(members.map(member).collect())
+}
+
+fn counts(meaning: &Value) -> Counts {
+    let count = |key| u32::try_from(number(meaning, key).unwrap()).unwrap();
+    Counts {
+        members: count("count"),
+        users: count("users"),
+    }
+}
+
+fn who(meaning: &Value) -> notice::Who {
+    let left = meaning.get("left").map(|left| {
+        let left = left.as_array().unwrap().iter();
+        left.map(member_key).collect::<Vec<_>>()
+    });
+    match (
+        members_of(meaning, "members"),
+        members_of(meaning, "joined"),
+        left,
+    ) {
+        (Some(all), None, None) => notice::Who::All(all),
+        (None, None, None) => notice::Who::Unlisted,
+        (None, joined, left) => notice::Who::Changed {
+            joined: joined.unwrap_or_default(),
+            left: left.unwrap_or_default(),
+        },
+        (Some(_), _, _) => panic!("a whole list is no change"),
+    }
+}
+
+/// What a server has for a client to see this.
+fn server_key(key: &notice::MemberKey) -> MemberKey {
+    let session = key.session.strip_prefix("s_").unwrap();
+    MemberKey {
+        user: User::new(&key.user),
+        session: SessionId(u64::from_str_radix(session, 16).unwrap()),
+    }
+}
+
+fn server_members(members: &[Member]) -> Vec<presence::Member> {
+    let members = members.iter();
+    members
+        .map(|member| presence::Member {
+            key: server_key(&member.key),
+            info: member.info.clone(),
+        })
+        .collect()
+}
+
 fn history(meaning: &Value) -> History {
     let bound = |gap: &Value| (number(gap, "from").unwrap(), number(gap, "to").unwrap());
     History {
@@ -251,6 +343,7 @@ fn notice_of(meaning: &Value) -> Notice {
             session: need(meaning, "session").to_owned(),
             user: need(meaning, "user").to_owned(),
             heartbeat: milliseconds("heartbeat_ms").unwrap(),
+            resume: text(meaning, "resume").map(str::to_owned),
         },
         "subscribed" => Notice::Subscribed {
             id,
@@ -265,6 +358,19 @@ fn notice_of(meaning: &Value) -> Notice {
         "published" => Notice::Published {
             id,
             position: position(meaning),
+        },
+        "members" => Notice::Members {
+            id,
+            members: notice::Members {
+                counts: counts(meaning),
+                members: members_of(meaning, "members").unwrap(),
+                next: text(meaning, "next").map(|token| MemberKey::parse(token).unwrap()),
+            },
+        },
+        "presence" => Notice::Presence {
+            channel: channel(meaning),
+            counts: counts(meaning),
+            who: who(meaning),
         },
         "pong" => Notice::Pong { id },
         "message" => Notice::Message {
@@ -312,8 +418,8 @@ fn entry(message: &Message) -> Arc<Entry> {
     })
 }
 
-/// Both notations of what a server says so that a client understands `notice`. `channel` is the one of a `history`, which
-/// the notice leaves out.
+/// Both notations of what a server says so that a client understands `notice`. `channel` is the one of a `history` or `members`,
+/// which the notice leaves out.
 fn encoded(notice: &Notice, channel: Option<ChannelName>) -> [Vec<u8>; 2] {
     let write = |event: &Event<'_>| {
         [DialectId::Json, DialectId::Msgpack].map(|id| {
@@ -333,11 +439,13 @@ fn encoded(notice: &Notice, channel: Option<ChannelName>) -> [Vec<u8>; 2] {
             session,
             user,
             heartbeat,
+            resume,
         } => write(&Event::Welcome {
             id,
             session: &session,
             user: &User::new(&user),
             heartbeat,
+            resume: &resume.unwrap(),
         }),
         Notice::Subscribed {
             id,
@@ -368,6 +476,29 @@ fn encoded(notice: &Notice, channel: Option<ChannelName>) -> [Vec<u8>; 2] {
                 entries: &history.messages.iter().map(entry).collect::<Vec<_>>(),
                 position: history.position,
                 more: history.more,
+            },
+        }),
+        Notice::Members { id, members } => write(&Event::Members {
+            id,
+            channel: &channel.unwrap(),
+            members: &presence::Members {
+                counts: members.counts,
+                members: server_members(&members.members),
+                next: members.next,
+            },
+        }),
+        Notice::Presence { channel, counts, who } => write(&Event::Presence {
+            channel: &channel,
+            announcement: &Announcement {
+                counts,
+                who: match who {
+                    notice::Who::All(members) => Who::All(server_members(&members)),
+                    notice::Who::Changed { joined, left } => Who::Changed {
+                        joined: server_members(&joined),
+                        left: left.iter().map(server_key).collect(),
+                    },
+                    notice::Who::Unlisted => Who::Unlisted,
+                },
             },
         }),
         Notice::Pong { id } => write(&Event::Pong { id }),

@@ -7,7 +7,7 @@
 //     └──────────────────────┴──── unless disconnect() was asked: wait, then connect ◄──────┘
 //
 // Events: `status` (a snapshot, see `status`), `frame` (every frame in and out), `welcome`, `message`,
-// `gap`, `reset`, `refusal` (an error that answers no request), `round-trip` (milliseconds).
+// `gap`, `reset`, `presence`, `refusal` (an error that answers no request), `round-trip` (milliseconds).
 
 import { Emitter } from './emitter.js';
 
@@ -59,6 +59,8 @@ export class Line extends Emitter {
   #adviceMs = null;
   #timers = { step: 0, stable: 0, ping: 0, retry: 0 };
   #unansweredPings = 0;
+  /** Makes the next connection the same session, so that a reconnect is not seen by others. */
+  #resume = null;
 
   /**
    * What is true now. `step` is one of connecting, open, closing, closed; `ready` says that the
@@ -146,7 +148,9 @@ export class Line extends Emitter {
   #opened() {
     this.#unansweredPings = 0;
     this.#show({ step: 'open' });
-    this.request({ type: 'connect' }).then(
+    const connect = { type: 'connect' };
+    if (this.#resume !== null) connect.resume = this.#resume;
+    this.request(connect).then(
       (welcome) => this.#welcomed(welcome),
       (refusal) => { if (refusal.code !== 'not_connected') this.#hangUp(4000, `refused: ${refusal.code}`); },
     );
@@ -154,6 +158,7 @@ export class Line extends Emitter {
 
   #welcomed(welcome) {
     if (this.status.step !== 'open') return;
+    this.#resume = typeof welcome.resume === 'string' ? welcome.resume : null;
     clearTimeout(this.#timers.step);
     this.#timers.stable = setTimeout(() => { this.#attempt = 0; }, STABLE_MS);
     this.#timers.ping = setInterval(() => this.#ping(), PING_EVERY_MS);
@@ -189,7 +194,7 @@ export class Line extends Emitter {
     if (request) this.#answer(value.id, request, value);
     else if (value.type === 'goodbye') this.#bidden(value);
     else if (value.type === 'error') this.emit('refusal', new Refusal(value));
-    else if (['message', 'gap', 'reset'].includes(value.type)) this.emit(value.type, value);
+    else if (['message', 'gap', 'reset', 'presence'].includes(value.type)) this.emit(value.type, value);
   }
 
   #answer(id, { resolve, reject, timer }, reply) {

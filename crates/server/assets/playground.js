@@ -16,6 +16,7 @@ import { Terminal } from './terminal.js';
 const DEFAULT_CHANNEL = 'room:lobby';
 const CHANNEL_BYTES_MAX = 255;
 const RECENT_ROOMS_MAX = 8;
+const NAMES_MAX = 30;
 
 const find = (selector) => document.querySelector(selector);
 const address = new URL(location.href);
@@ -61,13 +62,15 @@ function channelFault(channel) {
 
 function enter(channel) {
   room?.leave();
-  room = new Room(line, channel);
+  room = new Room(line, channel, { name: identity.name });
   chat.open(channel);
   speakers.clear();
   terminal.open(channel);
   outbox.seen(channel, -1);
   room.on('entry', showEntry);
   room.on('phase', showPhase);
+  room.on('presence', showPresence);
+  find('#room-present').textContent = '';
   room.enter();
   find('#room-title').textContent = channel;
   message.placeholder = `Say something to ${channel}`;
@@ -86,10 +89,18 @@ function showEntry(entry) {
   if (document.hidden && entry.origin !== 'earlier') setUnread(unread + 1);
 }
 
+function showPresence({ members, count }) {
+  const present = find('#room-present');
+  const names = members?.map(({ info, user }) => String(info?.name ?? user));
+  present.textContent = `${count} here`;
+  present.title = names ? names.slice(0, NAMES_MAX).join(', ') + (names.length > NAMES_MAX ? ', …' : '') : '';
+}
+
 function showPhase(phase) {
   const words = { away: 'line not open', joining: 'joining…', joined: 'joined', refused: 'not joined' };
   find('#room-phase').textContent = words[phase.name];
   find('#room-phase').dataset.phase = phase.name;
+  find('#room-present').hidden = phase.name !== 'joined';
   chat.showPhase(phase);
   outbox.flow(phase.name === 'joined' || phase.name === 'refused');
 }

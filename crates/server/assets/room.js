@@ -6,6 +6,7 @@
 //
 // Events: `entry` with `{kind: 'message', message, origin}` where origin is earlier, missed or live,
 // or `{kind: 'caught-up', count, anew}`, `{kind: 'gap', from, to}`, `{kind: 'reset'}`, `{kind: 'cut'}`;
+// `presence` with `{members, count, users}`, members null where there are too many to be listed;
 // `phase` with `{name, refusal?}`, name one of away, joining, joined, refused.
 
 import { Emitter } from './emitter.js';
@@ -22,12 +23,16 @@ export class Room extends Emitter {
   #held = null;
   #heldTooMany = false;
   #life = 0;
+  #members = new Map();
+  #info;
   #endings = [];
   phase = { name: 'away' };
 
-  constructor(line, channel) {
+  /** `info` is what the others see of us. */
+  constructor(line, channel, info) {
     super();
     this.#line = line;
+    this.#info = info;
     this.channel = channel;
   }
 
@@ -36,6 +41,7 @@ export class Room extends Emitter {
     this.#endings = [
       this.#line.on('welcome', () => this.#join()),
       this.#line.on('status', (status) => { if (!status.ready && this.phase.name !== 'away') this.#lose(); }),
+      this.#line.on('presence', own((frame) => this.#fold(frame))),
       ...['message', 'gap', 'reset'].map((kind) => this.#line.on(kind, own((frame) => this.#arrive(frame)))),
     ];
     if (this.#line.status.ready) this.#join();
@@ -64,7 +70,7 @@ export class Room extends Emitter {
     this.#held = [];
     this.#enterPhase('joining');
     try {
-      const subscribed = await this.#ask({ type: 'subscribe', channel: this.channel });
+      const subscribed = await this.#ask({ type: 'subscribe', channel: this.channel, presence: true, info: this.#info });
       if (life !== this.#life) return;
       if (this.#position === null) await this.#readNewest(life, subscribed);
       else await this.#readMissed(life, true);
@@ -109,6 +115,16 @@ export class Room extends Emitter {
     } while (pages < PAGES_MAX && ((page.more && page.messages?.length > 0) || this.#heldTooMany));
     if (page.more) this.emit('entry', { kind: 'cut' });
     if (announce) this.emit('entry', { kind: 'caught-up', count, anew });
+  }
+
+  /** Who is there: a whole list, a change of it, or how many, where there are too many to be listed. */
+  #fold({ members, joined, left, count, users }) {
+    const name = ({ user, session }) => `${session} ${user}`;
+    if (members) this.#members = new Map(members.map((member) => [name(member), member]));
+    else if (!joined && !left) this.#members = null;
+    for (const member of joined ?? []) this.#members?.set(name(member), member);
+    for (const member of left ?? []) this.#members?.delete(name(member));
+    this.emit('presence', { members: this.#members && [...this.#members.values()], count, users });
   }
 
   /** A live frame: taken at once, or held while history is being read. */

@@ -14,6 +14,7 @@ mod clock;
 pub mod config;
 mod http;
 pub mod open_files;
+mod resume_key;
 pub mod server;
 mod shard;
 pub mod stats;

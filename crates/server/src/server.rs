@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use switchboard_hub::home::ShardId;
 
+use switchboard_hub::presence::{Listing, Settings as PresenceSettings};
 use switchboard_hub::settings::{self as hub_settings, LogSettings, Namespaces};
+use switchboard_proto::session::resume::ResumeKey;
 use switchboard_proto::session::server::Settings;
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +26,7 @@ use crate::config::{ChannelSettings, Config, DataSettings, OnLag};
 use crate::http::internal::{self, Internal};
 use crate::http::site::Site;
 use crate::http::{self, Limits};
+use crate::resume_key;
 use crate::shard::mail::{Mail, Post};
 use crate::shard::{Parts, Shard};
 use crate::stats::{AllStats, ShardStats};
@@ -61,6 +64,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("cannot use the data directory: {0}")]
     Data(#[from] OpenError),
+    /// The key that sessions resume with can be neither read nor made.
+    #[error("cannot use the key in the data directory: {0}")]
+    ResumeKey(io::Error),
     /// The system gave no thread, runtime or random number.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -71,7 +77,7 @@ impl Server {
     pub fn start(config: &Config, open_files: u64) -> Result<Server, StartError> {
         let Some(directory) = &config.data.dir else {
             let memory: Factory = Arc::new(|seat| Box::new(Memory::new(&seat)));
-            return Server::start_on(config, open_files, memory, None);
+            return Server::start_with(config, open_files, memory);
         };
         let started = std::time::Instant::now();
         let DataSettings {
@@ -104,18 +110,20 @@ impl Server {
                 .map_or("(its name is lost)", |name| name.as_str());
             tracing::error!(channel, "this channel begins anew: a part of its log is damaged");
         }
-        Server::start_on(config, open_files, disk.factory(), Some(disk))
+        let key = resume_key::of(directory).map_err(StartError::ResumeKey)?;
+        Server::start_on(config, open_files, disk.factory(), key, Some(disk))
     }
 
     /// Starts with another broker.
     pub fn start_with(config: &Config, open_files: u64, broker: Factory) -> Result<Server, StartError> {
-        Server::start_on(config, open_files, broker, None)
+        Server::start_on(config, open_files, broker, ResumeKey::new(random()?), None)
     }
 
     fn start_on(
         config: &Config,
         open_files: u64,
         broker: Factory,
+        resume_key: ResumeKey,
         disk: Option<DiskStore>,
     ) -> Result<Server, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -131,7 +139,7 @@ impl Server {
         let (stop, _) = watch::channel(false);
         let clock = Clock::start();
         let template = Template {
-            settings: Arc::new(session_settings(config)),
+            settings: Arc::new(session_settings(config, resume_key)),
             namespaces: Arc::new(namespaces(config)),
             limits: Limits {
                 head_bytes_max: config.limits.http_head_bytes_max,
@@ -156,6 +164,7 @@ impl Server {
                 namespaces: template.namespaces.clone(),
                 channels_max: config.limits.channels_max.div_ceil(shards),
                 replays_max: config.limits.replays_max,
+                presence: presence(config),
                 broker: broker.clone(),
                 stats: stats[index].clone(),
                 seed: random()?,
@@ -374,8 +383,20 @@ fn random_u64() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(random()?))
 }
 
-fn session_settings(config: &Config) -> Settings {
+fn presence(config: &Config) -> PresenceSettings {
+    PresenceSettings {
+        grace: config.limits.presence_grace,
+        listing: Listing {
+            members_max: config.limits.presence_listed_max,
+            // Beside half an outbox it fits.
+            bytes_max: config.limits.session.outbox_bytes_max / 2,
+        },
+    }
+}
+
+fn session_settings(config: &Config, resume_key: ResumeKey) -> Settings {
     Settings {
+        resume_key,
         limits: config.limits.session.clone(),
         anonymous: config.anonymous_allowed(),
         compress_bytes_min: config.compression.bytes_min,

@@ -83,6 +83,14 @@ shard_stats! {
     counter replay_pages;
     /// Subscribers that wait for such a page.
     gauge replays_waiting;
+    /// Members of channels, each counted once per channel, those who have vanished within the grace period included.
+    gauge presence_members;
+    /// Changes of who is in a channel that were announced, one for all that happened within a period.
+    counter presence_announcements;
+    /// Such announcements and lists handed to sessions, each counted once per session.
+    counter presence_events;
+    /// Lists sent because a session had missed an announcement.
+    counter presence_resyncs;
     /// Requests refused because a mailbox was full.
     counter overloads;
     /// Deliveries to another shard refused because its mailbox was full.

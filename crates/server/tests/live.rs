@@ -31,7 +31,7 @@ fn connect_is_welcomed_once_and_may_be_left_out() {
             let welcome = ana
                 .ask(
                     r#"{"type":"connect","id":1}"#,
-                    r#"{"type":"welcome","id":1,"session":"s_*","user":"guest-*","heartbeat_ms":25000}"#,
+                    r#"{"type":"welcome","id":1,"session":"s_*","user":"guest-*","heartbeat_ms":25000,"resume":"r*"}"#,
                 )
                 .await;
             ana.ask(

@@ -57,6 +57,7 @@ async fn come_and_go(live: support::Live, worker: u64, lives: u64) {
                 channel: of_own(),
                 since: None,
                 latest: false,
+                presence: None,
             },
             publish(Some(number + 1), &own, Payload::text(number.to_string())),
             publish(None, "everyone", Payload::text("to nobody here")),

@@ -199,6 +199,7 @@ fn a_position_of_another_life_is_a_reset_and_one_of_another_channel_an_error() {
                 channel: channel("b"),
                 since: Some(positions[1]),
                 latest: false,
+                presence: None,
             };
             client.say(&[foreign]).await.unwrap();
             match client.answer(id).await {
@@ -246,6 +247,7 @@ fn many_who_resume_share_the_pages() {
                     channel: channel("a"),
                     since: Some(since),
                     latest: false,
+                    presence: None,
                 };
                 client.say(&[command]).await.unwrap();
                 clients.push((client, Run::begin("a", since)));
@@ -290,6 +292,7 @@ fn as_few_pages_at_once_as_the_operator_wants_serve_everyone() {
                 channel: channel(name),
                 since: Some(since),
                 latest: false,
+                presence: None,
             };
             // A second channel of the same session is not forgotten over the first.
             let first = publisher
@@ -427,6 +430,7 @@ fn who_resumes_may_leave_before_it_is_answered() {
                 channel: channel("a"),
                 since: Some(since),
                 latest: false,
+                presence: None,
             };
             let leave = Command::Unsubscribe {
                 id: Some(2),

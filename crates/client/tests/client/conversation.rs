@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use switchboard_client::{
-    Client, Dialect, ErrorCode, HistoryError, Payload, PayloadKind, Position, Publication, PublishError,
-    Range, SubscribeError,
+    Client, Dialect, ErrorCode, Payload, PayloadKind, Position, Publication, PublishError, Range, ReadError,
+    SubscribeError,
 };
 use switchboard_proto::limits::Rate;
 
@@ -165,7 +165,7 @@ async fn history_says_what_the_log_no_longer_holds() {
 
     let elsewhere = client.publish("room:2", "1").await.unwrap();
     let foreign = client.history("room:1", Range::After(elsewhere), None).await;
-    let Err(HistoryError::Refused(refusal)) = foreign else {
+    let Err(ReadError::Refused(refusal)) = foreign else {
         panic!("{foreign:?}")
     };
     assert_eq!(refusal.error_code(), Some(ErrorCode::BadPosition));
@@ -270,7 +270,7 @@ async fn what_cannot_be_is_refused_and_the_connection_goes_on() {
             "{channel:?}"
         );
         let history = client.history(channel, Range::Newest, None).await;
-        assert!(matches!(history, Err(HistoryError::BadChannel(_))), "{channel:?}");
+        assert!(matches!(history, Err(ReadError::BadChannel(_))), "{channel:?}");
     }
     let _room = client.subscribe("room:1").await.unwrap();
     match client.subscribe("room:2").await {

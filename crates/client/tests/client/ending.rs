@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use switchboard_client::{
-    Client, End, Event, Fault, HistoryError, PingError, PublishError, Range, SubscribeError,
+    Client, End, Event, Fault, PingError, PublishError, Range, ReadError, SubscribeError,
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -73,7 +73,7 @@ async fn closing_waits_for_what_was_asked_before() {
     );
     assert_eq!(client.ping().await, Err(PingError::Ended(End::ClosedHere)));
     let history = client.history("room:1", Range::Newest, None).await;
-    assert_eq!(history, Err(HistoryError::Ended(End::ClosedHere)));
+    assert_eq!(history, Err(ReadError::Ended(End::ClosedHere)));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_lost_connection_tells_what_is_unknown() {
     assert!(matches!(end, End::Lost(_)), "{end:?}");
     assert_eq!(end.fault(), Some(Fault::Network));
     assert!(matches!(published, Err(PublishError::Unanswered(why)) if why == end));
-    assert_eq!(asked, Err(HistoryError::Ended(end.clone())));
+    assert_eq!(asked, Err(ReadError::Ended(end.clone())));
     assert_eq!(pinged, Err(PingError::Ended(end.clone())));
     assert_eq!(room.unwrap().next().await, Some(Err(end)));
 }

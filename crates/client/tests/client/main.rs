@@ -8,6 +8,7 @@ mod conversation;
 mod ending;
 mod fake;
 mod misbehaviour;
+mod presence;
 mod real;
 mod resuming;
 mod slow;

@@ -97,7 +97,7 @@ async fn how_it_was_subscribed_to_is_remembered() {
     let port = Port::open().await;
     let (mut fake, client) = eager(&port).await;
     let options = SubscribeOptions::new().since(at(2)).latest();
-    let (room, ()) = tokio::join!(client.subscribe_with("room:1", options), async {
+    let (room, ()) = tokio::join!(client.subscribe_with("room:1", options.clone()), async {
         let subscribe = fake.hear_type("subscribe").await;
         assert_eq!(
             (&subscribe["since"], &subscribe["latest"]),

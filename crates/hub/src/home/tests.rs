@@ -163,6 +163,7 @@ fn transcript(output: &Output<Asked>) -> String {
             Answer::Published(position) => format!("{who}: published {}", position.offset),
             Answer::Subscribed(position) => format!("{who}: subscribed {}", position.offset),
             Answer::History(page) => format!("{who}: history to {}", page.head.offset),
+            Answer::Members(members) => format!("{who}: {} members", members.counts.members),
             Answer::Refused(error) => format!("{who}: {error:?}"),
         },
     }

@@ -19,7 +19,7 @@ use std::ops::Bound;
 
 use smallvec::SmallVec;
 use switchboard_proto::payload::Payload;
-use switchboard_proto::presence::{Counts, Member, MemberKey};
+use switchboard_proto::presence::{Announcement, Counts, Member, MemberKey, Who};
 use switchboard_proto::session::server::SessionId;
 
 use crate::home::ShardId;
@@ -37,38 +37,13 @@ pub struct Stay {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Absence(u64);
 
-/// Up to how many members all are listed and announced one by one.
+/// How long a list of members may be. Up to there all members of a channel are announced one by one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listing {
     /// Members.
     pub members_max: usize,
     /// Bytes of their names and infos.
     pub bytes_max: usize,
-}
-
-/// What has changed since the last announcement.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Announcement {
-    /// How many there are now.
-    pub counts: Counts,
-    /// Who.
-    pub who: Who,
-}
-
-/// Who is or was in a channel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Who {
-    /// These came (or said something else of themselves), and these left. Nobody is in both.
-    Changed {
-        /// As they are now.
-        joined: Vec<Member>,
-        /// Members until now.
-        left: Vec<MemberKey>,
-    },
-    /// These are all.
-    All(Vec<Member>),
-    /// Too many to be listed.
-    Unlisted,
 }
 
 /// See the module. Costs O(log n) per change in members, and memory for each.
@@ -89,6 +64,8 @@ pub struct Roster {
     absences: u64,
     /// Whether those who fold have no list.
     unlisted: bool,
+    /// Shards in which somebody hears of it.
+    hearers: SmallVec<[ShardId; 4]>,
 }
 
 #[derive(Debug)]
@@ -177,9 +154,22 @@ impl Roster {
         }
     }
 
-    /// Whether nobody is there, and nothing is to be announced.
+    /// Whether nobody is there, nobody hears of it, and nothing is to be announced.
     pub fn is_idle(&self) -> bool {
-        self.members.is_empty() && !self.has_changed
+        self.members.is_empty() && self.hearers.is_empty() && !self.has_changed
+    }
+
+    /// Somebody of this shard hears of it from now on, or nobody any longer.
+    pub fn set_hears(&mut self, shard: ShardId, hears: bool) {
+        self.hearers.retain(|hearer| *hearer != shard);
+        if hears {
+            self.hearers.push(shard);
+        }
+    }
+
+    /// Shards in which somebody hears of it.
+    pub fn hearers(&self) -> &[ShardId] {
+        &self.hearers
     }
 
     /// Whether there is something to announce.
@@ -234,31 +224,29 @@ impl Roster {
         Announcement { counts, who }
     }
 
-    /// At most `limit` members behind `after`, in their order, and whether there are more.
-    pub fn page(&self, after: Option<&MemberKey>, limit: usize) -> (Vec<Member>, bool) {
+    /// The members behind `after`, in their order, and whether there are more.
+    pub fn page(&self, after: Option<&MemberKey>, limit: Listing) -> (Vec<Member>, bool) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self.members.range((start, Bound::Unbounded));
-        let page = rest
-            .by_ref()
-            .take(limit)
-            .map(|(key, present)| present.member(key))
-            .collect();
-        (page, rest.next().is_some())
+        let rest = self.members.range((start, Bound::Unbounded));
+        take(rest, limit)
     }
 
-    /// At most `limit` different members from the place that `random` points to, in no order.
-    pub fn sample(&self, limit: usize, random: u64) -> Vec<Member> {
+    /// Different members from the place that `random` points to, in no order.
+    pub fn sample(&self, limit: Listing, random: u64) -> Vec<Member> {
         let places = self.places.len();
         let start = random.checked_rem(places as u64).unwrap_or(0) as usize;
         let (before, behind) = self.places.split_at(start);
-        let chosen = behind.iter().chain(before).take(limit);
-        chosen
-            .filter_map(|key| Some(self.members.get(key)?.member(key)))
-            .collect()
+        let chosen = behind.iter().chain(before);
+        take(
+            chosen.filter_map(|key| Some((key, self.members.get(key)?))),
+            limit,
+        )
+        .0
     }
 
     fn all(&self) -> Vec<Member> {
-        self.page(None, usize::MAX).0
+        let all = self.members.iter();
+        all.map(|(key, present)| present.member(key)).collect()
     }
 
     fn fits(&self, listing: Listing) -> bool {
@@ -343,6 +331,23 @@ impl Present {
             info: self.info.clone(),
         }
     }
+}
+
+/// Members up to a limit, or one, and whether there are more.
+fn take<'a>(
+    members: impl Iterator<Item = (&'a MemberKey, &'a Present)>,
+    limit: Listing,
+) -> (Vec<Member>, bool) {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    for (key, present) in members {
+        bytes += listed_bytes(key, present.info.as_ref());
+        if taken.len() >= limit.members_max || (bytes > limit.bytes_max && !taken.is_empty()) {
+            return (taken, true);
+        }
+        taken.push(present.member(key));
+    }
+    (taken, false)
 }
 
 /// What a member adds to a list, about.

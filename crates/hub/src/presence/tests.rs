@@ -12,7 +12,19 @@ fn presence(members_max: usize) -> Presence {
         bytes_max: 1_000_000,
     };
     let grace = 10 * SECOND;
-    Presence::new(Settings { grace, listing }, 1)
+    let mut presence = Presence::new(Settings { grace, listing }, 1);
+    for channel in ["a", "b"] {
+        presence.hear(&name(channel), ShardId(1));
+    }
+    presence
+}
+
+/// What is left when nobody hears any longer.
+fn left(mut presence: Presence) -> (usize, usize, Option<Time>) {
+    for channel in ["a", "b"] {
+        presence.deaf(&name(channel), ShardId(1));
+    }
+    (presence.channels(), presence.members_total(), presence.deadline())
 }
 
 fn name(text: &str) -> ChannelName {
@@ -35,7 +47,10 @@ fn stay(number: u64) -> Stay {
 fn announced(presence: &mut Presence, now: Time) -> Vec<(String, u32)> {
     presence.handle_timeout(now);
     std::iter::from_fn(|| presence.poll_announcement())
-        .map(|(channel, said)| (channel.as_str().to_owned(), said.counts.members))
+        .map(|due| {
+            let members = due.announcement.counts.members;
+            (due.channel.as_str().to_owned(), members)
+        })
         .collect()
 }
 
@@ -106,7 +121,65 @@ fn who_vanishes_is_there_for_the_grace_period_and_leaves_nothing_behind() {
         announced(&mut presence, gone + 21 * SECOND),
         vec![("a".into(), 0)]
     );
-    assert_eq!((presence.channels(), presence.deadline()), (0, None));
+    assert_eq!(left(presence), (0, 0, None));
+}
+
+#[test]
+fn who_hears_is_told_and_nobody_else() {
+    let mut presence = presence(1_000);
+    let start = Time::ZERO + SECOND;
+    presence.hear(&name("a"), ShardId(0));
+    presence.join(start, &name("a"), member(1), stay(1));
+    presence.join(start, &name("c"), member(1), stay(2));
+    presence.handle_timeout(start + PRESENCE_PERIOD);
+    let due = presence.poll_announcement().unwrap();
+    assert_eq!(due.channel, name("a"));
+    assert_eq!(due.shards.as_slice(), [ShardId(1), ShardId(0)]);
+    assert_eq!(presence.poll_announcement(), None);
+
+    presence.deaf(&name("a"), ShardId(1));
+    presence.deaf(&name("a"), ShardId(0));
+    presence.leave(start + SECOND, &name("a"), &member(1).key, stay(1));
+    assert_eq!(announced(&mut presence, start + 2 * SECOND), vec![]);
+    presence.leave(start + SECOND, &name("c"), &member(1).key, stay(2));
+    assert_eq!(announced(&mut presence, start + 2 * SECOND), vec![]);
+    assert_eq!(left(presence), (0, 0, None));
+}
+
+#[test]
+fn a_part_of_the_members_and_where_to_go_on() {
+    let mut presence = presence(1_000);
+    for session in 1..=5 {
+        presence.join(Time::ZERO, &name("a"), member(session), stay(session));
+    }
+    let limit = |members_max| Listing {
+        members_max,
+        bytes_max: 1_000,
+    };
+    let keys = |members: &Members| {
+        members
+            .members
+            .iter()
+            .map(|member| member.key.session.0)
+            .collect::<Vec<_>>()
+    };
+    let first = presence.members(&name("a"), &Which::After(None), limit(2), 0);
+    assert_eq!((keys(&first), first.counts.members), (vec![1, 2], 5));
+    let second = presence.members(&name("a"), &Which::After(first.next), limit(3), 0);
+    assert_eq!((keys(&second), second.next), (vec![3, 4, 5], None));
+    let none = presence.members(&name("a"), &Which::After(None), limit(0), 0);
+    assert_eq!((none.members.len(), none.counts.users, none.next), (0, 1, None));
+    let sample = presence.members(&name("a"), &Which::Sample, limit(3), 3);
+    assert_eq!((sample.members.len(), sample.next), (3, None));
+    let nobody = presence.members(&name("b"), &Which::Sample, limit(3), 3);
+    assert_eq!((nobody.members.len(), nobody.counts.members), (0, 0));
+    // A page has one member at least.
+    let narrow = Listing {
+        members_max: 10,
+        bytes_max: 1,
+    };
+    let one = presence.members(&name("a"), &Which::After(None), narrow, 0);
+    assert_eq!((keys(&one), one.next), (vec![1], Some(member(1).key)));
 }
 
 #[test]
@@ -114,6 +187,6 @@ fn what_nobody_knows_changes_nothing_and_keeps_nothing() {
     let mut presence = presence(1_000);
     presence.vanish(Time::ZERO, &name("a"), member(1).key, stay(1));
     presence.leave(Time::ZERO, &name("a"), &member(1).key, stay(1));
-    assert_eq!((presence.channels(), presence.deadline()), (0, None));
     assert_eq!(presence.snapshot(&name("a")).who, Who::All(vec![]));
+    assert_eq!(left(presence), (0, 0, None));
 }

@@ -141,12 +141,14 @@ impl Notation for Writer<'_> {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
+    fn json(&mut self, key: &'static str, json: &Payload) {
+        self.key(key);
+        self.out.extend_from_slice(json.as_bytes());
+    }
+
     fn payload(&mut self, payload: &Payload) {
         match payload.kind() {
-            PayloadKind::Json => {
-                self.key("data");
-                self.out.extend_from_slice(payload.as_bytes());
-            }
+            PayloadKind::Json => self.json("data", payload),
             PayloadKind::Text => {
                 self.key("data");
                 self.string(payload.as_str().unwrap_or_default());

@@ -26,6 +26,7 @@ use crate::entry::{Entry, Key, User};
 use crate::error_code::ErrorCode;
 use crate::payload::Payload;
 use crate::position::{Position, Range};
+use crate::presence::{Announcement, Attendance, Members, Which};
 use crate::ws::MessageKind;
 
 /// What a client asks for. The `id` comes back in the answer; a publish or ping without one is not answered unless it fails.
@@ -37,6 +38,8 @@ pub enum Command {
         id: Option<u64>,
         /// Proof of identity.
         token: Option<String>,
+        /// Go on as the session that was given this.
+        resume: Option<String>,
     },
     /// Receive what is published to a channel from now on.
     Subscribe {
@@ -48,6 +51,8 @@ pub enum Command {
         since: Option<Position>,
         /// Where messages cannot be had one by one, only the newest of each conflation key.
         latest: bool,
+        /// Be there, hear who is.
+        presence: Option<Attendance>,
     },
     /// Receive no more of a channel.
     Unsubscribe {
@@ -80,6 +85,17 @@ pub enum Command {
         /// At most this many messages.
         limit: Option<u32>,
     },
+    /// Ask who is in a channel.
+    Members {
+        /// Comes back in `members`.
+        id: Option<u64>,
+        /// Which channel.
+        channel: ChannelName,
+        /// Which members.
+        which: Which,
+        /// At most this many.
+        limit: Option<u32>,
+    },
     /// Ask for a `pong`: browsers cannot see WebSocket pings.
     Ping {
         /// Comes back in `pong`.
@@ -96,6 +112,7 @@ impl Command {
             | Command::Unsubscribe { id, .. }
             | Command::Publish { id, .. }
             | Command::History { id, .. }
+            | Command::Members { id, .. }
             | Command::Ping { id } => *id,
         }
     }
@@ -114,6 +131,8 @@ pub enum Event<'a> {
         user: &'a User,
         /// The server pings after this much silence.
         heartbeat: Duration,
+        /// Gives a later connection this session and this user.
+        resume: &'a str,
     },
     /// The subscription has begun; messages after `position` follow.
     Subscribed {
@@ -149,10 +168,26 @@ pub enum Event<'a> {
         /// The part.
         page: HistoryPage<'a>,
     },
+    /// Some of those who are in a channel.
+    Members {
+        /// Of the `members` command.
+        id: Option<u64>,
+        /// Which channel.
+        channel: &'a ChannelName,
+        /// Who.
+        members: &'a Members,
+    },
     /// The answer to `ping`.
     Pong {
         /// Of the `ping`.
         id: Option<u64>,
+    },
+    /// Who is in a channel, for those who hear of it.
+    Presence {
+        /// Which channel.
+        channel: &'a ChannelName,
+        /// What is to be said.
+        announcement: &'a Announcement,
     },
     /// A message of a channel. Byte for byte the same for every subscriber of a dialect.
     Message {

@@ -306,24 +306,28 @@ impl Notation for Writer<'_> {
         let _infallible = rmp::encode::write_bool(self.out, value);
     }
 
+    fn json(&mut self, key: &'static str, json: &Payload) {
+        self.key(key);
+        let before = self.out.len();
+        let mut json = serde_json::Deserializer::from_slice(json.as_bytes());
+        // Payloads were checked when they were made, so this cannot fail; were it to, the frame stays whole.
+        if Pack(self.out).deserialize(&mut json).is_err() {
+            self.out.truncate(before);
+            let _infallible = rmp::encode::write_nil(self.out);
+        }
+    }
+
     fn payload(&mut self, payload: &Payload) {
-        self.key("data");
         match payload.kind() {
             PayloadKind::Text => {
+                self.key("data");
                 let _infallible = rmp::encode::write_str(self.out, payload.as_str().unwrap_or_default());
             }
             PayloadKind::Bytes => {
+                self.key("data");
                 let _infallible = rmp::encode::write_bin(self.out, payload.as_bytes());
             }
-            PayloadKind::Json => {
-                let before = self.out.len();
-                let mut json = serde_json::Deserializer::from_slice(payload.as_bytes());
-                // Payloads were checked when they were made, so this cannot fail; were it to, the frame stays whole.
-                if Pack(self.out).deserialize(&mut json).is_err() {
-                    self.out.truncate(before);
-                    let _infallible = rmp::encode::write_nil(self.out);
-                }
-            }
+            PayloadKind::Json => self.json("data", payload),
         }
     }
 }

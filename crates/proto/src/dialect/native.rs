@@ -11,9 +11,12 @@ use super::{Command, Event, Gap, HistoryPage, HistoryStart, Rejected};
 use crate::channel::ChannelName;
 use crate::entry::{Entry, Key};
 use crate::error_code::ErrorCode;
-use crate::limits::{COMMAND_ID_MAX, KEY_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::limits::{COMMAND_ID_MAX, INFO_BYTES_MAX, KEY_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::payload::{BadPayload, Payload};
 use crate::position::{Position, Range};
+use crate::presence::{
+    Announcement, Attendance, Counts, Member, MemberKey, Members, Role, Which, Who, is_info,
+};
 
 /// All fields of all commands. `D` is how the notation hands over `data`.
 #[derive(serde::Deserialize)]
@@ -41,6 +44,15 @@ pub(super) struct WireCommand<'a, D> {
     limit: Option<u32>,
     #[serde(borrow)]
     token: Option<Text<'a>>,
+    #[serde(borrow)]
+    resume: Option<Text<'a>>,
+    presence: Option<Wish>,
+    // Nothing but `bound` above may mention D, or serde asks for a default of it.
+    #[serde(default = "none")]
+    info: Option<D>,
+    #[serde(borrow)]
+    after: Option<Text<'a>>,
+    sample: Option<bool>,
 }
 
 pub(super) fn none<D>() -> Option<D> {
@@ -57,7 +69,7 @@ impl<D> WireCommand<'_, D> {
     /// The command, with `payload` turning the notation's `data` into a payload.
     pub(super) fn command(
         self,
-        payload: impl FnOnce(D) -> Result<Payload, BadPayload>,
+        payload: impl Fn(D) -> Result<Payload, BadPayload>,
     ) -> Result<Command, Rejected> {
         let id = self.id;
         let reject = |code, detail: &str| Err(Rejected::new(id, code, detail));
@@ -86,21 +98,52 @@ impl<D> WireCommand<'_, D> {
             None => Ok(None),
         };
         Ok(match &*self.kind.0 {
-            "connect" => match self.token {
-                Some(token) if token.0.len() > TOKEN_BYTES_MAX => {
-                    return reject(ErrorCode::BadRequest, "`token` is longer than 8 KiB");
-                }
-                token => Command::Connect {
+            "connect" => {
+                let token = |token: Option<Text<'_>>, detail| match token {
+                    Some(token) if token.0.len() > TOKEN_BYTES_MAX => {
+                        Err(Rejected::new(id, ErrorCode::BadRequest, detail))
+                    }
+                    token => Ok(token.map(|token| token.0.into_owned())),
+                };
+                Command::Connect {
                     id,
-                    token: token.map(|token| token.0.into_owned()),
-                },
-            },
-            "subscribe" => Command::Subscribe {
-                id,
-                channel: channel(&self.channel)?,
-                since: position(&self.since)?,
-                latest: self.latest.unwrap_or_default(),
-            },
+                    token: token(self.token, "`token` is longer than 8 KiB")?,
+                    resume: token(self.resume, "`resume` is longer than 8 KiB")?,
+                }
+            }
+            "subscribe" => {
+                let role = match self.presence {
+                    None | Some(Wish::None) => None,
+                    Some(Wish::Role(role)) => Some(role),
+                    Some(Wish::Unknown) => {
+                        const WORDS: &str = "`presence` is true, false, \"member\" or \"watch\"";
+                        return reject(ErrorCode::BadRequest, WORDS);
+                    }
+                };
+                let info = match (self.info, role) {
+                    (None, _) => None,
+                    (Some(info), Some(Role::Participant | Role::Member)) => match payload(info) {
+                        Ok(info) if is_info(&info) => Some(info),
+                        _ => {
+                            return reject(
+                                ErrorCode::BadRequest,
+                                "`info` is an object of at most 1 KiB of JSON",
+                            );
+                        }
+                    },
+                    (Some(_), None | Some(Role::Watcher)) => {
+                        const ALONE: &str = "`info` stands beside `presence`: true or \"member\"";
+                        return reject(ErrorCode::BadRequest, ALONE);
+                    }
+                };
+                Command::Subscribe {
+                    id,
+                    channel: channel(&self.channel)?,
+                    since: position(&self.since)?,
+                    latest: self.latest.unwrap_or_default(),
+                    presence: role.map(|role| Attendance { role, info }),
+                }
+            }
             "unsubscribe" => Command::Unsubscribe {
                 id,
                 channel: channel(&self.channel)?,
@@ -161,10 +204,31 @@ impl<D> WireCommand<'_, D> {
                     limit: self.limit,
                 }
             }
+            "members" => Command::Members {
+                id,
+                channel: channel(&self.channel)?,
+                which: match (self.after, self.sample.unwrap_or_default()) {
+                    (None, false) => Which::After(None),
+                    (None, true) => Which::Sample,
+                    (Some(after), false) => match MemberKey::parse(&after.0) {
+                        Some(key) => Which::After(Some(key)),
+                        None => {
+                            return reject(
+                                ErrorCode::BadRequest,
+                                "`after` is the `next` of an earlier answer",
+                            );
+                        }
+                    },
+                    (Some(_), true) => {
+                        return reject(ErrorCode::BadRequest, "`after` stands without `sample`");
+                    }
+                },
+                limit: self.limit,
+            },
             "ping" => Command::Ping { id },
             _ => {
                 const KNOWN: &str =
-                    "`type` is one of connect, subscribe, unsubscribe, publish, history, ping";
+                    "`type` is one of connect, subscribe, unsubscribe, publish, history, members, ping";
                 return reject(ErrorCode::BadRequest, KNOWN);
             }
         })
@@ -172,9 +236,45 @@ impl<D> WireCommand<'_, D> {
 }
 
 const _: () = assert!(
-    KEY_BYTES_MAX == 128 && TOKEN_BYTES_MAX == 8 * 1024,
+    KEY_BYTES_MAX == 128 && TOKEN_BYTES_MAX == 8 * 1024 && INFO_BYTES_MAX == 1024,
     "the texts above say these numbers"
 );
+
+/// `presence` of a `subscribe`.
+enum Wish {
+    None,
+    Role(Role),
+    Unknown,
+}
+
+impl<'de> Deserialize<'de> for Wish {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Wish, D::Error> {
+        struct WishVisitor;
+        impl Visitor<'_> for WishVisitor {
+            type Value = Wish;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, \"member\" or \"watch\"")
+            }
+            fn visit_bool<E>(self, wish: bool) -> Result<Wish, E> {
+                Ok(match wish {
+                    true => Wish::Role(Role::Participant),
+                    false => Wish::None,
+                })
+            }
+            fn visit_str<E>(self, word: &str) -> Result<Wish, E> {
+                Ok(match word {
+                    MEMBER => Wish::Role(Role::Member),
+                    WATCH => Wish::Role(Role::Watcher),
+                    _ => Wish::Unknown,
+                })
+            }
+        }
+        deserializer.deserialize_any(WishVisitor)
+    }
+}
+
+const MEMBER: &str = "member";
+const WATCH: &str = "watch";
 
 pub(super) fn from_base64(text: &str) -> Result<Payload, BadPayload> {
     use base64::Engine as _;
@@ -226,6 +326,8 @@ pub(super) trait Notation {
     fn number(&mut self, key: &'static str, value: u64);
     /// A boolean field.
     fn boolean(&mut self, key: &'static str, value: bool);
+    /// A field that is JSON.
+    fn json(&mut self, key: &'static str, json: &Payload);
     /// The content of a message, one field.
     fn payload(&mut self, payload: &Payload);
 }
@@ -271,11 +373,13 @@ pub(super) fn write_event(event: &Event<'_>, out: &mut impl Notation) {
             session,
             user,
             heartbeat,
+            resume,
         } => {
-            begin(out, "welcome", *id, 3);
+            begin(out, "welcome", *id, 4);
             out.text("session", session);
             out.text("user", user.as_str());
             out.number("heartbeat_ms", milliseconds(*heartbeat));
+            out.text("resume", resume);
         }
         Event::Subscribed {
             id,
@@ -299,7 +403,31 @@ pub(super) fn write_event(event: &Event<'_>, out: &mut impl Notation) {
             position(out, at);
         }
         Event::History { id, channel, page } => write_history(*id, channel, page, out),
+        Event::Members {
+            id,
+            channel,
+            members:
+                Members {
+                    counts,
+                    members,
+                    next,
+                },
+        } => {
+            begin(out, "members", *id, 4 + usize::from(next.is_some()));
+            out.text("channel", channel.as_str());
+            write_members("members", members, out);
+            write_counts(*counts, out);
+            if let Some(next) = next {
+                out.text("next", &next.token());
+            }
+        }
         Event::Pong { id } => begin(out, "pong", *id, 0),
+        Event::Presence {
+            channel,
+            announcement,
+        } => {
+            write_announcement(channel, announcement, out);
+        }
         Event::Message { channel, entry } => {
             begin(out, "message", None, 1 + entry_fields(entry));
             out.text("channel", channel.as_str());
@@ -382,14 +510,76 @@ fn write_history(id: Option<u64>, channel: &ChannelName, page: &HistoryPage<'_>,
     out.boolean("more", page.more);
 }
 
+fn write_announcement(channel: &ChannelName, announcement: &Announcement, out: &mut impl Notation) {
+    let Announcement { counts, who } = announcement;
+    let lists = match who {
+        Who::Changed { joined, left } => usize::from(!joined.is_empty()) + usize::from(!left.is_empty()),
+        Who::All(_) => 1,
+        Who::Unlisted => 0,
+    };
+    begin(out, "presence", None, 3 + lists);
+    out.text("channel", channel.as_str());
+    match who {
+        Who::Changed { joined, left } => {
+            if !joined.is_empty() {
+                write_members("joined", joined, out);
+            }
+            if !left.is_empty() {
+                out.array("left", left.len());
+                for (index, key) in left.iter().enumerate() {
+                    write_member(index, key, None, out);
+                }
+                out.end_array();
+            }
+        }
+        Who::All(members) => write_members("members", members, out),
+        Who::Unlisted => {}
+    }
+    write_counts(*counts, out);
+}
+
+fn write_counts(counts: Counts, out: &mut impl Notation) {
+    out.number("count", u64::from(counts.members));
+    out.number("users", u64::from(counts.users));
+}
+
+fn write_members(key: &'static str, members: &[Member], out: &mut impl Notation) {
+    out.array(key, members.len());
+    for (index, member) in members.iter().enumerate() {
+        write_member(index, &member.key, member.info.as_ref(), out);
+    }
+    out.end_array();
+}
+
+fn write_member(index: usize, key: &MemberKey, info: Option<&Payload>, out: &mut impl Notation) {
+    if index > 0 {
+        out.next_item();
+    }
+    out.map(2 + usize::from(info.is_some()));
+    out.text("user", key.user.as_str());
+    out.text("session", &key.session.to_string());
+    if let Some(info) = info {
+        out.json("info", info);
+    }
+    out.end_map();
+}
+
 /// Writes one command: the client's side.
 pub(super) fn write_command(command: &Command, out: &mut impl Notation) {
     let some = usize::from;
     match command {
-        Command::Connect { id, token } => {
-            begin(out, "connect", *id, some(token.is_some()));
+        Command::Connect { id, token, resume } => {
+            begin(
+                out,
+                "connect",
+                *id,
+                some(token.is_some()) + some(resume.is_some()),
+            );
             if let Some(token) = token {
                 out.text("token", token);
+            }
+            if let Some(resume) = resume {
+                out.text("resume", resume);
             }
         }
         Command::Subscribe {
@@ -397,14 +587,31 @@ pub(super) fn write_command(command: &Command, out: &mut impl Notation) {
             channel,
             since,
             latest,
+            presence,
         } => {
-            begin(out, "subscribe", *id, 1 + some(since.is_some()) + some(*latest));
+            let info = presence.as_ref().and_then(|presence| presence.info.as_ref());
+            let attendance = some(presence.is_some()) + some(info.is_some());
+            begin(
+                out,
+                "subscribe",
+                *id,
+                1 + some(since.is_some()) + some(*latest) + attendance,
+            );
             out.text("channel", channel.as_str());
             if let Some(since) = since {
                 out.text("since", since.token().as_str());
             }
             if *latest {
                 out.boolean("latest", true);
+            }
+            match presence.as_ref().map(|presence| presence.role) {
+                None => {}
+                Some(Role::Participant) => out.boolean("presence", true),
+                Some(Role::Member) => out.text("presence", MEMBER),
+                Some(Role::Watcher) => out.text("presence", WATCH),
+            }
+            if let Some(info) = info {
+                out.json("info", info);
             }
         }
         Command::Unsubscribe { id, channel } => {
@@ -448,6 +655,24 @@ pub(super) fn write_command(command: &Command, out: &mut impl Notation) {
             }
             if latest {
                 out.boolean("latest", true);
+            }
+            if let Some(limit) = limit {
+                out.number("limit", u64::from(*limit));
+            }
+        }
+        Command::Members {
+            id,
+            channel,
+            which,
+            limit,
+        } => {
+            let chosen = some(*which != Which::After(None));
+            begin(out, "members", *id, 1 + chosen + some(limit.is_some()));
+            out.text("channel", channel.as_str());
+            match which {
+                Which::After(None) => {}
+                Which::After(Some(key)) => out.text("after", &key.token()),
+                Which::Sample => out.boolean("sample", true),
             }
             if let Some(limit) = limit {
                 out.number("limit", u64::from(*limit));

@@ -11,6 +11,7 @@ use super::native::{self, Text};
 use crate::channel::ChannelName;
 use crate::payload::{BadPayload, Payload};
 use crate::position::Position;
+use crate::presence::{self, Counts};
 
 /// What a server said, owned.
 #[derive(Clone, PartialEq, Debug)]
@@ -25,6 +26,8 @@ pub enum Notice {
         user: String,
         /// The server pings after this much silence.
         heartbeat: Duration,
+        /// Gives a later connection this session and this user.
+        resume: Option<String>,
     },
     /// A subscription has begun.
     Subscribed {
@@ -58,10 +61,26 @@ pub enum Notice {
         /// The part.
         history: History,
     },
+    /// Some of those who are in a channel.
+    Members {
+        /// Of the `members` command.
+        id: Option<u64>,
+        /// Who.
+        members: Members,
+    },
     /// The answer to `ping`.
     Pong {
         /// Of the `ping`.
         id: Option<u64>,
+    },
+    /// Who is in a channel.
+    Presence {
+        /// Which channel.
+        channel: ChannelName,
+        /// How many there are now.
+        counts: Counts,
+        /// Who.
+        who: Who,
     },
     /// A message of a channel.
     Message {
@@ -144,6 +163,51 @@ pub struct History {
     pub more: bool,
 }
 
+/// One session of one user in one channel, as a client gets it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct MemberKey {
+    /// Who.
+    pub user: String,
+    /// Through which session.
+    pub session: String,
+}
+
+/// Somebody who is in a channel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Member {
+    /// Who, and through which session.
+    pub key: MemberKey,
+    /// What it said of itself, a JSON object.
+    pub info: Option<Payload>,
+}
+
+/// What a client is told of who is in a channel.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Who {
+    /// These came, or said something else of themselves; these left.
+    Changed {
+        /// As they are now.
+        joined: Vec<Member>,
+        /// Members until now.
+        left: Vec<MemberKey>,
+    },
+    /// These are all: the list that the client had is void.
+    All(Vec<Member>),
+    /// Too many to be listed: the list that the client had is void.
+    Unlisted,
+}
+
+/// Some of those who are in a channel, as a client gets them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Members {
+    /// How many there are.
+    pub counts: Counts,
+    /// Some of them.
+    pub members: Vec<Member>,
+    /// Where to go on, if there are more: for [`Which::After`](presence::Which::After).
+    pub next: Option<presence::MemberKey>,
+}
+
 /// The server said something that is not of this protocol.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not an event of switchboard.v1: {0}")]
@@ -174,6 +238,7 @@ struct WireEvent<'a, D> {
     session: Option<String>,
     user: Option<String>,
     heartbeat_ms: Option<u64>,
+    resume: Option<String>,
     #[serde(borrow)]
     channel: Option<Text<'a>>,
     #[serde(borrow)]
@@ -198,6 +263,15 @@ struct WireEvent<'a, D> {
     reset: bool,
     #[serde(default)]
     more: bool,
+    #[serde(default = "native::none")]
+    members: Option<Vec<WireMember<D>>>,
+    #[serde(default = "native::none")]
+    joined: Option<Vec<WireMember<D>>>,
+    #[serde(default = "native::none")]
+    left: Option<Vec<WireMember<D>>>,
+    count: Option<u32>,
+    users: Option<u32>,
+    next: Option<String>,
     code: Option<WordOrNumber>,
     message: Option<String>,
     reason: Option<String>,
@@ -216,6 +290,15 @@ struct WireMessage<'a, D> {
     from: Option<String>,
     conflate: Option<String>,
     at: Option<u64>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(bound(deserialize = "D: Deserialize<'de>"))]
+struct WireMember<D> {
+    user: String,
+    session: String,
+    #[serde(default = "native::none")]
+    info: Option<D>,
 }
 
 #[derive(serde::Deserialize)]
@@ -255,6 +338,7 @@ impl<D> WireEvent<'_, D> {
                 session: need(self.session, "session")?,
                 user: need(self.user, "user")?,
                 heartbeat: Duration::from_millis(need(self.heartbeat_ms, "heartbeat_ms")?),
+                resume: self.resume,
             },
             "subscribed" => Notice::Subscribed {
                 id,
@@ -268,6 +352,30 @@ impl<D> WireEvent<'_, D> {
             },
             "published" => Notice::Published { id, position: at()? },
             "pong" => Notice::Pong { id },
+            "members" => Notice::Members {
+                id,
+                members: Members {
+                    counts: counts(self.count, self.users)?,
+                    members: members(need(self.members, "members")?, &payload)?,
+                    next: self.next.map(|next| cursor(&next)).transpose()?,
+                },
+            },
+            "presence" => Notice::Presence {
+                channel: channel()?,
+                counts: counts(self.count, self.users)?,
+                who: match (self.members, self.joined, self.left) {
+                    (Some(all), _, _) => Who::All(members(all, &payload)?),
+                    (None, None, None) => Who::Unlisted,
+                    (None, joined, left) => Who::Changed {
+                        joined: members(joined.unwrap_or_default(), &payload)?,
+                        left: left
+                            .unwrap_or_default()
+                            .into_iter()
+                            .map(WireMember::key)
+                            .collect(),
+                    },
+                },
+            },
             "message" => {
                 let from = match self.from {
                     Some(UserOrOffset::User(user)) => Some(user),
@@ -365,6 +473,40 @@ impl<D> WireMessage<'_, D> {
             at_ms: need(self.at, "at")?,
         })
     }
+}
+
+impl<D> WireMember<D> {
+    fn key(self) -> MemberKey {
+        MemberKey {
+            user: self.user,
+            session: self.session,
+        }
+    }
+}
+
+fn members<D>(
+    members: Vec<WireMember<D>>,
+    payload: &impl Fn(D) -> Result<Payload, BadPayload>,
+) -> Result<Vec<Member>, NotAnEvent> {
+    let members = members.into_iter().map(|mut member| {
+        let info = member.info.take().map(payload).transpose();
+        Ok(Member {
+            info: info.map_err(|bad| NotAnEvent(bad.to_string()))?,
+            key: member.key(),
+        })
+    });
+    members.collect()
+}
+
+fn counts(members: Option<u32>, users: Option<u32>) -> Result<Counts, NotAnEvent> {
+    Ok(Counts {
+        members: need(members, "count")?,
+        users: need(users, "users")?,
+    })
+}
+
+fn cursor(token: &str) -> Result<presence::MemberKey, NotAnEvent> {
+    presence::MemberKey::parse(token).ok_or_else(|| NotAnEvent("`next` is none".to_owned()))
 }
 
 fn missing(field: &str) -> NotAnEvent {

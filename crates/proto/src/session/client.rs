@@ -205,23 +205,14 @@ impl Session {
                 }
             };
             match notice::decode(message) {
-                Ok(Notice::Welcome {
-                    id,
-                    session,
-                    user,
-                    heartbeat,
-                }) => {
-                    let interval = heartbeat.max(SERVER_PING_INTERVAL_MIN);
-                    self.server_ping_interval = interval;
-                    self.heartbeat = Heartbeat::new(now, interval + interval / 2, self.jitter);
-                    return Some(Notice::Welcome {
-                        id,
-                        session,
-                        user,
-                        heartbeat,
-                    });
+                Ok(notice) => {
+                    if let Notice::Welcome { heartbeat, .. } = &notice {
+                        let interval = (*heartbeat).max(SERVER_PING_INTERVAL_MIN);
+                        self.server_ping_interval = interval;
+                        self.heartbeat = Heartbeat::new(now, interval + interval / 2, self.jitter);
+                    }
+                    return Some(notice);
                 }
-                Ok(notice) => return Some(notice),
                 Err(error) => {
                     let _open =
                         self.connection

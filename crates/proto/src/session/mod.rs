@@ -6,7 +6,7 @@
 //!        ◄──  outbox ◄── replies / shared broadcast chunks ◄── Event, delivery
 //! ```
 //!
-//! Reading order: [`server`], then the machines it is made of: [`outbox`], [`heartbeat`], [`rate`]; [`broadcast`] for how a
+//! Reading order: [`server`], then the machines it is made of: [`outbox`], [`heartbeat`], [`rate`], [`resume`]; [`broadcast`] for how a
 //! message is encoded once for all subscribers of a form; [`client`] mirrors [`server`].
 
 pub mod backoff;
@@ -15,4 +15,5 @@ pub mod client;
 pub mod heartbeat;
 pub mod outbox;
 pub mod rate;
+pub mod resume;
 pub mod server;

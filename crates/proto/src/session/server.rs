@@ -43,10 +43,10 @@ use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
 
 pub use contract::{End, Identity, Link, Mode, Request, SessionId, Settings};
 
-/// `history` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
-const HISTORIES_UNANSWERED_MAX: u8 = 4;
+/// `history` and `members` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
+const READS_UNANSWERED_MAX: u8 = 4;
 /// What a client with too many of them is told to wait.
-const HISTORY_RETRY: Duration = Duration::from_millis(100);
+const READ_RETRY: Duration = Duration::from_millis(100);
 /// What a client is told to wait whose earlier publish was refused.
 const HELD_RETRY: Duration = Duration::from_millis(250);
 /// A client that has not answered a ping for this long is not kept from publishing any longer.
@@ -106,7 +106,7 @@ enum Said {
     Control,
     /// A Pong that was waited for.
     Known,
-    Close,
+    Close(Option<CloseCode>),
 }
 
 /// See the module.
@@ -133,7 +133,7 @@ pub struct Session {
     /// The newest ping that waits for the socket: older ones need no answer (RFC 6455 section 5.5.3).
     pong_owed: Option<Box<[u8]>>,
     strikes: u16,
-    histories_unanswered: u8,
+    reads_unanswered: u8,
     connected: bool,
     end: Option<End>,
 }
@@ -180,7 +180,7 @@ impl Session {
             stalled_since: None,
             pong_owed: None,
             strikes: 0,
-            histories_unanswered: 0,
+            reads_unanswered: 0,
             connected: false,
             end: None,
         }
@@ -279,7 +279,7 @@ impl Session {
                 Said::Control => self.count_control_frame(now, shared),
                 // Asked for, so it is not counted.
                 Said::Known => {}
-                Said::Close => self.handle_close(now, shared),
+                Said::Close(code) => self.handle_close(now, code, shared),
             }
         }
     }
@@ -311,7 +311,7 @@ impl Session {
                 }
                 return Ok(Some(Said::Control));
             }
-            Received::Close(_) => return Ok(Some(Said::Close)),
+            Received::Close(frame) => return Ok(Some(Said::Close(frame.map(|frame| frame.code)))),
         };
         let bound = match &self.mode {
             Mode::Native(_) => None,
@@ -396,7 +396,13 @@ impl Session {
     fn carry_out(&mut self, now: Time, command: Command, shared: &mut Shared) -> Option<Request> {
         let first = !std::mem::replace(&mut self.connected, true);
         match command {
-            Command::Connect { id, token: _ } if first => self.welcome(id, shared),
+            Command::Connect { id, token: _, resume } if first => {
+                let resumed = resume.and_then(|token| shared.settings.resume_key.identity(&token));
+                if let Some(identity) = resumed {
+                    self.identity = identity;
+                }
+                self.welcome(id, shared);
+            }
             Command::Connect { id, .. } => {
                 self.refuse(now, id, ErrorCode::AlreadyConnected, None, None, shared);
             }
@@ -405,6 +411,7 @@ impl Session {
                 channel,
                 since,
                 latest,
+                presence,
             } => match self.subscribes.take(now, 1, shared.settings.limits.subscribes) {
                 Ok(()) if is_foreign(since, &channel) => self.refuse_foreign(now, id, shared),
                 Ok(()) => {
@@ -413,6 +420,7 @@ impl Session {
                         channel,
                         since,
                         latest,
+                        presence,
                     });
                 }
                 Err(wait) => self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared),
@@ -445,26 +453,28 @@ impl Session {
                 channel,
                 range,
                 limit,
-            } => {
-                if self.histories_unanswered < HISTORIES_UNANSWERED_MAX {
-                    self.histories_unanswered += 1;
-                    return Some(Request::History {
-                        id,
-                        channel,
-                        range,
-                        limit,
-                    });
-                }
-                let detail = Some("too many history commands of this session are unanswered");
-                self.refuse(
-                    now,
+            } if self.begin_read(now, id, shared) => {
+                return Some(Request::History {
                     id,
-                    ErrorCode::Overloaded,
-                    detail,
-                    Some(HISTORY_RETRY),
-                    shared,
-                );
+                    channel,
+                    range,
+                    limit,
+                });
             }
+            Command::Members {
+                id,
+                channel,
+                which,
+                limit,
+            } if self.begin_read(now, id, shared) => {
+                return Some(Request::Members {
+                    id,
+                    channel,
+                    which,
+                    limit,
+                });
+            }
+            Command::History { .. } | Command::Members { .. } => {}
             Command::Ping { id: Some(id) } => self.say(&Event::Pong { id: Some(id) }, shared),
             Command::Ping { id: None } => {}
         }
@@ -485,6 +495,17 @@ impl Session {
         if code.retryable() {
             self.hold(now, shared);
         }
+    }
+
+    /// Whether the session may read something now, which it does then; refuses it otherwise.
+    fn begin_read(&mut self, now: Time, id: Option<u64>, shared: &mut Shared) -> bool {
+        if self.reads_unanswered < READS_UNANSWERED_MAX {
+            self.reads_unanswered += 1;
+            return true;
+        }
+        let detail = Some("too many history and members commands of this session are unanswered");
+        self.refuse(now, id, ErrorCode::Overloaded, detail, Some(READ_RETRY), shared);
+        false
     }
 
     /// How often a publish was refused and the client has come to know it. Publishes of one number are refused together.
@@ -522,6 +543,7 @@ impl Session {
     fn welcome(&mut self, id: Option<u64>, shared: &mut Shared) {
         let session = self.identity.session.to_string();
         let user = self.identity.user.clone();
+        let resume = shared.settings.resume_key.token(&self.identity);
         let heartbeat = shared.settings.limits.ping_interval;
         self.say(
             &Event::Welcome {
@@ -529,14 +551,15 @@ impl Session {
                 session: &session,
                 user: &user,
                 heartbeat,
+                resume: &resume,
             },
             shared,
         );
     }
 
-    /// A `history` request has been answered.
-    pub fn handle_history_answered(&mut self) {
-        self.histories_unanswered = self.histories_unanswered.saturating_sub(1);
+    /// A `history` or `members` request has been answered.
+    pub fn handle_read_answered(&mut self) {
+        self.reads_unanswered = self.reads_unanswered.saturating_sub(1);
     }
 
     fn meter(&mut self, now: Time, bytes: usize, limits: &SessionLimits) -> Result<(), Duration> {
@@ -579,8 +602,11 @@ impl Session {
         self.linger(now, shared);
     }
 
-    fn handle_close(&mut self, now: Time, shared: &mut Shared) {
-        self.end.get_or_insert(End::Closed);
+    fn handle_close(&mut self, now: Time, code: Option<CloseCode>, shared: &mut Shared) {
+        self.end.get_or_insert(match code {
+            None | Some(CloseCode::NORMAL) => End::Left,
+            Some(_) => End::Closed,
+        });
         let _sent_if_ours_was_not = self.connection.answer_close(&mut shared.replies);
         self.linger(now, shared);
     }

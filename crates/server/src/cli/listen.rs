@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use switchboard_client::{Counts, Member, MemberKey, Who};
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::payload::{Payload, PayloadKind};
 
@@ -30,7 +31,8 @@ Examples:
   switchboard listen --data --count 1 jobs > job.txt  wait for one message, keep its content
 
 A pipe gets what the protocol says: {\"type\":\"message\",\"channel\":…,\"offset\":…,\"position\":…,\"at\":…,\"from\":…,\"data\":…},
-\"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing.
+\"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing; with --presence also
+{\"type\":\"presence\",\"channel\":…,\"joined\":[…],\"left\":[…],\"count\":…,\"users\":…}, with \"members\" for the whole list.
 A lost connection is made again, and what was published meanwhile comes from the log.
 Exit codes: 0 --count messages came, Ctrl-C, or the reader has gone; 1 failed; 2 wrong usage.";
 
@@ -50,6 +52,9 @@ pub struct ListenArgs {
     /// The content of messages alone, each with a newline behind it; bytes as they are.
     #[arg(long)]
     pub data: bool,
+    /// Who is there, comes and goes, too. Listening itself is not seen.
+    #[arg(long)]
+    pub presence: bool,
     /// End after this many messages.
     #[arg(long, value_name = "N")]
     pub count: Option<NonZeroU64>,
@@ -61,7 +66,7 @@ pub(super) fn channel(text: &str) -> Result<ChannelName, String> {
 }
 
 /// What comes from the server.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// A message.
     Message(Message),
@@ -86,6 +91,15 @@ pub enum Event {
         offset: u64,
         /// The same place, as a token.
         position: String,
+    },
+    /// Who is there.
+    Presence {
+        /// Its channel.
+        channel: String,
+        /// How many there are.
+        counts: Counts,
+        /// Who.
+        who: Who,
     },
 }
 
@@ -149,7 +163,7 @@ impl Format {
             Format::Json => json(event),
             Format::Data { terminal } => match event {
                 Event::Message(message) => data(&message.payload, *terminal),
-                Event::Gap { .. } | Event::Reset { .. } => return Vec::new(),
+                Event::Gap { .. } | Event::Reset { .. } | Event::Presence { .. } => return Vec::new(),
             },
         };
         out.push(b'\n');
@@ -180,14 +194,15 @@ fn line(event: &Event, channel_width: usize) -> String {
                  {FROM}{from:<FROM_WIDTH$}{FROM:#}  {data}"
             )
         }
-        missing => {
-            let channel = match missing {
-                Event::Gap { channel, .. } | Event::Reset { channel, .. } => harmless(channel),
-                Event::Message(message) => harmless(&message.channel),
+        Event::Gap { channel, .. } | Event::Reset { channel, .. } | Event::Presence { channel, .. } => {
+            let channel = harmless(channel);
+            let style = match event {
+                Event::Presence { .. } => FROM,
+                _ => MISSING,
             };
-            let note = note(missing).unwrap_or_default();
+            let note = note(event).unwrap_or_default();
             format!(
-                "{:12}  {CHANNEL}{channel:<channel_width$}{CHANNEL:#}  {MISSING}{note}{MISSING:#}",
+                "{:12}  {CHANNEL}{channel:<channel_width$}{CHANNEL:#}  {style}{note}{style:#}",
                 ""
             )
         }
@@ -210,6 +225,23 @@ pub fn note(event: &Event) -> Option<String> {
             Some(format!("{} {what}: #{from} to #{to}", plural(count, "message")))
         }
         Event::Reset { .. } => Some("the log began anew: what is missing is not known".to_owned()),
+        Event::Presence { counts, who, .. } => {
+            let there = format!("{} there", plural(counts.members.into(), "member"));
+            Some(match who {
+                Who::Changed { joined, left } => {
+                    let joined = joined.iter().map(|member| format!("+{}", member.key.user));
+                    let left = left.iter().map(|key| format!("-{}", key.user));
+                    let changes: Vec<_> = joined.chain(left).collect();
+                    format!("{there}: {}", harmless(&changes.join(" ")))
+                }
+                Who::All(members) if members.is_empty() => there,
+                Who::All(members) => {
+                    let users: Vec<_> = members.iter().map(|member| member.key.user.as_str()).collect();
+                    format!("{there}: {}", harmless(&users.join(" ")))
+                }
+                Who::Unlisted => there,
+            })
+        }
     }
 }
 
@@ -265,6 +297,44 @@ enum JsonEvent<'a> {
         offset: u64,
         position: &'a str,
     },
+    Presence {
+        channel: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        members: Option<Vec<JsonMember<'a>>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        joined: Option<Vec<JsonMember<'a>>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left: Option<Vec<JsonMember<'a>>>,
+        count: u32,
+        users: u32,
+    },
+}
+
+#[derive(Serialize)]
+struct JsonMember<'a> {
+    user: &'a str,
+    session: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<Box<RawValue>>,
+}
+
+impl<'a> JsonMember<'a> {
+    fn of(key: &'a MemberKey, info: Option<&Payload>) -> JsonMember<'a> {
+        JsonMember {
+            user: &key.user,
+            session: &key.session,
+            info: info.and_then(json_data),
+        }
+    }
+
+    fn list(members: &'a [Member]) -> Option<Vec<JsonMember<'a>>> {
+        let members = members.iter();
+        Some(
+            members
+                .map(|member| JsonMember::of(&member.key, member.info.as_ref()))
+                .collect(),
+        )
+    }
 }
 
 fn json(event: &Event) -> Vec<u8> {
@@ -304,6 +374,25 @@ fn json(event: &Event) -> Vec<u8> {
             offset: *offset,
             position,
         },
+        Event::Presence { channel, counts, who } => {
+            let (members, joined, left) = match who {
+                Who::All(members) => (JsonMember::list(members), None, None),
+                Who::Changed { joined, left } => {
+                    let left = left.iter().map(|key| JsonMember::of(key, None)).collect();
+                    (None, JsonMember::list(joined), Some(left))
+                }
+                Who::Unlisted => (None, None, None),
+            };
+            let is_empty = |list: &Vec<JsonMember<'_>>| list.is_empty();
+            JsonEvent::Presence {
+                channel,
+                members,
+                joined: joined.filter(|list| !is_empty(list)),
+                left: left.filter(|list| !is_empty(list)),
+                count: counts.members,
+                users: counts.users,
+            }
+        }
     };
     // Strings, numbers and checked JSON always serialize.
     serde_json::to_vec(&event).unwrap_or_default()

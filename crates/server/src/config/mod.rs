@@ -131,6 +131,10 @@ pub struct LimitSettings {
     pub mailbox_messages_max: usize,
     /// Pages of logs that subscribers of this process who are behind may read at once. Beyond: they wait.
     pub replays_max: usize,
+    /// How long somebody whose connections have vanished still counts as being in its channels.
+    pub presence_grace: Duration,
+    /// Members up to which all are listed and announced. Beyond: counts, and pages on demand.
+    pub presence_listed_max: usize,
     /// Channels of this process at once, or [`UNLIMITED`]. Beyond: `too_many_channels`.
     pub channels_max: usize,
 }
@@ -320,6 +324,8 @@ impl Config {
                 session: SessionLimits::default(),
                 mailbox_messages_max: 0,
                 replays_max: 0,
+                presence_grace: Duration::ZERO,
+                presence_listed_max: 0,
                 channels_max: 0,
             },
             data: DataSettings {
@@ -381,6 +387,8 @@ mod tests {
         assert_eq!(config.limits.http_head_deadline, Duration::from_secs(5));
         assert_eq!(config.limits.mailbox_messages_max, 16_384);
         assert_eq!(config.limits.replays_max, 64);
+        assert_eq!(config.limits.presence_grace, Duration::from_secs(10));
+        assert_eq!(config.limits.presence_listed_max, 1_000);
         assert_eq!(config.compression.level, 1);
         assert_eq!(
             config.channels,

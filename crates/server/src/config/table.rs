@@ -350,6 +350,20 @@ pub static SETTINGS: &[Setting<Config>] = &[
     ),
     setting(
         "limits",
+        "presence_grace",
+        "10s",
+        Field::Duration(|c| &mut c.limits.presence_grace, DEADLINE),
+        "Time for which a member whose connection has vanished still counts as present, so that a reconnect is not seen.",
+    ),
+    setting(
+        "limits",
+        "presence_listed_max",
+        "1000",
+        Field::Count(|c| &mut c.limits.presence_listed_max, Bounds::new(1, 100_000)),
+        "Members of a channel up to which all are listed and announced. Beyond: only how many, and pages on demand.",
+    ),
+    setting(
+        "limits",
         "subscriptions_max",
         "128",
         Field::Count(

@@ -7,6 +7,7 @@
 //! | `GET /readyz` | it takes connections; 503 while it stops |
 //! | `GET /metrics` | Prometheus text format |
 //! | `POST /api/v1/publish?channel=NAME&key=KEY&conflate=KEY` | appends the body to the channel |
+//! | `GET /api/v1/presence?channel=NAME&after=NEXT&sample=true&limit=N` | who is in the channel |
 //! | `GET /api/v1/history?channel=NAME&since=POSITION&before=POSITION&latest=true&limit=N` | reads the channel's log |
 
 use std::sync::Arc;
@@ -29,11 +30,12 @@ use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::presence::{MemberKey, Which};
 use tokio::sync::oneshot;
 
 use crate::broker::disk::writer::Shared;
 use crate::config::Config;
-use crate::shard::link::history_limit;
+use crate::shard::link::{history_limit, members_limit};
 use crate::shard::mail::{Mail, Origin, Post};
 use crate::shard::turn::{broker_error, history};
 use crate::stats::{AllStats, prometheus};
@@ -66,6 +68,7 @@ pub fn router(internal: Internal) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/publish", post(publish))
         .route("/api/v1/history", get(read_history))
+        .route("/api/v1/presence", get(read_members))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(internal.clone(), refuse_foreign_pages))
         .with_state(internal)
@@ -233,6 +236,53 @@ async fn read_history(
             id: None,
             channel: &channel,
             page: history(&page),
+        })),
+        answer => Err(Refusal::unexpected(&answer)),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct MembersQuery {
+    channel: String,
+    after: Option<String>,
+    #[serde(default)]
+    sample: bool,
+    limit: Option<usize>,
+}
+
+async fn read_members(
+    State(internal): State<Internal>,
+    query: Result<Query<MembersQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(query) = query?;
+    let channel = channel(&query.channel)?;
+    let which = match (query.after.as_deref(), query.sample) {
+        (None, false) => Which::After(None),
+        (None, true) => Which::Sample,
+        (Some(after), false) => match MemberKey::parse(after) {
+            Some(key) => Which::After(Some(key)),
+            None => {
+                let text = "`after` is the `next` of an earlier answer.";
+                return Err(Refusal::new(ErrorCode::BadRequest, text));
+            }
+        },
+        (Some(_), true) => {
+            let text = "`after` stands without `sample`.";
+            return Err(Refusal::new(ErrorCode::BadRequest, text));
+        }
+    };
+    let limit = members_limit(query.limit);
+    let mail = |origin| Mail::Members {
+        channel: channel.clone(),
+        which,
+        limit,
+        origin,
+    };
+    match internal.ask(&channel, mail).await? {
+        Answer::Members(members) => Ok(json(&Event::Members {
+            id: None,
+            channel: &channel,
+            members: &members,
         })),
         answer => Err(Refusal::unexpected(&answer)),
     }

@@ -14,12 +14,15 @@ use bytes::Bytes;
 use rustix::net::SendFlags;
 use smallvec::SmallVec;
 use switchboard_hub::log::{Draft, ReadLimit};
+use switchboard_hub::presence::Listing;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::Event;
 use switchboard_proto::error_code::ErrorCode;
-use switchboard_proto::limits::{HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX};
-use switchboard_proto::position::Position;
-use switchboard_proto::session::server::{End, Link as Wanted, Mode, Request, Session};
+use switchboard_proto::limits::{
+    HISTORY_BYTES_MAX, HISTORY_MESSAGES_DEFAULT, HISTORY_MESSAGES_MAX, MEMBERS_DEFAULT, MEMBERS_MAX,
+};
+use switchboard_proto::presence::{Attendance, MemberKey};
+use switchboard_proto::session::server::{End, Identity, Link as Wanted, Mode, Request, Session};
 use switchboard_proto::time::Time;
 use switchboard_proto::ws::MessageKind;
 use switchboard_proto::ws::frame::encode_message_head;
@@ -27,6 +30,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::mail::{Asked, Full, Mail, Origin};
+use super::presence::{Membership, NotNow};
 use super::replay::{Replay, Resuming};
 use super::wheel::LinkRef;
 use super::{Shard, State, UNANSWERED_MAX};
@@ -63,6 +67,10 @@ pub(super) struct Link {
     pub(super) turns: u8,
     /// Nothing for most.
     resuming: Option<Box<SmallVec<[Resuming; 1]>>>,
+    /// Nothing for most.
+    pub(super) memberships: Option<Box<SmallVec<[Membership; 1]>>>,
+    /// Of some channel.
+    pub(super) has_lost_presence: bool,
     pub(super) session: Session,
     /// Its place among the connections of the process.
     _slot: Slot,
@@ -226,6 +234,8 @@ impl State {
             replay: Replay::Idle,
             turns: 0,
             resuming: None,
+            memberships: None,
+            has_lost_presence: false,
             session,
             _slot: slot,
         };
@@ -236,7 +246,7 @@ impl State {
             self.stop_link(link);
         }
         if let Some(Mode::Raw(channel)) = self.link(link).map(|link| link.session.mode().clone()) {
-            self.subscribe(link, None, channel, None, false);
+            self.subscribe(link, None, channel, None, None);
             self.send_replies(link);
         }
         let mut read = read.to_vec();
@@ -248,7 +258,15 @@ impl State {
         if self.link(link).is_none() {
             return;
         }
-        let closed = self.links.remove(link.key as usize);
+        let mut closed = self.links.remove(link.key as usize);
+        if let Some(memberships) = closed.memberships.take() {
+            let Identity { session, user } = closed.session.identity().clone();
+            let has_left = closed.session.end() == Some(End::Left);
+            for membership in *memberships {
+                let user = user.clone();
+                self.end_membership(link, MemberKey { user, session }, membership, has_left);
+            }
+        }
         for channel in self.audience.remove(super::turn::subscriber(link)) {
             self.leave(channel);
         }
@@ -258,7 +276,7 @@ impl State {
             Some(End::Stalled) => &self.stats.sessions_stalled,
             Some(End::Lagged) => &self.stats.sessions_lagged,
             Some(End::Excessive) => &self.stats.sessions_excessive,
-            Some(End::Closed | End::Gone | End::Refused | End::Stopping) | None => return,
+            Some(End::Left | End::Closed | End::Gone | End::Refused | End::Stopping) | None => return,
         };
         ended.add(1);
     }
@@ -421,7 +439,16 @@ impl State {
                 channel,
                 since,
                 latest,
-            } => self.subscribe(at, id, channel, since, latest),
+                presence,
+            } => {
+                let resuming = (since.is_some() || latest).then(|| Resuming {
+                    channel: channel.clone(),
+                    id,
+                    since,
+                    latest,
+                });
+                self.subscribe(at, id, channel, resuming, presence);
+            }
             Request::Unsubscribe { id, channel }
                 if self.link(at).is_some_and(|link| link.is_resuming(&channel)) =>
             {
@@ -430,6 +457,7 @@ impl State {
             Request::Unsubscribe { id, channel } => {
                 match self.audience.detach(&channel, super::turn::subscriber(at)) {
                     Ok(leave) => {
+                        self.depart(at, &channel);
                         if leave {
                             self.leave(channel.clone());
                         }
@@ -479,8 +507,8 @@ impl State {
                 limit,
             } => {
                 let limit = history_limit(limit.map(|limit| limit as usize));
-                let origin = self.origin(at, id, &channel, Asked::History);
-                if !self.ask(
+                let origin = self.origin(at, id, &channel, Asked::Read);
+                self.ask_to_read(
                     at,
                     id,
                     Mail::History {
@@ -489,10 +517,26 @@ impl State {
                         limit,
                         origin,
                     },
-                ) && let Some(link) = self.link(at)
-                {
-                    link.session.handle_history_answered();
-                }
+                );
+            }
+            Request::Members {
+                id,
+                channel,
+                which,
+                limit,
+            } => {
+                let limit = members_limit(limit.map(|limit| limit as usize));
+                let origin = self.origin(at, id, &channel, Asked::Read);
+                self.ask_to_read(
+                    at,
+                    id,
+                    Mail::Members {
+                        channel,
+                        which,
+                        limit,
+                        origin,
+                    },
+                );
             }
         }
     }
@@ -512,8 +556,8 @@ impl State {
         at: LinkRef,
         id: Option<u64>,
         channel: ChannelName,
-        since: Option<Position>,
-        latest: bool,
+        resuming: Option<Resuming>,
+        presence: Option<Attendance>,
     ) {
         let subscriber = super::turn::subscriber(at);
         if self.audience.subscriptions(subscriber) >= self.shared.settings.limits.subscriptions_max {
@@ -523,23 +567,43 @@ impl State {
             return self.refuse(at, id, ErrorCode::AlreadySubscribed, None);
         }
         let origin = self.origin(at, id, &channel, Asked::Subscribe);
-        let mail = Mail::Subscribe {
-            channel: channel.clone(),
-            origin,
+        let join = match presence {
+            Some(attendance) => self.attend(at, &channel, attendance),
+            None => Ok(None),
         };
-        if !self.ask(at, id, mail) {
+        let asked = match join {
+            Ok(join) => {
+                let mail = Mail::Subscribe {
+                    channel: channel.clone(),
+                    join,
+                    origin,
+                };
+                self.ask(at, id, mail)
+            }
+            Err(NotNow) => {
+                self.stats.overloads.add(1);
+                self.refuse(at, id, ErrorCode::Overloaded, Some(OVERLOADED_RETRY));
+                false
+            }
+        };
+        if !asked {
+            self.depart(at, &channel);
             if self.audience.abort(&channel, subscriber) {
                 self.leave(channel);
             }
-        } else if (since.is_some() || latest)
+        } else if let Some(resuming) = resuming
             && let Some(link) = self.link(at)
         {
-            link.keep_resuming(Resuming {
-                channel,
-                id,
-                since,
-                latest,
-            });
+            link.keep_resuming(resuming);
+        }
+    }
+
+    /// Sends a request that the session counts until it is answered.
+    fn ask_to_read(&mut self, at: LinkRef, id: Option<u64>, mail: Mail) {
+        if !self.ask(at, id, mail)
+            && let Some(link) = self.link(at)
+        {
+            link.session.handle_read_answered();
         }
     }
 
@@ -548,6 +612,7 @@ impl State {
         let home = match &mail {
             Mail::Subscribe { channel, .. }
             | Mail::Publish { channel, .. }
+            | Mail::Members { channel, .. }
             | Mail::History { channel, .. } => self.post.home(channel),
             _ => self.id,
         };
@@ -682,6 +747,14 @@ impl State {
             link.session.handle_stop(now, retry_after, &mut self.shared);
         }
         self.send_replies(at);
+    }
+}
+
+/// How much one `members` gives.
+pub(crate) fn members_limit(members: Option<usize>) -> Listing {
+    Listing {
+        members_max: members.unwrap_or(MEMBERS_DEFAULT).min(MEMBERS_MAX),
+        bytes_max: HISTORY_BYTES_MAX,
     }
 }
 

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use switchboard_hub::broker::Completion;
 use switchboard_hub::home::{Answer, ShardId};
 use switchboard_hub::log::{Draft, ReadLimit};
+use switchboard_hub::presence::{Listing, Stay};
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::presence::{Announcement, Member, MemberKey, Which};
 use tokio::sync::{mpsc, oneshot};
 
 use super::wheel::LinkRef;
@@ -30,8 +32,12 @@ const COMPLETIONS_MAX: usize = 1_024;
 /// One message to a shard.
 #[derive(Debug)]
 pub enum Mail {
-    /// To the home: `shard` wants what is published to `channel`.
-    Subscribe { channel: ChannelName, origin: Origin },
+    /// To the home: `shard` wants what is published to `channel`, and somebody is there.
+    Subscribe {
+        channel: ChannelName,
+        join: Option<Box<Join>>,
+        origin: Origin,
+    },
     /// To the home: nobody at `shard` is interested any more.
     Leave { channel: ChannelName, shard: ShardId },
     /// To the home: append this.
@@ -46,6 +52,25 @@ pub enum Mail {
         range: Range,
         limit: ReadLimit,
         origin: Origin,
+    },
+    /// To the home: a stay has ended.
+    Depart(Box<Depart>),
+    /// To the home: `shard` wants to know who is there. Answered by a snapshot.
+    Hear { channel: ChannelName, shard: ShardId },
+    /// To the home: nobody at `shard` wants to know any more.
+    Deaf { channel: ChannelName, shard: ShardId },
+    /// To the home: some of those who are there.
+    Members {
+        channel: ChannelName,
+        which: Which,
+        limit: Listing,
+        origin: Origin,
+    },
+    /// From the home: who is there.
+    Presence {
+        channel: ChannelName,
+        announcement: Arc<Announcement>,
+        is_answer: bool,
     },
     /// From the home: new messages.
     Deliver {
@@ -62,6 +87,28 @@ pub enum Mail {
     Reply { origin: Origin, answer: Answer },
     /// From the process: say goodbye to everyone.
     Stop,
+}
+
+/// Somebody is in a channel.
+#[derive(Debug)]
+pub struct Join {
+    /// Who.
+    pub member: Member,
+    /// Its stay, which a [`Depart`] ends.
+    pub stay: Stay,
+}
+
+/// The end of a stay.
+#[derive(Clone, Debug)]
+pub struct Depart {
+    /// In which channel.
+    pub channel: ChannelName,
+    /// Whose.
+    pub key: MemberKey,
+    /// Which one.
+    pub stay: Stay,
+    /// With intent. Else it may come back.
+    pub has_left: bool,
 }
 
 /// Who asked.
@@ -101,8 +148,8 @@ pub enum Asked {
         /// How often the session knows that a publish of its was refused: those of one number are refused together.
         hold: u32,
     },
-    /// History.
-    History,
+    /// History, or members.
+    Read,
 }
 
 /// The receiving ends of one shard.

@@ -10,10 +10,11 @@
 //! socket, and no timer, no channel and no buffer of its own.
 //!
 //! Reading order: this file (what a shard owns), [`link`] (one socket), [`turn`] (one round of mail), [`replay`] (who is behind),
-//! [`mail`], [`wheel`].
+//! [`presence`] (who is there), [`mail`], [`wheel`].
 
 pub mod link;
 pub mod mail;
+mod presence;
 mod replay;
 pub mod turn;
 pub mod wheel;
@@ -31,6 +32,7 @@ use slab::Slab;
 use switchboard_hub::audience::Audience;
 use switchboard_hub::broker::Completion;
 use switchboard_hub::home::{Home, ShardId};
+use switchboard_hub::presence::{Presence, Settings as PresenceSettings};
 use switchboard_hub::settings::Namespaces;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::User;
@@ -39,6 +41,7 @@ use switchboard_proto::time::Time;
 
 use self::link::Link;
 use self::mail::{Mail, Mailbox, Origin, Post, Told, UNANSWERED_MAX};
+use self::presence::Attendances;
 use self::replay::Replays;
 use self::turn::Arrival;
 use self::wheel::{LinkRef, TICK, Wheel};
@@ -80,6 +83,8 @@ pub struct Parts {
     pub channels_max: usize,
     /// Pages of logs that subscribers of the process may read at once.
     pub replays_max: usize,
+    /// How long somebody who has vanished is there, how long lists are.
+    pub presence: PresenceSettings,
     /// Makes its broker.
     pub broker: Factory,
     /// Its counters.
@@ -109,6 +114,10 @@ struct State {
     generation: u32,
     audience: Audience,
     home: Home<Origin>,
+    /// Of the channels whose home is here.
+    presence: Presence,
+    /// Of the sessions that are here.
+    attendances: Attendances,
     broker: Box<dyn Broker>,
     completions: VecDeque<Completion>,
     shared: Shared,
@@ -162,6 +171,8 @@ impl Shard {
             generation: rng.next_u32(),
             audience: Audience::new(rng.next_u64()),
             home: Home::new(rng.next_u64()),
+            presence: Presence::new(parts.presence, rng.next_u64()),
+            attendances: Attendances::new(rng.next_u64()),
             broker: (parts.broker)(seat),
             completions: VecDeque::new(),
             shared: Shared::new(parts.settings),
@@ -335,6 +346,7 @@ impl State {
     /// meant for somebody else.
     fn handle_panic(&mut self) {
         self.shared.replies.clear();
+        self.hear_everything_again();
         self.read_buffer.resize(READ_BUFFER_BYTES, 0);
         self.touched.clear();
         for (key, link) in &mut self.links {
@@ -363,6 +375,7 @@ impl State {
         self.due.sort_unstable_by_key(|link| link.key);
         self.leave_at_last();
         self.home.handle_timeout();
+        self.handle_presence_tick();
         self.handle_replay_tick();
         let now = self.now;
         self.refused.retain(|_, (_, at)| now.since(*at) < REFUSED_KEPT);
@@ -381,7 +394,12 @@ impl State {
     /// Ends a turn: until when there is nothing to do but what arrives, and whether there is something that it did not look at.
     fn rest(&mut self) -> (Time, bool) {
         // Others are to be asked again.
-        if !self.leaving.is_empty() || self.home.behind() > 0 || self.replays.wants_tick() {
+        if !self.leaving.is_empty()
+            || self.home.behind() > 0
+            || self.replays.wants_tick()
+            || self.attendances.wants_tick()
+            || self.presence.deadline().is_some_and(|at| at <= self.now + TICK)
+        {
             self.wheel.rest(1);
         }
         self.sleeps_until = self.wheel.alarm();

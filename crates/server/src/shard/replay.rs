@@ -171,6 +171,7 @@ impl Held {
 impl State {
     /// A link may be behind and have room: it gets its turn.
     pub(super) fn catch_up(&mut self, at: LinkRef) {
+        self.hear_again(at);
         let has_room = self.has_room(at);
         let Some(link) = self.link(at) else { return };
         if link.behind && link.replay == Replay::Idle && has_room {
@@ -181,7 +182,7 @@ impl State {
     }
 
     /// Half of an outbox.
-    fn has_room(&self, at: LinkRef) -> bool {
+    pub(super) fn has_room(&self, at: LinkRef) -> bool {
         let limits = &self.shared.settings.limits;
         let (bytes, messages) = (limits.outbox_bytes_max / 2, limits.outbox_messages_max / 2);
         self.links.get(at.key as usize).is_some_and(|link| {
@@ -368,7 +369,7 @@ impl State {
                     }
                 }
             }
-            Answer::Published(_) | Answer::Subscribed(_) => {}
+            Answer::Published(_) | Answer::Subscribed(_) | Answer::Members(_) => {}
         }
     }
 
@@ -377,6 +378,7 @@ impl State {
         let Some(resuming) = self.link(at).and_then(|link| link.take_resuming(channel)) else {
             return;
         };
+        self.depart(at, channel);
         if self.audience.detach(channel, subscriber(at)) == Ok(true) {
             self.leave(channel.clone());
         }
@@ -468,6 +470,10 @@ impl State {
             self.stats.sent_bytes.add(written);
             self.arm(at);
         }
+        if resumed.is_some() {
+            self.begin_hearing(at, channel);
+        }
+        self.hear_again(at);
         match is_stuck {
             true => Look::Parked,
             false => Look::Again,

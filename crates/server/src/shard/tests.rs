@@ -17,6 +17,8 @@ use super::link::LinkGuard;
 use super::*;
 use crate::broker::memory::Memory;
 use crate::http::Slot;
+use switchboard_hub::presence::Listing;
+use switchboard_proto::session::resume::ResumeKey;
 
 /// The only shard of a process.
 fn parts(messages_max: usize) -> Parts {
@@ -29,12 +31,20 @@ fn parts(messages_max: usize) -> Parts {
         settings: Arc::new(Settings {
             limits: SessionLimits::default(),
             anonymous: true,
+            resume_key: ResumeKey::new([7; 32]),
             compress_bytes_min: 256,
             compression_level: 1,
         }),
         namespaces: Arc::default(),
         channels_max: 100,
         replays_max: 64,
+        presence: PresenceSettings {
+            grace: Duration::from_secs(10),
+            listing: Listing {
+                members_max: 1_000,
+                bytes_max: 128 * 1024,
+            },
+        },
         broker: Arc::new(|seat| Box::new(Memory::new(&seat))),
         stats: Arc::default(),
         seed: [7; 32],

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand_chacha::rand_core::Rng as _;
 use switchboard_hub::audience::{Break, ChannelIndex, Delivery, Missed, SubscriberId};
 use switchboard_hub::broker::BrokerError;
 use switchboard_hub::home::{Answer, Output};
@@ -16,10 +17,11 @@ use switchboard_proto::dialect::{Event, HistoryPage, HistoryStart};
 use switchboard_proto::entry::Entry;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::position::Position;
+use switchboard_proto::presence::Announcement;
 use switchboard_proto::session::broadcast::Broadcast;
 use switchboard_proto::session::outbox::Queued;
 
-use super::mail::{Asked, Mail, Origin};
+use super::mail::{Asked, Depart, Mail, Origin};
 use super::replay::break_event;
 use super::wheel::LinkRef;
 use super::{REFUSED_MAX, State};
@@ -44,6 +46,11 @@ pub(super) enum Arrival {
         origin: Origin,
         answer: Answer,
     },
+    Presence {
+        channel: ChannelName,
+        announcement: Arc<Announcement>,
+        is_answer: bool,
+    },
     /// From the process. What came before it is delivered before the goodbye.
     Stop,
 }
@@ -56,14 +63,48 @@ pub(super) fn subscriber(link: LinkRef) -> SubscriberId {
 impl State {
     pub(super) fn handle_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Subscribe { channel, origin } => {
+            Mail::Subscribe {
+                channel,
+                join,
+                origin,
+            } => {
                 let shard = match &origin {
                     Origin::Session { shard, .. } => *shard,
                     Origin::Api(_) | Origin::Replay { .. } => return,
                 };
+                if let Some(join) = join {
+                    self.presence.join(self.now, &channel, join.member, join.stay);
+                }
                 self.home.handle_subscribe(channel, shard, origin);
             }
-            Mail::Leave { channel, shard } => self.home.handle_leave(&channel, shard),
+            Mail::Leave { channel, shard } => {
+                self.home.handle_leave(&channel, shard);
+                self.handle_deaf(&channel, shard);
+            }
+            Mail::Depart(depart) => {
+                let Depart {
+                    channel,
+                    key,
+                    stay,
+                    has_left,
+                } = *depart;
+                match has_left {
+                    true => self.presence.leave(self.now, &channel, &key, stay),
+                    false => self.presence.vanish(self.now, &channel, key, stay),
+                }
+            }
+            Mail::Hear { channel, shard } => self.handle_hear(channel, shard),
+            Mail::Deaf { channel, shard } => self.handle_deaf(&channel, shard),
+            Mail::Members {
+                channel,
+                which,
+                limit,
+                origin: who,
+            } => {
+                let random = self.rng.next_u64();
+                let members = self.presence.members(&channel, &which, limit, random);
+                self.home.answer(who, Answer::Members(Box::new(members)));
+            }
             Mail::Publish {
                 channel,
                 draft,
@@ -90,6 +131,15 @@ impl State {
                 });
             }
             Mail::Head { channel, position } => self.arrivals.push_back(Arrival::Head { channel, position }),
+            Mail::Presence {
+                channel,
+                announcement,
+                is_answer,
+            } => self.arrivals.push_back(Arrival::Presence {
+                channel,
+                announcement,
+                is_answer,
+            }),
             Mail::Reply { origin, answer } => self.arrivals.push_back(Arrival::Reply { origin, answer }),
             Mail::Stop => self.arrivals.push_back(Arrival::Stop),
         }
@@ -285,6 +335,11 @@ impl State {
                     self.handle_delivery(&channel, delivery, &[], alone);
                 }
                 Arrival::Reply { origin, answer } => self.handle_answer(origin, answer),
+                Arrival::Presence {
+                    channel,
+                    announcement,
+                    is_answer,
+                } => self.handle_presence(&channel, &announcement, is_answer),
                 Arrival::Stop => self.stop(),
             }
         }
@@ -456,10 +511,10 @@ impl State {
         if self.link(at).is_none() {
             return;
         }
-        if asked == Asked::History
+        if asked == Asked::Read
             && let Some(link) = self.link(at)
         {
-            link.session.handle_history_answered();
+            link.session.handle_read_answered();
         }
         match answer {
             Answer::Published(position) => {
@@ -479,8 +534,19 @@ impl State {
                     },
                 );
             }
+            Answer::Members(members) => {
+                self.say(
+                    at,
+                    &Event::Members {
+                        id,
+                        channel: &channel,
+                        members: &members,
+                    },
+                );
+            }
             Answer::Refused(error) => {
                 if asked == Asked::Subscribe {
+                    self.depart(at, &channel);
                     let _refused = self.link(at).and_then(|link| link.take_resuming(&channel));
                     if self.audience.abort(&channel, subscriber(at)) {
                         self.leave(channel);
@@ -488,7 +554,7 @@ impl State {
                 }
                 match asked {
                     Asked::Publish { .. } => self.refuse_publish(at, id, broker_error(error), RETRY),
-                    Asked::Subscribe | Asked::History => {
+                    Asked::Subscribe | Asked::Read => {
                         self.refuse(at, id, broker_error(error), Some(RETRY));
                     }
                 }
@@ -525,15 +591,18 @@ impl State {
                 }
                 self.catch_up(at);
             }
-            _ => self.say(
-                at,
-                &Event::Subscribed {
-                    id,
-                    channel,
-                    position: attached.position,
-                    recovered: since.map(|_| true),
-                },
-            ),
+            _ => {
+                self.say(
+                    at,
+                    &Event::Subscribed {
+                        id,
+                        channel,
+                        position: attached.position,
+                        recovered: since.map(|_| true),
+                    },
+                );
+                self.begin_hearing(at, channel);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ const SLOTS: usize = 512;
 const SLOT_KEPT: usize = 256;
 
 /// Names a link, and which of those that had the same slab key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkRef {
     /// Slab key.
     pub key: u32,

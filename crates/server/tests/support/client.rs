@@ -5,10 +5,11 @@ use std::io;
 use std::net::IpAddr;
 
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::notice::{self, History, Notice};
+use switchboard_proto::dialect::notice::{self, History, Members, Notice};
 use switchboard_proto::dialect::{Command, DialectId, Inbound, json, msgpack};
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
+use switchboard_proto::presence::{Attendance, Role, Which};
 use switchboard_proto::ws::deflate::Contexts;
 use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_proto::ws::handshake::client::{ClientHandshake, ClientOptions};
@@ -233,6 +234,7 @@ impl Client {
             channel: channel(to),
             since,
             latest,
+            presence: None,
         };
         self.say(&[command]).await.unwrap();
         match self.answer(id).await {
@@ -240,6 +242,39 @@ impl Client {
                 position, recovered, ..
             } => (position, recovered),
             other => panic!("{other:?} in place of subscribed"),
+        }
+    }
+
+    /// Subscribes with presence. The first event may have come when this returns.
+    pub async fn attend(&mut self, to: &str, role: Role, info: Option<&str>) {
+        let id = self.id();
+        let info = info.map(|info| Payload::json(info).unwrap());
+        let command = Command::Subscribe {
+            id: Some(id),
+            channel: channel(to),
+            since: None,
+            latest: false,
+            presence: Some(Attendance { role, info }),
+        };
+        self.say(&[command]).await.unwrap();
+        match self.answer(id).await {
+            Notice::Subscribed { .. } => {}
+            other => panic!("{other:?} in place of subscribed"),
+        }
+    }
+
+    pub async fn members(&mut self, of: &str, which: Which, limit: Option<u32>) -> Members {
+        let id = self.id();
+        let command = Command::Members {
+            id: Some(id),
+            channel: channel(of),
+            which,
+            limit,
+        };
+        self.say(&[command]).await.unwrap();
+        match self.answer(id).await {
+            Notice::Members { members, .. } => members,
+            other => panic!("{other:?} in place of members"),
         }
     }
 
@@ -287,11 +322,13 @@ pub fn id(notice: &Notice) -> Option<u64> {
         | Notice::Unsubscribed { id, .. }
         | Notice::Published { id, .. }
         | Notice::History { id, .. }
+        | Notice::Members { id, .. }
         | Notice::Pong { id }
         | Notice::Error { id, .. } => *id,
         Notice::Message { .. }
         | Notice::Gap { .. }
         | Notice::Reset { .. }
+        | Notice::Presence { .. }
         | Notice::Goodbye { .. }
         | Notice::Unknown => None,
     }

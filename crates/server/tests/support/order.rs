@@ -119,6 +119,7 @@ pub async fn insist_on_subscribing(client: &mut Client, to: &str, against: &str)
             channel: channel(to),
             since: None,
             latest: false,
+            presence: None,
         };
         client.say(&[command]).await.unwrap();
         match client.answer(id).await {

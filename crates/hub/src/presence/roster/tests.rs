@@ -149,6 +149,13 @@ fn beyond_the_bound_members_are_counted_and_well_below_it_listed_again() {
     );
 }
 
+fn up_to(members_max: usize) -> Listing {
+    Listing {
+        members_max,
+        bytes_max: usize::MAX,
+    }
+}
+
 #[test]
 fn pages_follow_each_other_and_a_sample_names_nobody_twice() {
     let mut roster = Roster::default();
@@ -160,7 +167,7 @@ fn pages_follow_each_other_and_a_sample_names_nobody_twice() {
     }
     let (mut after, mut seen) = (None, Vec::new());
     loop {
-        let (page, more) = roster.page(after.as_ref(), 100);
+        let (page, more) = roster.page(after.as_ref(), up_to(100));
         seen.extend(page.into_iter().map(|member| member.key));
         after = seen.last().cloned();
         if !more {
@@ -170,14 +177,14 @@ fn pages_follow_each_other_and_a_sample_names_nobody_twice() {
     assert!(seen.is_sorted() && seen.len() == 250);
     for random in [0, 1, 249, 250, u64::MAX] {
         let sample: BTreeSet<_> = roster
-            .sample(100, random)
+            .sample(up_to(100), random)
             .into_iter()
             .map(|member| member.key)
             .collect();
         assert_eq!(sample.len(), 100);
     }
-    assert_eq!(roster.sample(1_000, 77).len(), 250);
-    assert_eq!(Roster::default().sample(10, 77), vec![]);
+    assert_eq!(roster.sample(up_to(1_000), 77).len(), 250);
+    assert_eq!(Roster::default().sample(up_to(10), 77), vec![]);
 }
 
 #[derive(Clone, Debug)]
@@ -334,7 +341,7 @@ proptest! {
             prop_assert_eq!(there, expected);
             let users: BTreeSet<_> = account.keys().map(|key| key.user.clone()).collect();
             prop_assert_eq!(roster.counts(), Counts { members: account.len() as u32, users: users.len() as u32 });
-            let sampled: BTreeSet<_> = roster.sample(usize::MAX, 3).into_iter().map(|member| member.key).collect();
+            let sampled: BTreeSet<_> = roster.sample(up_to(usize::MAX), 3).into_iter().map(|member| member.key).collect();
             prop_assert!(sampled.iter().eq(account.keys()));
         }
     }

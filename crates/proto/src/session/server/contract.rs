@@ -10,6 +10,8 @@ use crate::entry::{Key, User};
 use crate::limits::SessionLimits;
 use crate::payload::Payload;
 use crate::position::{Position, Range};
+use crate::presence::{Attendance, Which};
+use crate::session::resume::ResumeKey;
 use crate::ws::MessageKind;
 #[cfg(doc)]
 use crate::ws::frame::encode_message;
@@ -21,6 +23,8 @@ pub struct Settings {
     pub limits: SessionLimits,
     /// Whether a client without a token is taken.
     pub anonymous: bool,
+    /// Signs what lets a client be the same session on its next connection.
+    pub resume_key: ResumeKey,
     /// Broadcasts below this size are not compressed.
     pub compress_bytes_min: usize,
     /// 1 (fast) to 9 (small).
@@ -70,6 +74,8 @@ pub enum Request {
         since: Option<Position>,
         /// Conflate what cannot be had one by one.
         latest: bool,
+        /// Be there, hear who is.
+        presence: Option<Attendance>,
     },
     /// Answer with [`Event::Unsubscribed`] or an error.
     Unsubscribe {
@@ -100,7 +106,18 @@ pub enum Request {
         /// Length of the content.
         bytes: usize,
     },
-    /// Answer with [`Event::History`] or an error, then call [`Session::handle_history_answered`].
+    /// Answer with [`Event::Members`] or an error, then call [`Session::handle_read_answered`].
+    Members {
+        /// Of the command.
+        id: Option<u64>,
+        /// Which channel.
+        channel: ChannelName,
+        /// Which members.
+        which: Which,
+        /// How many at most.
+        limit: Option<u32>,
+    },
+    /// Answer with [`Event::History`] or an error, then call [`Session::handle_read_answered`].
     History {
         /// Of the command.
         id: Option<u64>,
@@ -127,7 +144,9 @@ pub enum Link {
 /// Why a session ended, or is about to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {
-    /// The peer closed in good order.
+    /// The peer closed in good order and does not mean to come back: close 1000, or without a code.
+    Left,
+    /// The peer closed with another code.
     Closed,
     /// The peer went without a Close.
     Gone,

@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::task::Poll;
 
-use switchboard_client::{Client, End, Event as ClientEvent, Message as ClientMessage, State, Subscription};
+use switchboard_client::{
+    Client, End, Event as ClientEvent, Message as ClientMessage, Role, State, SubscribeOptions, Subscription,
+};
 use switchboard_proto::channel::ChannelName;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -48,6 +50,7 @@ fn show(
 struct Follower {
     url: String,
     channels: Vec<ChannelName>,
+    options: SubscribeOptions,
     events: mpsc::Sender<Event>,
     client: Option<Client>,
 }
@@ -70,6 +73,10 @@ impl Follower {
         Follower {
             url: args.url.clone(),
             channels,
+            options: match args.presence {
+                true => SubscribeOptions::new().presence(Role::Watcher),
+                false => SubscribeOptions::new(),
+            },
             events,
             client: None,
         }
@@ -120,7 +127,8 @@ impl Follower {
         let client = self.client.insert(client);
         let mut subscriptions = Vec::new();
         for channel in &self.channels {
-            let subscription = client.subscribe(channel.as_str()).await.map_err(|error| {
+            let subscribing = client.subscribe_with(channel.as_str(), self.options.clone());
+            let subscription = subscribing.await.map_err(|error| {
                 let error = connection::said(&error);
                 Failure::Failed(format!("cannot subscribe to {channel}: {error}"))
             })?;
@@ -243,5 +251,6 @@ fn shown(channel: &ChannelName, event: ClientEvent) -> Event {
             offset: position.offset,
             position: position.to_string(),
         },
+        ClientEvent::Presence { counts, who } => Event::Presence { channel, counts, who },
     }
 }
