@@ -26,7 +26,7 @@ use switchboard_proto::position::{Epoch, Position};
 use super::frame::{Piece, Pieces, encode};
 
 /// A segment that is longer is followed by the next.
-const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of an old segment that are looked at in one go, or a record more.
 const CLEAN_BYTES: usize = 256 * 1024;
 

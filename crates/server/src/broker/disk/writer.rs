@@ -18,7 +18,7 @@ use switchboard_hub::broker::BrokerError;
 use switchboard_hub::logs::durable::{Record, RecordNumber};
 use switchboard_proto::position::Position;
 
-use super::store::Store;
+use super::store::{SEGMENT_BYTES, Store};
 use crate::broker::Seat;
 use crate::config::Fsync;
 
@@ -184,6 +184,8 @@ pub struct Writer {
     /// Nothing can be written any more.
     is_broken: bool,
     was_full: bool,
+    /// Bytes that there were when the cleaning of the oldest segment began.
+    cleaning_from: Option<u64>,
 }
 
 /// What the homes will be told of one batch.
@@ -213,6 +215,7 @@ impl Writer {
             refusing: BTreeMap::new(),
             is_broken: false,
             was_full: false,
+            cleaning_from: None,
         };
         let desk = Desk {
             orders: sender,
@@ -223,13 +226,18 @@ impl Writer {
 
     /// Until nobody is left who could want anything written.
     pub fn run(mut self) {
+        let mut patience = IDLE;
         loop {
-            match self.orders.recv_timeout(IDLE) {
+            match self.orders.recv_timeout(patience) {
                 Ok(order) => self.write(order),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.look_after_segments();
+            // A part of a segment at a time: records first, then the next part at once.
+            patience = match self.look_after_segments() {
+                true => Duration::ZERO,
+                false => IDLE,
+            };
         }
         if self.fsync != Fsync::Never
             && let Err(error) = self.store.file().sync_data()
@@ -331,18 +339,22 @@ impl Writer {
         }
     }
 
-    fn look_after_segments(&mut self) {
-        let looked_after = self.try_look_after_segments();
-        if let Err(error) = looked_after
-            && !std::mem::replace(&mut self.was_full, true)
-        {
-            tracing::error!(%error, "segments on the disk cannot be looked after");
+    /// Whether there is more to do that is worth it.
+    fn look_after_segments(&mut self) -> bool {
+        match self.try_look_after_segments() {
+            Ok(is_busy) => is_busy,
+            Err(error) => {
+                if !std::mem::replace(&mut self.was_full, true) {
+                    tracing::error!(%error, "segments on the disk cannot be looked after");
+                }
+                false
+            }
         }
     }
 
-    fn try_look_after_segments(&mut self) -> io::Result<()> {
+    fn try_look_after_segments(&mut self) -> io::Result<bool> {
         if self.is_broken {
-            return Ok(());
+            return Ok(false);
         }
         if self.store.is_full() {
             self.syncer.want_last(self.store.file());
@@ -353,9 +365,11 @@ impl Writer {
                 .values()
                 .map(|home| home.progress.wanted_bytes.load(Ordering::Relaxed))
                 .sum(),
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(false),
         };
-        if self.store.wants_cleaning(wanted) {
+        let mut is_busy = self.store.wants_cleaning(wanted);
+        if is_busy {
+            let before = *self.cleaning_from.get_or_insert(self.store.bytes());
             let is_done = self.store.clean(crate::clock::unix_ms())?;
             self.store.write()?;
             if is_done {
@@ -364,10 +378,13 @@ impl Writer {
                     self.store.file().sync_data()?;
                 }
                 self.store.delete_oldest()?;
+                // Where nearly everything is still wanted, such as keys, there is no hurry to copy it again.
+                is_busy = self.store.bytes() + SEGMENT_BYTES / 4 < before;
+                self.cleaning_from = None;
             }
             self.shared.bytes.store(self.store.bytes(), Ordering::Relaxed);
         }
-        Ok(())
+        Ok(is_busy)
     }
 }
 
