@@ -12,7 +12,7 @@ use crate::report::Report;
 /// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about ten minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
-    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable. Repeatable.
+    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<Work>,
     /// Write each report as JSON into this directory.
@@ -34,6 +34,7 @@ pub enum Work {
     Compress,
     Shards,
     Durable,
+    SlowReader,
 }
 
 /// Of 15,000 connections, each pinged when it has been silent for 25 s.
@@ -41,7 +42,7 @@ const HEARTBEATS_PER_S: f64 = 15_000.0 / 25.0;
 
 impl Work {
     /// All, in the order of the table.
-    pub const ALL: [Work; 10] = [
+    pub const ALL: [Work; 11] = [
         Work::Fanout,
         Work::Echo,
         Work::Accept,
@@ -52,6 +53,7 @@ impl Work {
         Work::Compress,
         Work::Shards,
         Work::Durable,
+        Work::SlowReader,
     ];
 
     /// Its name on the command line, and of its file.
@@ -67,6 +69,7 @@ impl Work {
             Work::Compress => "compress",
             Work::Shards => "shards",
             Work::Durable => "durable",
+            Work::SlowReader => "slow-reader",
         }
     }
 
@@ -103,6 +106,7 @@ impl Work {
             Work::Compress => &["fanout", "--spawn", "--bytes", "1024", "--compress"],
             Work::Shards => &["fanout", "--spawn", "--shards", "1,2"],
             Work::Durable => &["publish", "--spawn", "--rooms", "1000", "--data", "none,interval"],
+            Work::SlowReader => &["slow-reader", "--spawn"],
         }
     }
 
@@ -201,6 +205,20 @@ impl Work {
                 2.0,
                 "×",
             )],
+            Work::SlowReader => vec![
+                most(
+                    "latency p99 beside a reader that stopped",
+                    median(0, "p99, one stopped, beside all read"),
+                    1.2,
+                    "×",
+                ),
+                most(
+                    "resident for a reader that stopped",
+                    median(0, "resident for the one that stopped"),
+                    262_144.0,
+                    "B",
+                ),
+            ],
         }
     }
 }

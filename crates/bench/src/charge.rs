@@ -101,6 +101,14 @@ impl Meter {
         Ok(total)
     }
 
+    /// The most that was resident so far: `VmHWM` of `/proc/PID/status`, of the process alone.
+    pub fn resident_bytes_max(self) -> io::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        Ok(kibibytes.unwrap_or(0) * 1_024)
+    }
+
     /// Files that the process has open, and how many it may have.
     pub fn files(self) -> io::Result<(u64, u64)> {
         let open = fs::read_dir(format!("/proc/{}/fd", self.pid))?.count() as u64;

@@ -107,6 +107,13 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// One of many subscribers stops reading: what the others notice.
+    SlowReader {
+        #[command(flatten)]
+        scenario: scenario::slow_reader::SlowReader,
+        #[command(flatten)]
+        options: Options,
+    },
     /// All that Switchboard promises of its speed, each figure beside its bar.
     Bars(Bars),
     /// Write saved reports as a table for documents, or as a chart.
@@ -181,6 +188,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
         Command::Latency { scenario, options } => measure(&scenario, &options),
         Command::Publish { scenario, options } => measure(&scenario, &options),
         Command::Mesh { scenario, options } => measure(&scenario, &options),
+        Command::SlowReader { scenario, options } => measure(&scenario, &options),
         Command::Bars(bars) => measure_bars(&bars),
         Command::Render { chart, reports } => {
             let reports = reports
@@ -279,6 +287,7 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
             Command::Accept { scenario, options } => report_of(scenario, options),
             Command::Echo { scenario, options } => report_of(scenario, options),
             Command::Publish { scenario, options } => report_of(scenario, options),
+            Command::SlowReader { scenario, options } => report_of(scenario, options),
             _ => continue,
         }?;
         report.command = format!("switchboard {}", words.join(" "));

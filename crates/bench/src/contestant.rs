@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::api::Api;
 use crate::charge::Meter;
 use crate::coordinator::Stopped;
 use crate::peers::Peer;
@@ -125,10 +126,14 @@ pub struct Side {
     pub target: Target,
     /// What it costs, where that can be seen.
     pub meter: Option<Meter>,
+    /// The internal listener of a Switchboard that was started here.
+    pub internal: Option<SocketAddr>,
     /// It is the reference.
     pub is_reference: bool,
     /// Of [`Place`].
     pub publishes_per_s: Option<u32>,
+    /// How it was started, if it was.
+    program: Option<Program>,
     /// Ends with this.
     process: Option<Process>,
     // Behind the process, which uses it.
@@ -150,9 +155,11 @@ impl Contestant {
     pub fn start(&self, place: &Place, shards: u16, data: Data) -> Result<Side, Stopped> {
         let this = || std::env::current_exe().map(PathBuf::into_os_string);
         let core = (shards == 1).then_some(place.core);
-        let port = free_port()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let listen = OsString::from(address.to_string());
+        let [port, internal_port] = free_ports()?;
+        let [address, internal] =
+            [port, internal_port].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let [listen, internal_listen] =
+            [address, internal].map(|address| OsString::from(address.to_string()));
         match self {
             Contestant::Spawned { dialect } => {
                 let shards = shards.to_string();
@@ -161,7 +168,7 @@ impl Contestant {
                     "--listen".into(),
                     listen,
                     "--internal-listen".into(),
-                    "127.0.0.1:0".into(),
+                    internal_listen,
                     "--shards".into(),
                     shards.into(),
                 ];
@@ -173,34 +180,50 @@ impl Contestant {
                     arguments.extend(["--data-dir".into(), made.0.clone().into_os_string()]);
                     directory = Some(made);
                 }
-                let process = Process::start(core, &this()?, &arguments, &variables, Pipes::Quiet)?;
+                let program = Program {
+                    core,
+                    path: this()?,
+                    arguments,
+                    variables,
+                };
                 let target = Target::switchboard(address, *dialect, &place.run);
                 let version = Some(env!("CARGO_PKG_VERSION").to_owned());
-                let started = self.started(place, process, target, version)?;
+                let started = self.started(place, program, target, version)?;
                 Ok(Side {
+                    internal: Some(internal),
                     _data: directory,
                     ..started
                 })
             }
             Contestant::Reference => {
-                let arguments = ["bench".into(), "reference".into(), "--listen".into(), listen];
-                let process = Process::start(core, &this()?, &arguments, &[], Pipes::Quiet)?;
-                self.started(place, process, Target::bare(address), None)
+                let program = Program {
+                    core,
+                    path: this()?,
+                    arguments: vec!["bench".into(), "reference".into(), "--listen".into(), listen],
+                    variables: Vec::new(),
+                };
+                self.started(place, program, Target::bare(address), None)
             }
             Contestant::Peer { peer, scripts } => {
                 let script = scripts.join("run");
                 let version = peer_version(&script, *peer)?;
-                let arguments = [peer.name().into(), port.to_string().into()];
-                let process = Process::start(core, &script.into_os_string(), &arguments, &[], Pipes::Quiet)?;
-                self.started(place, process, peer.target(address, &place.run), Some(version))
+                let program = Program {
+                    core,
+                    path: script.into_os_string(),
+                    arguments: vec![peer.name().into(), port.to_string().into()],
+                    variables: Vec::new(),
+                };
+                self.started(place, program, peer.target(address, &place.run), Some(version))
             }
             Contestant::Running { name, target, meter } => Ok(Side {
                 name: name.clone(),
                 version: None,
                 target: (**target).clone(),
                 meter: *meter,
+                internal: None,
                 is_reference: false,
                 publishes_per_s: place.publishes_per_s,
+                program: None,
                 process: None,
                 _data: None,
             }),
@@ -210,32 +233,59 @@ impl Contestant {
     fn started(
         &self,
         place: &Place,
-        mut process: Process,
+        program: Program,
         target: Target,
         version: Option<String>,
     ) -> Result<Side, Stopped> {
+        let (process, meter) = program.start(self.name(), target.address)?;
+        Ok(Side {
+            name: self.name().to_owned(),
+            version,
+            target,
+            meter: Some(meter),
+            internal: None,
+            is_reference: matches!(self, Contestant::Reference),
+            publishes_per_s: place.publishes_per_s,
+            program: Some(program),
+            process: Some(process),
+            _data: None,
+        })
+    }
+}
+
+/// A program that is a server.
+#[derive(Debug)]
+struct Program {
+    core: Option<usize>,
+    path: OsString,
+    arguments: Vec<OsString>,
+    variables: Vec<(&'static str, &'static str)>,
+}
+
+impl Program {
+    /// Runs it until it listens.
+    fn start(&self, name: &str, address: SocketAddr) -> Result<(Process, Meter), Stopped> {
+        let Program {
+            core,
+            path,
+            arguments,
+            variables,
+        } = self;
+        let mut process = Process::start(*core, path, arguments, variables, Pipes::Quiet)?;
         let begun = Instant::now();
-        while TcpStream::connect(target.address).is_err() {
+        while TcpStream::connect(address).is_err() {
             if process.has_ended() || begun.elapsed() > START_MAX {
                 let ending = process.ending().map(|ending| format!(" ({ending})"));
                 let ending = ending.unwrap_or_default();
-                let (name, words) = (self.name(), process.words());
+                let words = process.words();
                 return Err(Stopped::Failed(format!(
                     "{name} does not listen{ending}: {words}"
                 )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Side {
-            name: self.name().to_owned(),
-            version,
-            target,
-            meter: Some(Meter::of(process.pid())?),
-            is_reference: matches!(self, Contestant::Reference),
-            publishes_per_s: place.publishes_per_s,
-            process: Some(process),
-            _data: None,
-        })
+        let meter = Meter::of(process.pid())?;
+        Ok((process, meter))
     }
 }
 
@@ -251,9 +301,28 @@ impl Side {
         }
     }
 
+    /// Kills it (SIGKILL) and starts it again at once, where and as it was, with the data that it had. Returns when it listens.
+    pub fn restart(&mut self) -> Result<(), Stopped> {
+        let Some(program) = &self.program else {
+            let words = "only a server that the bench starts can be restarted";
+            return Err(Stopped::Failed(words.to_owned()));
+        };
+        // Gone with its sockets when this is done.
+        self.process = None;
+        let (process, meter) = program.start(&self.name, self.target.address)?;
+        (self.process, self.meter) = (Some(process), Some(meter));
+        Ok(())
+    }
+
     /// Whether it runs because the bench has started it.
     pub fn is_started_here(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// One of the numbers of its `/metrics`; `None` of who is no Switchboard that was started here.
+    pub fn counter(&self, name: &str) -> Result<Option<u64>, Stopped> {
+        let read = |address| Api::new(address).counter(name);
+        Ok(self.internal.map(read).transpose()?)
     }
 
     /// Files that it has open, and how many it may have, where that can be seen.
@@ -284,8 +353,15 @@ fn peer_version(script: &Path, peer: Peer) -> Result<String, Stopped> {
     }
 }
 
-fn free_port() -> io::Result<u16> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()
-        .map(|address| address.port())
+/// Ports that nobody listens on, each another one.
+fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    // Held until all are found.
+    let mut listeners = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
 }

@@ -28,6 +28,19 @@ pub enum Command {
         /// Groups of the server that was driven: what they have lost so far, in between as well, is its fault.
         groups: Vec<u32>,
     },
+    /// From now on each connection of a group of [`Role::Returning`] is to be lost, to come back, and to have all messages of its
+    /// channel up to this number. Answered by [`Report::Tally`].
+    Expect {
+        /// Which.
+        group: u32,
+        /// From the first one of all on.
+        messages: u32,
+    },
+    /// How far that is. Answered by [`Report::Tally`].
+    Tally {
+        /// Which.
+        group: u32,
+    },
     /// How many heartbeats were answered so far. Answered by [`Report::Heartbeats`].
     Heartbeats,
 }
@@ -58,6 +71,8 @@ pub struct Open {
 pub enum Role {
     /// Gets messages, and may publish on the same connection.
     Subscriber,
+    /// Gets messages, notes its position, and comes back with it when it is lost, as the clients of Switchboard do.
+    Returning,
     /// Publishes only.
     Publisher,
     /// Echoes.
@@ -211,10 +226,44 @@ pub enum Report {
         /// By all connections that this worker ever had.
         answered: u64,
     },
+    /// The answer to [`Command::Expect`] and [`Command::Tally`].
+    Tally(Tally),
     /// What was driven.
     Driven(Box<Driven>),
     /// The worker cannot go on.
     Failed(String),
+}
+
+/// What connections that come back have come to.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+pub struct Tally {
+    /// Those that have done as [`Command::Expect`] says.
+    pub done: u32,
+    /// When the last one of these had, by the machine's monotonic clock.
+    pub last_ns: u64,
+    /// Attempts to connect again.
+    pub attempts: u64,
+    /// Messages that were left out.
+    pub missing: u64,
+    /// Messages that came twice, or behind a later one.
+    pub repeated: u64,
+    /// Times that the server said something is missing: `recovered: false`, `gap`, `reset`.
+    pub broken: u64,
+    /// The last thing that the server said of that, or why a connection was lost.
+    pub words: Option<String>,
+}
+
+impl Tally {
+    /// Adds what another worker found.
+    pub fn add(&mut self, other: Tally) {
+        self.done += other.done;
+        self.last_ns = self.last_ns.max(other.last_ns);
+        self.attempts += other.attempts;
+        self.missing += other.missing;
+        self.repeated += other.repeated;
+        self.broken += other.broken;
+        self.words = self.words.take().or(other.words);
+    }
 }
 
 /// What a drive came to.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::control::{Command, Count, Drive, Driven, Open, Publish, Report, Role, Rooms};
+use crate::control::{Command, Count, Drive, Driven, Open, Publish, Report, Role, Rooms, Tally};
 use crate::process::{Pipes, Process};
 use crate::report::quantity::{counted, grouped, were};
 use crate::sources;
@@ -151,6 +151,11 @@ impl Coordinator {
     /// How many processes hold connections.
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// The core of the load, where it has one.
+    pub fn core(&self) -> Option<usize> {
+        self.core
     }
 
     /// The progress shown.
@@ -405,6 +410,43 @@ impl Coordinator {
         while waiting > 0 {
             if let (_, Report::Heartbeats { answered }) = self.next_event()? {
                 sum += answered;
+                waiting -= 1;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Tells connections of [`Role::Returning`] that they will be lost, and which messages they are to have in the end.
+    pub fn expect(&mut self, group: GroupId, messages: u32) -> Result<Tally, Stopped> {
+        self.tally_after(
+            group,
+            &Command::Expect {
+                group: group.0,
+                messages,
+            },
+        )
+    }
+
+    /// How far these are. Until all are, it is shown so.
+    pub fn tally(&mut self, group: GroupId) -> Result<Tally, Stopped> {
+        let tally = self.tally_after(group, &Command::Tally { group: group.0 })?;
+        let count = self.groups[group.0 as usize].count();
+        self.progress.show("coming back", tally.done.into(), count.into());
+        Ok(tally)
+    }
+
+    fn tally_after(&mut self, group: GroupId, command: &Command) -> Result<Tally, Stopped> {
+        self.check()?;
+        let shares = self.groups[group.0 as usize].shares.clone();
+        let mut waiting = 0;
+        for (index, _) in shares.iter().enumerate().filter(|(_, (_, count))| *count > 0) {
+            self.tell(index, command)?;
+            waiting += 1;
+        }
+        let mut sum = Tally::default();
+        while waiting > 0 {
+            if let (_, Report::Tally(tally)) = self.next_event()? {
+                sum.add(tally);
                 waiting -= 1;
             }
         }

@@ -6,6 +6,7 @@
 //!      └─► report: table, JSON
 //! ```
 
+pub mod api;
 pub mod bars;
 pub mod charge;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod contestant;
 pub mod control;
 pub mod coordinator;
 pub mod listener;
+pub mod observer;
 pub mod peers;
 pub mod process;
 pub mod reference;

@@ -158,7 +158,7 @@ pub fn cores() -> io::Result<Vec<usize>> {
 }
 
 /// Binds this thread, and what it starts, to one core of [`cores`].
-fn pin(core: usize) -> io::Result<()> {
+pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None::<Pid>, &set)

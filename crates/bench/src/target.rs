@@ -28,6 +28,8 @@ pub struct Target {
     pub hello: Vec<Hello>,
     /// What a subscriber says then, once for each of its channels, without waiting in between.
     pub subscribe: Option<Hello>,
+    /// The same for who comes back: with `{since}` for the position up to which it has everything.
+    pub resume: Option<String>,
     /// The text that publishes.
     pub publish: String,
     /// The text that asks for an echo.
@@ -92,11 +94,13 @@ impl Target {
     pub fn switchboard(address: SocketAddr, dialect: Dialect, run: &str) -> Target {
         let json = dialect == Dialect::Json;
         let subscribe = r#"{"type":"subscribe","id":1,"channel":"{channel}"}"#;
+        let resume = r#"{"type":"subscribe","id":1,"channel":"{channel}","since":"{since}"}"#;
         Target {
             path: if json { "/ws" } else { "/ws?channel={channel}" }.to_owned(),
             publisher_path: "/ws".to_owned(),
             echo_path: Some("/echo".to_owned()),
             subscribe: json.then(|| Hello::new(subscribe)),
+            resume: json.then(|| resume.to_owned()),
             publish: r#"{"type":"publish","channel":"{channel}","data":"{payload}"}"#.to_owned(),
             channel: format!("bench:{run}-{{room}}"),
             is_switchboard: true,
@@ -117,6 +121,7 @@ impl Target {
             greeting: 0,
             hello: Vec::new(),
             subscribe: None,
+            resume: None,
             publish: "{payload}".to_owned(),
             echo: "{payload}".to_owned(),
             channel: "{room}".to_owned(),

@@ -58,7 +58,7 @@ impl Scenario for Accept {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         _: usize,
         (): &mut (),
         warm_up: bool,

@@ -90,7 +90,7 @@ impl Scenario for Echo {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         setup: usize,
         group: &mut GroupId,
         warm_up: bool,

@@ -219,7 +219,7 @@ impl Scenario for Fanout {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         setup: usize,
         crowd: &mut Crowd,
         warm_up: bool,

@@ -141,7 +141,7 @@ impl Scenario for Idle {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         setup: usize,
         Base(base): &mut Base,
         warm_up: bool,

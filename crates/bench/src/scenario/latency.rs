@@ -104,7 +104,7 @@ impl Scenario for Latency {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         _: usize,
         crowd: &mut Crowd,
         warm_up: bool,

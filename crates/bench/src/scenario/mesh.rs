@@ -109,7 +109,7 @@ impl Scenario for Mesh {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         _: usize,
         group: &mut GroupId,
         warm_up: bool,

@@ -11,6 +11,7 @@ pub mod idle;
 pub mod latency;
 pub mod mesh;
 pub mod publish;
+pub mod slow_reader;
 
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ pub trait Scenario {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         setup: usize,
         open: &mut Self::Open,
         warm_up: bool,
@@ -573,20 +574,24 @@ pub fn delivery_samples(driven: &Driven, cpu_ns: Option<u64>) -> Vec<Sample> {
     samples
 }
 
-/// The samples of latencies: each percentile only where at least one value is above it.
-pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
-    let mut values = driven.latency.clone();
+/// The latency that a share of the deliveries does not exceed, in nanoseconds, of values and how often each occurred; `None`
+/// without any.
+pub fn percentile(latency: &[(u64, u64)], share: f64) -> Option<f64> {
+    let mut values = latency.to_vec();
     values.sort_unstable();
     let total: u64 = values.iter().map(|(_, count)| count).sum();
-    let at = |share: f64| {
-        let rank = ((total as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
-        let found = values.iter().find(|(_, count)| {
-            seen += count;
-            seen >= rank
-        });
-        found.map(|(value, _)| *value as f64)
-    };
+    let rank = ((total as f64 * share).ceil() as u64).max(1);
+    let mut seen = 0;
+    let found = values.iter().find(|(_, count)| {
+        seen += count;
+        seen >= rank
+    });
+    found.map(|(value, _)| *value as f64)
+}
+
+/// The samples of latencies: each percentile only where at least one value is above it.
+pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
+    let total: u64 = driven.latency.iter().map(|(_, count)| count).sum();
     [
         ("latency p50", 0.5),
         ("latency p99", 0.99),
@@ -595,6 +600,9 @@ pub fn latency_samples(driven: &Driven) -> Vec<Sample> {
     ]
     .into_iter()
     .filter(|(_, share)| *share == 1.0 || total as f64 * (1.0 - share) >= 1.0)
-    .filter_map(|(what, share)| Some(sample(what, Unit::Nanoseconds, at(share)?)))
+    .filter_map(|(what, share)| {
+        let value = percentile(&driven.latency, share)?;
+        Some(sample(what, Unit::Nanoseconds, value))
+    })
     .collect()
 }

@@ -212,7 +212,7 @@ impl Scenario for Publish {
     fn measure(
         &self,
         coordinator: &mut Coordinator,
-        side: &Side,
+        side: &mut Side,
         _: usize,
         crowd: &mut Crowd,
         warm_up: bool,

@@ -24,7 +24,7 @@ const WATCHED_MAX: usize = 64;
 
 /// Why a connection is no more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Lost {
+pub(crate) enum Lost {
     #[error("{0}")]
     System(#[from] io::Error),
     #[error("no port is free at {0}: net.ipv4.ip_local_port_range is too narrow, or others use it up")]
@@ -59,7 +59,7 @@ struct Conversation {
 }
 
 /// See the module.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     /// Of this group.
     pub(super) group: u32,
@@ -72,11 +72,13 @@ pub(super) struct Connection {
     pub(super) polls_write: bool,
     /// The last message seen of each publisher.
     seen: Vec<(u32, u32)>,
+    /// The position with which it resumes.
+    since: Option<Box<str>>,
 }
 
 impl Connection {
     /// Begins to connect.
-    pub(super) fn begin(open: &Open, number: u32) -> Result<Connection, Lost> {
+    pub(crate) fn begin(open: &Open, number: u32) -> Result<Connection, Lost> {
         let source = open
             .sources
             .get((number - open.first) as usize / crate::sources::PER_ADDRESS as usize);
@@ -85,6 +87,11 @@ impl Connection {
             (Some(source), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => Lost::Ports(source),
             _ => Lost::System(error),
         })?;
+        Connection::over(stream, open, number)
+    }
+
+    /// Goes on over a socket that connects, or has.
+    pub(crate) fn over(stream: TcpStream, open: &Open, number: u32) -> Result<Connection, Lost> {
         Ok(Connection {
             stream,
             group: open.group,
@@ -97,21 +104,27 @@ impl Connection {
             out: Vec::new(),
             polls_write: true,
             seen: Vec::new(),
+            since: None,
         })
     }
 
+    /// It will subscribe from there on, if the server has a word for that.
+    pub(super) fn resume(&mut self, since: Option<&str>) {
+        self.since = since.map(Box::from);
+    }
+
     /// The socket.
-    pub(super) fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
     /// Whether the hello is over.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         matches!(&self.state, State::Open(conversation) if conversation.ready)
     }
 
     /// Whether something waits for the socket.
-    pub(super) fn wants_write(&self) -> bool {
+    pub(crate) fn wants_write(&self) -> bool {
         !self.out.is_empty() || matches!(&self.state, State::Handshake(handshake) if !handshake.asked)
     }
 
@@ -121,7 +134,7 @@ impl Connection {
     }
 
     /// The socket can be written.
-    pub(super) fn handle_writable(&mut self) -> Result<(), Lost> {
+    pub(crate) fn handle_writable(&mut self) -> Result<(), Lost> {
         if let State::Handshake(handshake) = &mut self.state
             && !handshake.asked
         {
@@ -135,7 +148,7 @@ impl Connection {
     }
 
     /// Writes what waits, as far as the socket takes it.
-    pub(super) fn flush(&mut self) -> Result<(), Lost> {
+    pub(crate) fn flush(&mut self) -> Result<(), Lost> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -153,9 +166,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once. Calls `frame` with every data frame that comes when the hello is over. Returns how many heartbeats it has
+    /// Reads once. Calls `frame` with every data frame that comes when the hello is over, for [`Role::Returning`] with the answers to
+    /// it, too. Returns how many heartbeats it has
     /// answered.
-    pub(super) fn handle_readable(
+    pub(crate) fn handle_readable(
         &mut self,
         open: &Open,
         buffer: &mut [u8],
@@ -230,6 +244,9 @@ impl Connection {
                 }
                 _ if conversation.ready => frame(&mut Seen(&mut self.seen), bytes),
                 _ => {
+                    if open.role == Role::Returning {
+                        frame(&mut Seen(&mut self.seen), bytes);
+                    }
                     conversation.awaited = conversation.awaited.saturating_sub(1);
                     self.step(open, contexts);
                 }
@@ -258,10 +275,14 @@ impl Connection {
                     say(target.fill(&hello.text, self.number, rooms.start));
                     conversation.awaited = hello.replies;
                 }
-                (Role::Subscriber, None, Some(subscribe)) if step == target.hello.len() => {
+                (Role::Subscriber | Role::Returning, None, Some(subscribe)) if step == target.hello.len() => {
                     conversation.awaited = subscribe.replies * open.rooms.each;
                     for room in rooms {
-                        say(target.fill(&subscribe.text, self.number, room));
+                        let text = match (&self.since, &target.resume) {
+                            (Some(since), Some(resume)) => resume.replace("{since}", since),
+                            _ => subscribe.text.clone(),
+                        };
+                        say(target.fill(&text, self.number, room));
                     }
                 }
                 _ => conversation.ready = true,
@@ -270,7 +291,7 @@ impl Connection {
     }
 
     /// Says something, or leaves it for when the socket has room.
-    pub(super) fn say(&mut self, text: &[u8], contexts: &mut Contexts) {
+    pub(crate) fn say(&mut self, text: &[u8], contexts: &mut Contexts) {
         if let State::Open(conversation) = &mut self.state {
             let _open = conversation
                 .ws
@@ -278,8 +299,16 @@ impl Connection {
         }
     }
 
+    /// Says that it is alive: whoever pings connections that are silent has no reason to.
+    pub(crate) fn say_alive(&mut self) -> Result<(), Lost> {
+        if let State::Open(conversation) = &mut self.state {
+            let _open = conversation.ws.pong(&[], &mut self.out);
+        }
+        self.flush()
+    }
+
     /// Ends it with a reset, so that the port is free at once on both ends.
-    pub(super) fn reset(self) {
+    pub(crate) fn reset(self) {
         let linger = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
         // Without it the port is free a minute later.
         drop(linger);
@@ -306,11 +335,11 @@ impl Conversation {
 }
 
 /// The last message seen of each publisher, for the order.
-pub(super) struct Seen<'a>(&'a mut Vec<(u32, u32)>);
+pub(crate) struct Seen<'a>(&'a mut Vec<(u32, u32)>);
 
 impl Seen<'_> {
     /// Notes a message. Says whether it comes after all that were seen of its publisher.
-    pub(super) fn note(&mut self, publisher: u32, sequence: u32) -> bool {
+    pub(crate) fn note(&mut self, publisher: u32, sequence: u32) -> bool {
         match self.0.iter_mut().find(|(known, _)| *known == publisher) {
             Some((_, last)) => {
                 let follows = sequence > *last;
@@ -330,7 +359,7 @@ impl Seen<'_> {
 fn handshake(open: &Open, number: u32) -> Result<ClientHandshake, Lost> {
     let target = &open.target;
     let path = match open.role {
-        Role::Subscriber | Role::Silent => &target.path,
+        Role::Subscriber | Role::Returning | Role::Silent => &target.path,
         Role::Publisher => &target.publisher_path,
         Role::Echo => target.echo_path.as_ref().unwrap_or(&target.path),
     };

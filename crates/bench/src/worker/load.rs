@@ -485,7 +485,7 @@ impl Worker {
             return;
         };
         if let Err(lost) = connection.flush().and_then(|()| self.watch(key)) {
-            self.lose(key, &lost);
+            self.lose(key, &lost, super::now_ns());
         }
     }
 }

@@ -3,11 +3,12 @@
 //! One thread, one `epoll`. It is the load generator's cost that decides how much a machine can measure, so there is no
 //! runtime, no task and no timer; what a frame says is looked for, not parsed.
 //!
-//! Reading order: this file (the loop), `connection`, `opening`, `load`.
+//! Reading order: this file (the loop), `connection`, `opening`, `load`, `returning`.
 
-mod connection;
+pub(crate) mod connection;
 mod load;
 mod opening;
+mod returning;
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -21,6 +22,7 @@ use switchboard_proto::ws::deflate::Contexts;
 use self::connection::{Connection, Lost};
 use self::load::Load;
 use self::opening::Opening;
+use self::returning::{AWAY, Returning};
 use crate::control::{Command, Open, Report};
 
 /// Size of the buffer that all sockets are read into.
@@ -72,6 +74,8 @@ struct Group {
     /// How many were lost after they were ready, and what was said then.
     lost: u64,
     words: Option<String>,
+    /// Of those that come back.
+    returning: Option<Returning>,
 }
 
 struct Worker {
@@ -111,7 +115,13 @@ impl Worker {
     /// How long nothing need be done without an event.
     fn timeout(&self) -> Option<Timespec> {
         let due = self.load.due_ns().map(|due| due.saturating_sub(now_ns()));
-        let wait = match (due, self.opening.is_some() || self.load.is_active()) {
+        let returning = || self.groups.values().filter_map(|group| group.returning.as_ref());
+        let due_back = returning().filter_map(Returning::due_ns).min();
+        // A millisecond more or less: the wait is random anyway.
+        let back = due_back.map(|due| due.saturating_sub(now_ns()).max(1_000_000) + 1_000_000);
+        let due = due.into_iter().chain(back).min();
+        let is_busy = self.opening.is_some() || self.load.is_active() || returning().any(Returning::is_away);
+        let wait = match (due, is_busy) {
             // epoll waits whole milliseconds; less is waited for without sleeping, or every message would leave late.
             (Some(due), _) if due < 1_000_000 => 0,
             (Some(due), _) => (due - 1_000_000).min(TELL_NS),
@@ -181,6 +191,13 @@ impl Worker {
                 self.load.handle_remote(&counts, now_ns());
                 Ok(())
             }
+            Command::Expect { group, messages } => {
+                if let Some(returning) = self.returning(group) {
+                    returning.expect(messages);
+                }
+                self.tell_tally(group)
+            }
+            Command::Tally { group } => self.tell_tally(group),
             Command::Heartbeats => tell(&Report::Heartbeats {
                 answered: self.heartbeats,
             }),
@@ -196,9 +213,18 @@ impl Worker {
         }
     }
 
+    fn returning(&mut self, group: u32) -> Option<&mut Returning> {
+        self.groups.get_mut(&group)?.returning.as_mut()
+    }
+
+    fn tell_tally(&mut self, group: u32) -> io::Result<()> {
+        let tally = self.returning(group).map(|returning| returning.tally());
+        tell(&Report::Tally(tally.unwrap_or_default()))
+    }
+
     fn handle_event(&mut self, key: usize, flags: EventFlags, now: u64) {
         if let Err(lost) = self.serve(key, flags, now) {
-            self.lose(key, &lost);
+            self.lose(key, &lost, now);
         }
     }
 
@@ -206,9 +232,10 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(());
         };
-        let Some(group) = self.groups.get(&connection.group) else {
+        let Some(group) = self.groups.get_mut(&connection.group) else {
             return Ok(());
         };
+        let index = connection.number - group.open.first;
         let was_ready = connection.is_ready();
         let mut read = Ok(0);
         if flags.intersects(EventFlags::OUT) {
@@ -216,21 +243,29 @@ impl Worker {
         }
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
             let (load, number) = (&mut self.load, connection.number);
+            let (id, returning) = (group.open.group, &mut group.returning);
             read = connection.handle_readable(
                 &group.open,
                 &mut self.buffer,
                 &mut self.contexts,
-                |seen, frame| {
-                    load.handle_frame(group.open.group, number, key, seen, frame, now);
+                |seen, frame| match returning {
+                    Some(returning) => returning.handle_frame(index, frame, now),
+                    None => load.handle_frame(id, number, key, seen, frame, now),
                 },
             );
         }
-        // Also of one that is ready and lost in the same reading: the opening waits for its answer.
-        if !was_ready
-            && connection.is_ready()
-            && let Some(opening) = &mut self.opening
-        {
-            opening.handle_ready(now);
+        if !was_ready && connection.is_ready() {
+            let was_there = group
+                .returning
+                .as_ref()
+                .is_some_and(|returning| returning.was_ready(index));
+            if let Some(returning) = &mut group.returning {
+                returning.handle_ready(index, now);
+            }
+            // Also of one that is ready and lost in the same reading: the opening waits for its answer.
+            if let Some(opening) = self.opening.as_mut().filter(|_| !was_there) {
+                opening.handle_ready(now);
+            }
         }
         self.heartbeats += read?;
         self.watch(key)
@@ -259,11 +294,22 @@ impl Worker {
         Ok(())
     }
 
-    fn lose(&mut self, key: usize, lost: &Lost) {
+    fn lose(&mut self, key: usize, lost: &Lost, now: u64) {
         let Some(connection) = self.connections.try_remove(key) else {
             return;
         };
         let was_ready = connection.is_ready();
+        if let Some(group) = self.groups.get_mut(&connection.group)
+            && let Some(returning) = &mut group.returning
+        {
+            let index = connection.number - group.open.first;
+            if returning.was_ready(index) {
+                group.members[index as usize] = AWAY;
+                returning.handle_lost(index, lost, now);
+                connection.reset();
+                return;
+            }
+        }
         match &mut self.opening {
             Some(opening) if !was_ready && opening.group() == connection.group => opening.handle_failed(lost),
             _ => {
@@ -281,6 +327,7 @@ impl Worker {
     fn advance(&mut self, now: u64) -> io::Result<()> {
         self.pump_load(now);
         self.pump_opening(now)?;
+        self.pump_returning(now);
         let counts = self.load.take_remote();
         if !counts.is_empty() {
             tell(&Report::Delivered(counts))?;

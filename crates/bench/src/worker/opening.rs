@@ -5,8 +5,9 @@ use std::io;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::connection::{Connection, Lost};
+use super::returning::Returning;
 use super::{Group, Worker, now_ns, tell};
-use crate::control::{Open, Report};
+use crate::control::{Open, Report, Role};
 
 /// Without a connection becoming ready for so long, nothing more is hoped for.
 const PATIENCE_NS: u64 = 15_000_000_000;
@@ -66,6 +67,10 @@ impl Worker {
             members: Vec::with_capacity(open.count as usize),
             lost: 0,
             words: None,
+            returning: match open.role {
+                Role::Returning => Some(Returning::new(open.count)?),
+                _ => None,
+            },
             open,
         };
         self.groups.insert(group.open.group, group);

@@ -213,6 +213,11 @@ fn what_would_have_no_effect() {
             "publish --data always",
             "--data is for a server that the bench starts: --spawn is missing",
         ),
+        (
+            "slow-reader --subscribers 10",
+            "slow-reader is for a server that the bench starts: --spawn is missing",
+        ),
+        ("slow-reader --spawn --seconds 7", "--seconds"),
         ("fanout --peer ws --peer ws", "--peer: ws is there twice"),
         ("fanout --shards 2", "--spawn is missing"),
         ("fanout --peer ws --shards 2", "--spawn is missing"),

@@ -205,6 +205,26 @@ fn publish_to_a_server_with_a_disk() {
     figures(&report, &["CPU per publish", "CPU per delivery", "deliveries"]);
 }
 
+/// The one that stopped was behind, and has missed nothing: or there would be a fault.
+#[test]
+fn slow_reader() {
+    let ended = bench("slow-reader --spawn --subscribers 10 --rate 20 --seconds 1 --rounds 2 --json");
+    let report = whole(ended, 2, &[""]);
+    figures(
+        &report,
+        &[
+            "latency p50, all read",
+            "latency p50, one stopped",
+            "p50, one stopped, beside all read",
+            "latency p99, all read",
+            "latency p99, one stopped",
+            "p99, one stopped, beside all read",
+            "resident, all read",
+            "resident for the one that stopped",
+        ],
+    );
+}
+
 /// A process of the load holds 50 connections, so that there are several of them on each side of a message.
 #[test]
 fn more_connections_than_one_process_holds() {
