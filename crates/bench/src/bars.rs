@@ -12,7 +12,7 @@ use crate::report::Report;
 /// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about ten minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
-    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader. Repeatable.
+    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<Work>,
     /// Write each report as JSON into this directory.
@@ -35,6 +35,7 @@ pub enum Work {
     Shards,
     Durable,
     SlowReader,
+    RestartStorm,
 }
 
 /// Of 15,000 connections, each pinged when it has been silent for 25 s.
@@ -42,7 +43,7 @@ const HEARTBEATS_PER_S: f64 = 15_000.0 / 25.0;
 
 impl Work {
     /// All, in the order of the table.
-    pub const ALL: [Work; 11] = [
+    pub const ALL: [Work; 12] = [
         Work::Fanout,
         Work::Echo,
         Work::Accept,
@@ -54,6 +55,7 @@ impl Work {
         Work::Shards,
         Work::Durable,
         Work::SlowReader,
+        Work::RestartStorm,
     ];
 
     /// Its name on the command line, and of its file.
@@ -70,6 +72,7 @@ impl Work {
             Work::Shards => "shards",
             Work::Durable => "durable",
             Work::SlowReader => "slow-reader",
+            Work::RestartStorm => "restart-storm",
         }
     }
 
@@ -107,6 +110,7 @@ impl Work {
             Work::Shards => &["fanout", "--spawn", "--shards", "1,2"],
             Work::Durable => &["publish", "--spawn", "--rooms", "1000", "--data", "none,interval"],
             Work::SlowReader => &["slow-reader", "--spawn"],
+            Work::RestartStorm => &["restart-storm", "--spawn", "--rounds", "3"],
         }
     }
 
@@ -219,6 +223,12 @@ impl Work {
                     "B",
                 ),
             ],
+            Work::RestartStorm => vec![most(
+                "15,000 back after a kill, with every message",
+                median(0, "all back after").map(|ns| ns / 1e9),
+                15.0,
+                "s",
+            )],
         }
     }
 }

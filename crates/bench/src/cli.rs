@@ -114,6 +114,13 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// The server is killed and started again, and all its clients come back at once.
+    RestartStorm {
+        #[command(flatten)]
+        scenario: scenario::restart_storm::RestartStorm,
+        #[command(flatten)]
+        options: Options,
+    },
     /// All that Switchboard promises of its speed, each figure beside its bar.
     Bars(Bars),
     /// Write saved reports as a table for documents, or as a chart.
@@ -189,6 +196,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
         Command::Publish { scenario, options } => measure(&scenario, &options),
         Command::Mesh { scenario, options } => measure(&scenario, &options),
         Command::SlowReader { scenario, options } => measure(&scenario, &options),
+        Command::RestartStorm { scenario, options } => measure(&scenario, &options),
         Command::Bars(bars) => measure_bars(&bars),
         Command::Render { chart, reports } => {
             let reports = reports
@@ -288,6 +296,7 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
             Command::Echo { scenario, options } => report_of(scenario, options),
             Command::Publish { scenario, options } => report_of(scenario, options),
             Command::SlowReader { scenario, options } => report_of(scenario, options),
+            Command::RestartStorm { scenario, options } => report_of(scenario, options),
             _ => continue,
         }?;
         report.command = format!("switchboard {}", words.join(" "));

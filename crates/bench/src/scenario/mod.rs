@@ -11,6 +11,7 @@ pub mod idle;
 pub mod latency;
 pub mod mesh;
 pub mod publish;
+pub mod restart_storm;
 pub mod slow_reader;
 
 use std::time::Duration;

@@ -218,6 +218,14 @@ fn what_would_have_no_effect() {
             "slow-reader is for a server that the bench starts: --spawn is missing",
         ),
         ("slow-reader --spawn --seconds 7", "--seconds"),
+        (
+            "restart-storm --clients 10 --rooms 2",
+            "restart-storm is for a server that the bench starts: --spawn is missing",
+        ),
+        (
+            "restart-storm --spawn --clients 10 --rooms 11",
+            "--rooms: there are 10 clients",
+        ),
         ("fanout --peer ws --peer ws", "--peer: ws is there twice"),
         ("fanout --shards 2", "--spawn is missing"),
         ("fanout --peer ws --shards 2", "--spawn is missing"),

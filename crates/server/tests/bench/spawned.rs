@@ -2,7 +2,7 @@
 
 use switchboard_bench::report::{Report, Series};
 
-use crate::call::{Ended, Running, bench, bench_in, measured, until};
+use crate::call::{Ended, Running, bench, bench_in, least, measured, until};
 use crate::kernel::Process;
 
 /// A report without faults, in which everyone has all samples of every figure, and a ratio.
@@ -223,6 +223,33 @@ fn slow_reader() {
             "resident for the one that stopped",
         ],
     );
+}
+
+/// Everyone is back with everything that was acknowledged, and nothing twice: or there would be a fault. Two processes of the load.
+#[test]
+fn restart_storm() {
+    let ended = bench(
+        "restart-storm --spawn --clients 40 --connections-per-process 30 --rooms 4 --messages 4 --seconds 1 --rounds 2 --json",
+    );
+    let report = whole(ended, 2, &[""]);
+    figures(
+        &report,
+        &[
+            "all back after",
+            "listens again after",
+            "attempts per client",
+            "live p50, while they come back",
+            "live p99, while they come back",
+            "live p50, when all are back",
+            "live p99, when all are back",
+            "resident before the kill",
+            "most resident after it",
+        ],
+    );
+    for series in &report.series {
+        // Each was cut off, and had to connect again.
+        assert!(least(series, "attempts per client") >= 1.0, "{series:?}");
+    }
 }
 
 /// A process of the load holds 50 connections, so that there are several of them on each side of a message.
