@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::report::Report;
 
-/// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about ten minutes.
+/// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about a quarter of an hour.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
     /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm. Repeatable.
