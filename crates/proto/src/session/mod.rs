@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod broadcast;
 pub mod client;
 pub mod heartbeat;
+mod hold;
 pub mod outbox;
 pub mod rate;
 pub mod resume;

@@ -28,6 +28,7 @@ use smallvec::SmallVec;
 
 use super::broadcast::Form;
 use super::heartbeat::{Beat, Heartbeat};
+use super::hold::Hold;
 use super::outbox::Outbox;
 use super::rate::Meter;
 use crate::channel::ChannelName;
@@ -49,8 +50,6 @@ const READS_UNANSWERED_MAX: u8 = 4;
 const READ_RETRY: Duration = Duration::from_millis(100);
 /// What a client is told to wait whose earlier publish was refused.
 const HELD_RETRY: Duration = Duration::from_millis(250);
-/// A client that has not answered a ping for this long is not kept from publishing any longer.
-const HELD_MAX: Duration = Duration::from_secs(10);
 /// Commands over the rate, in a row, before the session is closed with 4029.
 const STRIKES_MAX: u16 = 100;
 /// Above this amount of unsent bytes nothing more is read from the peer, so that what it asks for stays bounded.
@@ -126,10 +125,7 @@ pub struct Session {
     commands: Meter,
     inbound_bytes: Meter,
     subscribes: Meter,
-    /// A publish was refused, and the client does not know it yet.
-    held_until: Option<Time>,
-    /// How often that has been.
-    holds: u32,
+    hold: Hold,
     /// The newest ping that waits for the socket: older ones need no answer (RFC 6455 section 5.5.3).
     pong_owed: Option<Box<[u8]>>,
     strikes: u16,
@@ -174,8 +170,7 @@ impl Session {
             inbound_bytes: Meter::default(),
             control_frames: Meter::default(),
             subscribes: Meter::default(),
-            held_until: None,
-            holds: 0,
+            hold: Hold::default(),
             unfinished_since: None,
             stalled_since: None,
             pong_owed: None,
@@ -305,11 +300,10 @@ impl Session {
                 return Ok(Some(Said::Control));
             }
             Received::Pong(payload) => {
-                if self.held_until.is_some() && payload == self.holds.to_be_bytes() {
-                    self.held_until = None;
-                    return Ok(Some(Said::Known));
-                }
-                return Ok(Some(Said::Control));
+                return Ok(Some(match self.hold.handle_pong(payload) {
+                    true => Said::Known,
+                    false => Said::Control,
+                }));
             }
             Received::Close(frame) => return Ok(Some(Said::Close(frame.map(|frame| frame.code)))),
         };
@@ -426,7 +420,7 @@ impl Session {
                 Err(wait) => self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared),
             },
             Command::Unsubscribe { id, channel } => return Some(Request::Unsubscribe { id, channel }),
-            Command::Publish { id, .. } if self.is_held(now) => {
+            Command::Publish { id, .. } if self.hold.is_on(now) => {
                 let detail = Some("an earlier publish of this session was refused: that one first");
                 self.refuse(now, id, ErrorCode::Overloaded, detail, Some(HELD_RETRY), shared);
             }
@@ -510,28 +504,18 @@ impl Session {
 
     /// How often a publish was refused and the client has come to know it. Publishes of one number are refused together.
     pub fn holds(&self) -> u32 {
-        self.holds
-    }
-
-    fn is_held(&self, now: Time) -> bool {
-        self.held_until.is_some_and(|until| now < until)
+        self.hold.count()
     }
 
     fn hold(&mut self, now: Time, shared: &mut Shared) {
-        if !self.is_held(now) {
-            self.holds = self.holds.wrapping_add(1);
-            self.held_until = Some(now + HELD_MAX);
+        if self.hold.begin(now) {
             self.ping(shared);
         }
     }
 
-    /// A client may leave out the answers to all pings but the newest (RFC 6455 section 5.5.3), so every one asks what is to be known.
     fn ping(&mut self, shared: &mut Shared) {
-        let holds = self.holds.to_be_bytes();
-        let payload: &[u8] = match self.held_until {
-            Some(_) => &holds,
-            None => &[],
-        };
+        let question = self.hold.question();
+        let payload = question.as_ref().map_or(&[][..], |question| &question[..]);
         let _open = self.connection.ping(payload, &mut shared.replies);
     }
 
