@@ -352,6 +352,20 @@ impl Worker {
     }
 }
 
+/// Waits for a new connection as for the others. Gives its key.
+fn enroll(
+    epoll: &OwnedFd,
+    connections: &mut Slab<Connection>,
+    connection: Connection,
+) -> Result<usize, Lost> {
+    let place = connections.vacant_entry();
+    let key = place.key();
+    let flags = EventFlags::IN | EventFlags::OUT;
+    epoll::add(epoll, connection.stream(), EventData::new_u64(key as u64), flags).map_err(io::Error::from)?;
+    place.insert(connection);
+    Ok(key)
+}
+
 fn tell(report: &Report) -> io::Result<()> {
     let mut line = serde_json::to_vec(report)?;
     line.push(b'\n');

@@ -2,11 +2,9 @@
 
 use std::io;
 
-use rustix::event::epoll::{self, EventData, EventFlags};
-
 use super::connection::{Connection, Lost};
 use super::returning::Returning;
-use super::{Group, Worker, now_ns, tell};
+use super::{Group, Worker, enroll, now_ns, tell};
 use crate::control::{Open, Report, Role};
 
 /// Without a connection becoming ready for so long, nothing more is hoped for.
@@ -86,21 +84,10 @@ impl Worker {
             let Some(group) = self.groups.get_mut(&opening.group) else {
                 break;
             };
-            let begun =
-                Connection::begin(&group.open, group.open.first + opening.begun).and_then(|connection| {
-                    let key = self.connections.vacant_key();
-                    let flags = EventFlags::IN | EventFlags::OUT;
-                    epoll::add(
-                        &self.epoll,
-                        connection.stream(),
-                        EventData::new_u64(key as u64),
-                        flags,
-                    )
-                    .map_err(io::Error::from)?;
-                    Ok(connection)
-                });
+            let begun = Connection::begin(&group.open, group.open.first + opening.begun);
+            let begun = begun.and_then(|connection| enroll(&self.epoll, &mut self.connections, connection));
             match begun {
-                Ok(connection) => group.members.push(self.connections.insert(connection)),
+                Ok(key) => group.members.push(key),
                 Err(lost) => opening.handle_failed(&lost),
             }
             opening.begun += 1;

@@ -13,11 +13,10 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 
 use memchr::memmem::Finder;
-use rustix::event::epoll::{self, EventData, EventFlags};
 use switchboard_proto::session::backoff::Backoff;
 
 use super::connection::{Connection, Lost};
-use super::{Group, Worker};
+use super::{Group, Worker, enroll};
 use crate::control::Tally;
 use crate::stamp::Reader;
 
@@ -261,16 +260,7 @@ impl Worker {
         let mut connection = Connection::begin(open, open.first + index)?;
         let client = returning.clients.get(index as usize);
         connection.resume(client.and_then(|client| client.position.as_deref()));
-        let key = self.connections.vacant_key();
-        let flags = EventFlags::IN | EventFlags::OUT;
-        epoll::add(
-            &self.epoll,
-            connection.stream(),
-            EventData::new_u64(key as u64),
-            flags,
-        )
-        .map_err(io::Error::from)?;
-        self.connections.insert(connection);
+        let key = enroll(&self.epoll, &mut self.connections, connection)?;
         if let Some(member) = members.get_mut(index as usize) {
             *member = key;
         }
