@@ -105,19 +105,19 @@ pub struct Announcement {
     pub who: Who,
 }
 
-/// Who is or was in a channel.
+/// Who is or was in a channel. `M` and `K` are how members are known: a client sees words where a server has values.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Who {
+pub enum Who<M = Member, K = MemberKey> {
     /// These came (or said something else of themselves), and these left. Nobody is in both.
     Changed {
         /// As they are now.
-        joined: Vec<Member>,
+        joined: Vec<M>,
         /// Members until now.
-        left: Vec<MemberKey>,
+        left: Vec<K>,
     },
-    /// These are all.
-    All(Vec<Member>),
-    /// Too many to be listed.
+    /// These are all: a list from before is void.
+    All(Vec<M>),
+    /// Too many to be listed: a list from before is void.
     Unlisted,
 }
 
@@ -128,6 +128,24 @@ pub enum Which {
     After(Option<MemberKey>),
     /// Some, chosen by chance.
     Sample,
+}
+
+impl Which {
+    /// What the fields `after` and `sample` ask for.
+    ///
+    /// # Errors
+    /// A sentence for the developer.
+    pub fn parse(after: Option<&str>, sample: bool) -> Result<Which, &'static str> {
+        match (after, sample) {
+            (None, false) => Ok(Which::After(None)),
+            (None, true) => Ok(Which::Sample),
+            (Some(after), false) => match MemberKey::parse(after) {
+                Some(key) => Ok(Which::After(Some(key))),
+                None => Err("`after` is the `next` of an earlier answer"),
+            },
+            (Some(_), true) => Err("`after` stands without `sample`"),
+        }
+    }
 }
 
 /// A part of the members of a channel.

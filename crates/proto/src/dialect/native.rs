@@ -207,22 +207,11 @@ impl<D> WireCommand<'_, D> {
             "members" => Command::Members {
                 id,
                 channel: channel(&self.channel)?,
-                which: match (self.after, self.sample.unwrap_or_default()) {
-                    (None, false) => Which::After(None),
-                    (None, true) => Which::Sample,
-                    (Some(after), false) => match MemberKey::parse(&after.0) {
-                        Some(key) => Which::After(Some(key)),
-                        None => {
-                            return reject(
-                                ErrorCode::BadRequest,
-                                "`after` is the `next` of an earlier answer",
-                            );
-                        }
-                    },
-                    (Some(_), true) => {
-                        return reject(ErrorCode::BadRequest, "`after` stands without `sample`");
-                    }
-                },
+                which: Which::parse(
+                    self.after.as_ref().map(|after| &*after.0),
+                    self.sample.unwrap_or_default(),
+                )
+                .map_err(|detail| Rejected::new(id, ErrorCode::BadRequest, detail))?,
                 limit: self.limit,
             },
             "ping" => Command::Ping { id },

@@ -182,20 +182,7 @@ pub struct Member {
 }
 
 /// What a client is told of who is in a channel.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Who {
-    /// These came, or said something else of themselves; these left.
-    Changed {
-        /// As they are now.
-        joined: Vec<Member>,
-        /// Members until now.
-        left: Vec<MemberKey>,
-    },
-    /// These are all: the list that the client had is void.
-    All(Vec<Member>),
-    /// Too many to be listed: the list that the client had is void.
-    Unlisted,
-}
+pub type Who = presence::Who<Member, MemberKey>;
 
 /// Some of those who are in a channel, as a client gets them.
 #[derive(Clone, PartialEq, Debug)]

@@ -378,17 +378,16 @@ fn json(event: &Event) -> Vec<u8> {
             let (members, joined, left) = match who {
                 Who::All(members) => (JsonMember::list(members), None, None),
                 Who::Changed { joined, left } => {
-                    let left = left.iter().map(|key| JsonMember::of(key, None)).collect();
+                    let left: Vec<_> = left.iter().map(|key| JsonMember::of(key, None)).collect();
                     (None, JsonMember::list(joined), Some(left))
                 }
                 Who::Unlisted => (None, None, None),
             };
-            let is_empty = |list: &Vec<JsonMember<'_>>| list.is_empty();
             JsonEvent::Presence {
                 channel,
                 members,
-                joined: joined.filter(|list| !is_empty(list)),
-                left: left.filter(|list| !is_empty(list)),
+                joined: joined.filter(|list| !list.is_empty()),
+                left: left.filter(|list| !list.is_empty()),
                 count: counts.members,
                 users: counts.users,
             }
@@ -535,6 +534,49 @@ mod tests {
                 position,
             },
             r#"{"type":"reset","channel":"room:1","offset":0,"position":"pAQI"}"#,
+        );
+    }
+
+    #[test]
+    fn who_is_there_is_said_in_every_format() {
+        let key = |user: &str| MemberKey {
+            user: user.to_owned(),
+            session: "s_1".to_owned(),
+        };
+        let ana = Member {
+            key: key("ana"),
+            info: Some(Payload::json(r#"{"n":1}"#).unwrap()),
+        };
+        let presence = |who| Event::Presence {
+            channel: "room:1".to_owned(),
+            counts: Counts { members: 2, users: 1 },
+            who,
+        };
+        let changed = presence(Who::Changed {
+            joined: vec![ana.clone()],
+            left: vec![key("be\u{1b}n")],
+        });
+        let check = |event: &Event, words: &str, json: &str| {
+            assert_eq!(written(LINE, event), format!("              room:1    {words}\n"));
+            assert_eq!(written(Format::Json, event), format!("{json}\n"));
+            let data = Format::Data { terminal: false };
+            assert!(data.write(event).is_empty());
+            assert_eq!(note(event).as_deref(), Some(words));
+        };
+        check(
+            &changed,
+            "2 members there: +ana -be\\u{1b}n",
+            r#"{"type":"presence","channel":"room:1","joined":[{"user":"ana","session":"s_1","info":{"n":1}}],"left":[{"user":"be\u001bn","session":"s_1"}],"count":2,"users":1}"#,
+        );
+        check(
+            &presence(Who::All(vec![ana])),
+            "2 members there: ana",
+            r#"{"type":"presence","channel":"room:1","members":[{"user":"ana","session":"s_1","info":{"n":1}}],"count":2,"users":1}"#,
+        );
+        check(
+            &presence(Who::Unlisted),
+            "2 members there",
+            r#"{"type":"presence","channel":"room:1","count":2,"users":1}"#,
         );
     }
 

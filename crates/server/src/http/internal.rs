@@ -30,7 +30,7 @@ use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
-use switchboard_proto::presence::{MemberKey, Which};
+use switchboard_proto::presence::Which;
 use tokio::sync::oneshot;
 
 use crate::broker::disk::writer::Shared;
@@ -256,21 +256,8 @@ async fn read_members(
 ) -> Result<Response, Refusal> {
     let Query(query) = query?;
     let channel = channel(&query.channel)?;
-    let which = match (query.after.as_deref(), query.sample) {
-        (None, false) => Which::After(None),
-        (None, true) => Which::Sample,
-        (Some(after), false) => match MemberKey::parse(after) {
-            Some(key) => Which::After(Some(key)),
-            None => {
-                let text = "`after` is the `next` of an earlier answer.";
-                return Err(Refusal::new(ErrorCode::BadRequest, text));
-            }
-        },
-        (Some(_), true) => {
-            let text = "`after` stands without `sample`.";
-            return Err(Refusal::new(ErrorCode::BadRequest, text));
-        }
-    };
+    let which = Which::parse(query.after.as_deref(), query.sample)
+        .map_err(|text| Refusal::new(ErrorCode::BadRequest, text))?;
     let limit = members_limit(query.limit);
     let mail = |origin| Mail::Members {
         channel: channel.clone(),

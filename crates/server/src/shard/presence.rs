@@ -148,7 +148,7 @@ impl State {
         channel: &ChannelName,
         attendance: Attendance,
     ) -> Result<Option<Box<Join>>, NotNow> {
-        self.depart_at_last();
+        // They are tried again at every tick.
         if !self.attendances.departing.is_empty() {
             return Err(NotNow);
         }
@@ -285,8 +285,13 @@ impl State {
 
     fn ask_for_snapshot(&mut self, channel: &ChannelName) {
         let now = self.now;
-        let asked = self.attendances.hearers(channel).asked;
-        if asked.is_some_and(|asked| now.since(asked) < ANSWER_PATIENCE) {
+        let is_asked = |hearers: &Hearers| {
+            hearers
+                .asked
+                .is_some_and(|asked| now.since(asked) < ANSWER_PATIENCE)
+        };
+        let hearers = self.attendances.hearers.get(channel);
+        if !hearers.is_some_and(|hearers| !hearers.waiting.is_empty() && !is_asked(hearers)) {
             return;
         }
         let mail = Mail::Hear {
@@ -322,24 +327,26 @@ impl State {
             hearers.asked = None;
         }
         let is_whole = !matches!(announcement.who, Who::Changed { .. });
-        let mut hear = Vec::new();
+        let mut current = Vec::new();
         if !is_answer {
-            hear.extend(hearers.current.iter().copied());
+            current.extend(hearers.current.iter().copied());
         }
+        let mut waiting = Vec::new();
         if is_whole {
-            hear.extend(hearers.waiting.drain());
+            waiting.extend(hearers.waiting.drain());
         }
-        let mut chunks = SmallVec::<[(Form, Option<Bytes>); 2]>::new();
-        for at in hear {
-            let is_told = self.tell_presence(at, channel, announcement, is_whole, &mut chunks);
-            let hearers = self.attendances.hearers(channel);
-            match is_told {
-                true => drop(hearers.current.insert(at)),
-                false => {
-                    hearers.current.remove(&at);
-                    self.lose_presence(at, channel);
-                }
-            }
+        let mut chunks = SmallVec::new();
+        let mut tell = |at: &LinkRef| self.tell_presence(*at, channel, announcement, is_whole, &mut chunks);
+        current.retain(|at| !tell(at));
+        let lost = current;
+        let (told, not_told): (Vec<_>, Vec<_>) = waiting.into_iter().partition(tell);
+        let hearers = self.attendances.hearers(channel);
+        hearers.current.extend(told);
+        for at in &lost {
+            hearers.current.remove(at);
+        }
+        for at in lost.into_iter().chain(not_told) {
+            self.lose_presence(at, channel);
         }
         self.attendances.forget_idle(channel);
     }
