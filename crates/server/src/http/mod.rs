@@ -86,8 +86,17 @@ pub async fn accept(
 ) {
     /// Accepting fails when the process is out of files; closing connections need a moment.
     const PAUSE: Duration = Duration::from_millis(50);
+    /// Connections accepted before those that are there get their turn. When all clients of a restarted server come back at
+    /// once, they wait in the kernel, where they are in nobody's way (docs/decisions/0007-paced-accepting.md).
+    const TOGETHER: u32 = 4;
     let stats = shard.stats();
+    let mut together = 0;
     loop {
+        if together == TOGETHER {
+            together = 0;
+            tokio::task::yield_now().await;
+        }
+        together += 1;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
