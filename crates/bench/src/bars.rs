@@ -12,7 +12,7 @@ use crate::report::Report;
 /// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about a quarter of an hour.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
-    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm. Repeatable.
+    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm, presence. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<Work>,
     /// Write each report as JSON into this directory.
@@ -36,6 +36,7 @@ pub enum Work {
     Durable,
     SlowReader,
     RestartStorm,
+    Presence,
 }
 
 /// Of 15,000 connections, each pinged when it has been silent for 25 s.
@@ -43,7 +44,7 @@ const HEARTBEATS_PER_S: f64 = 15_000.0 / 25.0;
 
 impl Work {
     /// All, in the order of the table.
-    pub const ALL: [Work; 12] = [
+    pub const ALL: [Work; 13] = [
         Work::Fanout,
         Work::Echo,
         Work::Accept,
@@ -56,6 +57,7 @@ impl Work {
         Work::Durable,
         Work::SlowReader,
         Work::RestartStorm,
+        Work::Presence,
     ];
 
     /// Its name on the command line, and of its file.
@@ -73,6 +75,7 @@ impl Work {
             Work::Durable => "durable",
             Work::SlowReader => "slow-reader",
             Work::RestartStorm => "restart-storm",
+            Work::Presence => "presence",
         }
     }
 
@@ -111,6 +114,7 @@ impl Work {
             Work::Durable => &["publish", "--spawn", "--rooms", "1000", "--data", "none,interval"],
             Work::SlowReader => &["slow-reader", "--spawn"],
             Work::RestartStorm => &["restart-storm", "--spawn", "--rounds", "3"],
+            Work::Presence => &["presence", "--spawn", "--members", "100,20000"],
         }
     }
 
@@ -229,6 +233,20 @@ impl Work {
                 15.0,
                 "s",
             )],
+            Work::Presence => vec![
+                most(
+                    "a join and leave with 20,000 members, beside 100",
+                    beside("CPU per join and leave"),
+                    1.25,
+                    "×",
+                ),
+                most(
+                    "resident per member",
+                    median(1, "resident per member"),
+                    512.0,
+                    "B",
+                ),
+            ],
         }
     }
 }

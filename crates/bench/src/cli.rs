@@ -121,6 +121,13 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Members of a channel: what it costs that one more comes and goes.
+    Presence {
+        #[command(flatten)]
+        scenario: scenario::presence::Presence,
+        #[command(flatten)]
+        options: Options,
+    },
     /// All that Switchboard promises of its speed, each figure beside its bar.
     Bars(Bars),
     /// Write saved reports as a table for documents, or as a chart.
@@ -197,6 +204,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
         Command::Mesh { scenario, options } => measure(&scenario, &options),
         Command::SlowReader { scenario, options } => measure(&scenario, &options),
         Command::RestartStorm { scenario, options } => measure(&scenario, &options),
+        Command::Presence { scenario, options } => measure(&scenario, &options),
         Command::Bars(bars) => measure_bars(&bars),
         Command::Render { chart, reports } => {
             let reports = reports
@@ -297,6 +305,7 @@ fn measure_bars(bars: &Bars) -> Result<Outcome, BenchError> {
             Command::Publish { scenario, options } => report_of(scenario, options),
             Command::SlowReader { scenario, options } => report_of(scenario, options),
             Command::RestartStorm { scenario, options } => report_of(scenario, options),
+            Command::Presence { scenario, options } => report_of(scenario, options),
             _ => continue,
         }?;
         report.command = format!("switchboard {}", words.join(" "));

@@ -49,7 +49,7 @@ pub struct SessionLimits {
     pub close_handshake: Duration,
     /// Time to read what the peer had still sent after both Close frames. Beyond: dropped.
     pub linger: Duration,
-    /// Bytes that wait for the socket. Beyond: the channel's `on_lag`.
+    /// Bytes of memory that may wait for the socket. Beyond: the channel's `on_lag`.
     pub outbox_bytes_max: usize,
     /// Messages that wait for the socket. Beyond: the channel's `on_lag`.
     pub outbox_messages_max: usize,

@@ -4,14 +4,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde_json::Value;
+use socket2::SockRef;
 use support::client::{Client, How, channel};
-use support::peer::{Peer, close};
+use support::peer::{Peer, close, handshake, text};
 use support::served::{Directory, Served};
 use support::{Live, block_on, config, eventually, http, run, run_on_shards};
 use switchboard_proto::dialect::notice::{Member, MemberKey, Notice, Who};
@@ -19,6 +20,7 @@ use switchboard_proto::dialect::{Command, DialectId};
 use switchboard_proto::payload::Payload;
 use switchboard_proto::presence::{Attendance, Counts, Role, Which};
 use switchboard_server::config::Config;
+use switchboard_server::open_files::OpenFiles;
 
 /// Nobody who vanishes is forgotten while a test lasts.
 fn patient(config: &mut Config) {
@@ -308,6 +310,63 @@ fn beyond_the_bound_there_are_counts_and_pages() {
         assert_eq!(fold.members, everyone(live, "crowd").await);
         late.until(&mut latecomer, 5).await;
         assert_eq!(late.members, fold.members);
+    });
+}
+
+/// More than this process may have connections: they come in waves and vanish, and nobody is forgotten meanwhile.
+#[test]
+fn twenty_thousand_are_in_one_channel() {
+    const MEMBERS: u32 = 20_000;
+    const WAVE: u32 = 500;
+    let mut config = config(2);
+    patient(&mut config);
+    OpenFiles::raise();
+    run(&config, async |live| {
+        let mut watcher = Client::connect(live).await;
+        watcher.attend("crowd", Role::Watcher, None).await;
+        let mut fold = Fold::default();
+        let join = text(
+            r#"{"type":"subscribe","id":1,"channel":"crowd","presence":"member","info":{"name":"somebody"}}"#,
+        );
+        let join = [format!("{}\r\n", handshake("/ws")).as_bytes(), &join].concat();
+        for _ in 0..MEMBERS / WAVE {
+            let mut peers = Vec::new();
+            for _ in 0..WAVE {
+                let mut peer = Peer::connect(live.public).await;
+                peer.send(&join).await;
+                // Gone without a word.
+                let at_once = Some(Duration::ZERO);
+                SockRef::from(&peer.stream).set_linger(at_once).unwrap();
+                peers.push(peer);
+            }
+            for peer in &mut peers {
+                peer.answer().await.expect(101);
+                peer.hear(r#"{"type":"subscribed",*}"#).await;
+            }
+        }
+        fold.until(&mut watcher, MEMBERS).await;
+        eventually("all connections are gone", async || {
+            (live.sessions() == 1).then_some(())
+        })
+        .await;
+        let heard = live.count(|shard| &shard.presence_events);
+        assert!(heard < u64::from(MEMBERS) / 50, "{heard} events for one watcher");
+
+        let (mut seen, mut after) = (BTreeSet::new(), None);
+        loop {
+            let page = watcher.members("crowd", Which::After(after), Some(1_000)).await;
+            assert_eq!(page.counts.members, MEMBERS);
+            seen.extend(page.members.into_iter().map(|member| member.key));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len() as u32, MEMBERS);
+        let sample = watcher.members("crowd", Which::Sample, Some(100)).await;
+        let sample: BTreeSet<_> = sample.members.into_iter().map(|member| member.key).collect();
+        assert_eq!(sample.len(), 100);
+        assert!(sample.is_subset(&seen));
     });
 }
 

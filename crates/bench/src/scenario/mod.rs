@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod idle;
 pub mod latency;
 pub mod mesh;
+pub mod presence;
 pub mod publish;
 pub mod restart_storm;
 pub mod slow_reader;

@@ -2,6 +2,9 @@
 //!
 //! Chunks of a broadcast are shared by all outboxes they wait in; only the reference is queued. An empty outbox owns no
 //! memory.
+//!
+//! What bounds it is the memory that it keeps from being freed. So a chunk counts until its last byte is written, and as what
+//! an allocator takes for it: [`occupied`].
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,6 +15,9 @@ use bytes::Bytes;
 #[derive(Default, Debug)]
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
+    /// Of the first chunk.
+    written: usize,
+    /// Occupied by the chunks.
     bytes: usize,
     messages: u32,
 }
@@ -20,6 +26,12 @@ pub struct Outbox {
 struct Chunk {
     bytes: Bytes,
     messages: u32,
+}
+
+/// What a chunk costs in memory: allocators have about four sizes for each power of two, and it has its place in the queue.
+fn occupied(length: usize) -> usize {
+    let step = (length.next_power_of_two() / 8).max(16);
+    length.next_multiple_of(step) + size_of::<Chunk>()
 }
 
 /// Whether a delivery was taken.
@@ -38,7 +50,7 @@ impl Outbox {
         self.chunks.is_empty()
     }
 
-    /// Bytes that wait.
+    /// Bytes of memory that what waits occupies, so more than will be written.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -51,19 +63,24 @@ impl Outbox {
     /// Queues a delivery of `messages` messages if it fits. An empty outbox takes any one delivery, so that a bound
     /// smaller than a message delays it and does not forbid it.
     pub fn offer(&mut self, bytes: Bytes, messages: u32, bytes_max: usize, messages_max: usize) -> Queued {
-        let full = self.bytes + bytes.len() > bytes_max || self.messages() + messages as usize > messages_max;
-        if full && !self.is_empty() {
+        let full = self.messages() + messages as usize > messages_max;
+        if !self.fits(bytes.len(), bytes_max) || (full && !self.is_empty()) {
             return Queued::Refused;
         }
         self.push(bytes, messages);
         Queued::Queued
     }
 
+    /// Whether a chunk of this length fits beside what waits, where all may occupy `bytes_max`. Into an empty outbox any does.
+    pub fn fits(&self, length: usize, bytes_max: usize) -> bool {
+        self.is_empty() || self.bytes + occupied(length) <= bytes_max
+    }
+
     /// Queues what must not be refused: answers, control frames, the rest of a delivery whose beginning is already
     /// written. Its amount is bounded elsewhere, because reading stops while much waits.
     pub fn push(&mut self, bytes: Bytes, messages: u32) {
         if !bytes.is_empty() {
-            self.bytes += bytes.len();
+            self.bytes += occupied(bytes.len());
             self.messages += messages;
             self.chunks.push_back(Chunk { bytes, messages });
         }
@@ -71,28 +88,29 @@ impl Outbox {
 
     /// What to write next, as slices for one vectored write. Returns how many of `slices` are filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut count = 0;
+        let (mut count, mut written) = (0, self.written);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-            *slice = IoSlice::new(&chunk.bytes);
+            *slice = IoSlice::new(&chunk.bytes[std::mem::take(&mut written)..]);
             count += 1;
         }
         count
     }
 
     /// The socket took this many bytes off the front.
-    pub fn handle_written(&mut self, mut written: usize) {
-        self.bytes = self.bytes.saturating_sub(written);
-        while let Some(chunk) = self.chunks.front_mut() {
-            if written < chunk.bytes.len() {
-                bytes::Buf::advance(&mut chunk.bytes, written);
+    pub fn handle_written(&mut self, written: usize) {
+        self.written += written;
+        while let Some(chunk) = self.chunks.front() {
+            let length = chunk.bytes.len();
+            if self.written < length {
                 return;
             }
-            written -= chunk.bytes.len();
+            self.written -= length;
+            self.bytes -= occupied(length);
             self.messages -= chunk.messages;
             self.chunks.pop_front();
         }
         // Idle connections are many; the memory of the queue is not kept for them.
-        self.chunks = VecDeque::new();
+        *self = Outbox::default();
     }
 }
 
@@ -104,19 +122,38 @@ mod tests {
     #[test]
     fn a_full_outbox_refuses_and_an_empty_one_takes_anything() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.offer(Bytes::from(vec![0; 500]), 1, 100, 2), Queued::Queued);
-        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2), Queued::Refused);
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 500]), 1, 200, 2), Queued::Queued);
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 200, 2), Queued::Refused);
         outbox.handle_written(500);
         assert!(outbox.is_empty());
-        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2), Queued::Queued);
-        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2), Queued::Queued);
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 200, 2), Queued::Queued);
+        assert_eq!(outbox.offer(Bytes::from(vec![0; 1]), 1, 200, 2), Queued::Queued);
         assert_eq!(
-            outbox.offer(Bytes::from(vec![0; 1]), 1, 100, 2),
+            outbox.offer(Bytes::from(vec![0; 1]), 1, 200, 2),
             Queued::Refused,
             "by messages"
         );
         outbox.push(Bytes::from(vec![0; 1_000]), 0);
-        assert_eq!((outbox.bytes(), outbox.messages()), (1_002, 2));
+        assert_eq!(outbox.messages(), 2);
+    }
+
+    #[test]
+    fn a_chunk_counts_as_what_it_occupies_until_it_is_written_to_the_end() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from(vec![0; 16_200]), 1);
+        let bytes = outbox.bytes();
+        assert!(
+            bytes > 16_384,
+            "the next size of an allocator and the place in the queue"
+        );
+        outbox.handle_written(16_199);
+        assert_eq!((outbox.bytes(), outbox.messages()), (bytes, 1));
+        outbox.push(Bytes::from(vec![0; 16_200]), 1);
+        assert_eq!(outbox.bytes(), 2 * bytes);
+        outbox.handle_written(2);
+        assert_eq!((outbox.bytes(), outbox.messages()), (bytes, 1));
+        outbox.handle_written(16_199);
+        assert_eq!((outbox.bytes(), outbox.messages()), (0, 0));
     }
 
     proptest! {

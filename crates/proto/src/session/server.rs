@@ -697,7 +697,7 @@ impl Session {
         )
     }
 
-    /// Queues bytes that the socket did not take at once and that must follow what it did take.
+    /// Queues bytes that the socket did not take at once. What it took of them is said next, by [`Session::handle_written`].
     pub fn handle_unwritten(&mut self, now: Time, bytes: Bytes, messages: u32) {
         self.outbox.push(bytes, messages);
         if !self.outbox.is_empty() {

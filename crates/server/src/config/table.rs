@@ -329,7 +329,7 @@ pub static SETTINGS: &[Setting<Config>] = &[
             |c| &mut c.limits.session.outbox_bytes_max,
             Bounds::new(HISTORY_BYTES_MAX as u64 + 16 * KIB, GIB),
         ),
-        "Bytes that wait for one session's socket; an answer to `history` fits in. Beyond: channels.on_lag.",
+        "Memory of what waits for one session's socket; an answer to `history` fits in. Beyond: channels.on_lag.",
     ),
     setting(
         "limits",

@@ -155,8 +155,8 @@ impl Link {
         match send(&self.stream, bytes) {
             Ok(written) if written == bytes.len() => written as u64,
             Ok(written) => {
-                self.session
-                    .handle_unwritten(now, bytes.slice(written..), messages);
+                self.session.handle_unwritten(now, bytes.clone(), messages);
+                self.session.handle_written(now, written);
                 self.wake();
                 written as u64
             }

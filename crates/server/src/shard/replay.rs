@@ -422,9 +422,9 @@ impl State {
                 chunk
             }
         };
-        let outbox = link.session.outbox();
         let length = whole.as_ref().map_or(0, Bytes::len);
-        if !outbox.is_empty() && outbox.bytes() + length > shared.settings.limits.outbox_bytes_max {
+        let bytes_max = shared.settings.limits.outbox_bytes_max;
+        if !link.session.outbox().fits(length, bytes_max) {
             return Look::Done;
         }
         let Some(step) = audience.advance(index, subscriber(at), cursor, page) else {

@@ -16,7 +16,9 @@ use tokio::sync::oneshot;
 use super::link::LinkGuard;
 use super::*;
 use crate::broker::memory::Memory;
-use crate::http::Slot;
+use crate::config::Config;
+use crate::http::site::Site;
+use crate::http::{self, Limits, Slot};
 use switchboard_hub::presence::Listing;
 use switchboard_proto::session::resume::ResumeKey;
 
@@ -115,6 +117,45 @@ fn sockets_get_their_turn_between_two_turns_of_mail() {
         assert!(answered <= MAILS_PER_TURN, "{answered} mails in one turn");
         assert!(last.unwrap().await.is_ok(), "the others have theirs");
     });
+}
+
+#[test]
+fn those_that_are_there_get_their_turn_between_those_that_come() {
+    const COMING: usize = 64;
+    run(async {
+        let (shard, _mail) = Shard::new(parts(64));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let coming: Vec<_> = (0..COMING)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let site = Rc::new(Site::new(&Config::default()));
+        let limits = Limits {
+            head_bytes_max: 1_024,
+            headers_max: 16,
+            head_deadline: Duration::from_secs(5),
+            write_stall: Duration::from_secs(5),
+            linger: Duration::from_secs(5),
+            connections_max: COMING,
+        };
+        let clock = Clock::start();
+        let stats = shard.stats();
+        tokio::task::spawn_local(http::accept(listener, shard, site, limits, clock, Arc::default()));
+        let mut turns = 0;
+        while stats.connections_accepted.value() < COMING as u64 {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        assert!(turns > COMING / 8, "{turns} turns for {COMING} connections");
+        drop(coming);
+    });
+}
+
+#[test]
+fn no_two_of_many_guests_are_the_same_user() {
+    let (shard, _mail) = Shard::new(parts(64));
+    let guests: BTreeSet<_> = (0..20_000).map(|_| shard.anonymous().0.user).collect();
+    assert_eq!(guests.len(), 20_000);
 }
 
 /// A session, as its client sees it.

@@ -219,6 +219,11 @@ fn what_would_have_no_effect() {
         ),
         ("slow-reader --spawn --seconds 7", "--seconds"),
         (
+            "presence",
+            "presence is for a server that the bench starts: --spawn is missing",
+        ),
+        ("presence --spawn --members 5,5", "--members: 5 is there twice"),
+        (
             "restart-storm --clients 10 --rooms 2",
             "restart-storm is for a server that the bench starts: --spawn is missing",
         ),

@@ -36,8 +36,9 @@ fn whole(ended: Ended, rounds: usize, variants: &[&str]) -> Report {
         assert_eq!(series.name, "switchboard");
         assert_eq!(series.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
         for figure in &series.figures {
-            // So few connections may fit into what the bare server has anyway.
-            let nothing = reference.figure(&figure.what).unwrap().median() == Some(0.0);
+            // So few connections may fit into what the bare server has anyway, and some of it it does not have at all.
+            let beside = reference.figure(&figure.what);
+            let nothing = beside.is_none_or(|beside| beside.median() == Some(0.0));
             assert_eq!(figure.ratio.is_none(), nothing, "{}: {ended}", figure.what);
         }
     }
@@ -249,6 +250,18 @@ fn restart_storm() {
     for series in &report.series {
         // Each was cut off, and had to connect again.
         assert!(least(series, "attempts per client") >= 1.0, "{series:?}");
+    }
+}
+
+/// All members were there, or there would be a fault.
+#[test]
+fn presence() {
+    let ended = bench("presence --spawn --members 20,2000 --watchers 3 --visitors 20 --rounds 2 --json");
+    let report = whole(ended, 2, &["20 members", "2,000 members"]);
+    for series in &report.series {
+        assert!(least(series, "CPU per join and leave") > 0.0, "{series:?}");
+        let is_weighed = series.variant == "2,000 members" && !series.is_reference;
+        assert_eq!(series.figure("resident per member").is_some(), is_weighed);
     }
 }
 
