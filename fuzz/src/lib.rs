@@ -26,7 +26,7 @@ pub use deflate::deflate;
 pub use dialects::dialects;
 pub use frames::frames;
 pub use handshake::handshake;
-pub use hub::hub;
+pub use hub::{hub, presence};
 pub use notice::notice;
 pub use position::position;
 pub use segments::segments;
@@ -42,7 +42,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "segments",
         run: segments,
@@ -78,5 +78,9 @@ pub const TARGETS: [Target; 9] = [
     Target {
         name: "hub",
         run: hub,
+    },
+    Target {
+        name: "presence",
+        run: presence,
     },
 ];

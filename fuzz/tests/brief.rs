@@ -57,6 +57,11 @@ fn hub() {
 }
 
 #[test]
+fn presence() {
+    run_briefly("presence", 1_000);
+}
+
+#[test]
 fn every_target_has_a_binary_and_seeds_and_nothing_else_has() {
     let mut names: Vec<_> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
     names.sort();

@@ -9,8 +9,11 @@
 //! - a position names one message everywhere; an acknowledged message is in the log, a refused one is not, one key once;
 //! - whoever asks is answered exactly once;
 //! - once everything has settled everyone is at the head, and once all have left nothing is held.
+//!
+//! [`run_presence`] does the same with [`Presence`](crate::presence::Presence).
 
 mod broker;
+mod presence;
 mod script;
 mod session;
 mod shard;
@@ -27,6 +30,7 @@ use switchboard_proto::position::{Position, Range};
 use switchboard_proto::time::Time;
 
 use self::broker::{Broker, Temper};
+pub use self::presence::run as run_presence;
 use self::script::Script;
 use self::session::Session;
 use self::shard::{Asked, Message, Shard, Who};

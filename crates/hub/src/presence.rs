@@ -49,6 +49,7 @@ pub struct Presence {
     rosters: HashMap<ChannelName, Roster, FixedState>,
     /// In the order in which they end.
     absences: VecDeque<Absent>,
+    last_absence: u64,
     /// Channels that have changed, and when that is announced.
     changed: BTreeSet<(Time, ChannelName)>,
     /// Those of them whose time has come.
@@ -84,6 +85,7 @@ impl Presence {
             settings,
             rosters: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             absences: VecDeque::new(),
+            last_absence: 0,
             changed: BTreeSet::new(),
             due: VecDeque::new(),
             members: 0,
@@ -105,7 +107,9 @@ impl Presence {
         let Some(roster) = self.rosters.get_mut(channel) else {
             return;
         };
-        if let Some(absence) = roster.vanish(&key, stay) {
+        self.last_absence += 1;
+        let absence = Absence(self.last_absence);
+        if roster.vanish(&key, stay, absence) {
             self.absences.push_back(Absent {
                 until: now + self.settings.grace,
                 channel: channel.clone(),

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::run;
+use super::{run, run_presence};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
@@ -8,6 +8,11 @@ proptest! {
     #[test]
     fn no_sequence_of_operations_breaks_a_promise(bytes in prop::collection::vec(any::<u8>(), 0..8_000)) {
         run(&bytes);
+    }
+
+    #[test]
+    fn no_sequence_of_operations_makes_a_ghost(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+        run_presence(&bytes);
     }
 }
 

@@ -33,9 +33,9 @@ pub struct Stay {
     pub number: u64,
 }
 
-/// Names one absence of a member.
+/// Names one absence of a member: no two are alike, also of rosters that were forgotten in between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Absence(u64);
+pub struct Absence(pub u64);
 
 /// How long a list of members may be. Up to there all members of a channel are announced one by one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +61,6 @@ pub struct Roster {
     has_changed: bool,
     /// Taken so far.
     snapshots: u64,
-    absences: u64,
     /// Whether those who fold have no list.
     unlisted: bool,
     /// Shards in which somebody hears of it.
@@ -73,7 +72,8 @@ struct Present {
     info: Option<Payload>,
     /// Connections. None: it is absent.
     stays: SmallVec<[Stay; 1]>,
-    absence: Absence,
+    /// The last one.
+    absence: Option<Absence>,
     place: u32,
 }
 
@@ -109,7 +109,7 @@ impl Roster {
                 let present = Present {
                     info,
                     stays: SmallVec::from_slice(&[stay]),
-                    absence: Absence(0),
+                    absence: None,
                     place: self.places.len() as u32,
                 };
                 self.places.push(key.clone());
@@ -126,21 +126,19 @@ impl Roster {
         }
     }
 
-    /// A connection is gone. An absence has begun if it was the member's last.
-    pub fn vanish(&mut self, key: &MemberKey, stay: Stay) -> Option<Absence> {
-        if !self.end(key, stay) {
-            return None;
+    /// A connection is gone. Whether it was the member's last, so that this absence has begun.
+    pub fn vanish(&mut self, key: &MemberKey, stay: Stay, absence: Absence) -> bool {
+        let has_begun = self.end(key, stay);
+        if has_begun && let Some(present) = self.members.get_mut(key) {
+            present.absence = Some(absence);
+            self.absent.insert(key.clone());
         }
-        self.absences += 1;
-        let absence = Absence(self.absences);
-        self.members.get_mut(key)?.absence = absence;
-        self.absent.insert(key.clone());
-        Some(absence)
+        has_begun
     }
 
     /// The grace period of an absence is over.
     pub fn expire(&mut self, key: &MemberKey, absence: Absence) {
-        let is_absent = |present: &Present| present.stays.is_empty() && present.absence == absence;
+        let is_absent = |present: &Present| present.stays.is_empty() && present.absence == Some(absence);
         if self.members.get(key).is_some_and(is_absent) {
             self.remove(key);
         }

@@ -124,6 +124,26 @@ fn who_vanishes_is_there_for_the_grace_period_and_leaves_nothing_behind() {
     assert_eq!(left(presence), (0, 0, None));
 }
 
+/// Of a channel that was forgotten in between, and whose absences would be counted from one again.
+#[test]
+fn the_end_of_an_absence_ends_no_later_one() {
+    let mut presence = presence(1_000);
+    let (channel, gone) = (name("a"), Time::ZERO + SECOND);
+    presence.deaf(&channel, ShardId(1));
+    presence.join(gone, &channel, member(1), stay(1));
+    presence.vanish(gone, &channel, member(1).key, stay(1));
+    presence.join(gone + 5 * SECOND, &channel, member(2), stay(2));
+    presence.leave(gone + 5 * SECOND, &channel, &member(2).key, stay(2));
+    assert_eq!(announced(&mut presence, gone + 6 * SECOND), vec![]);
+    assert!(presence.roster(&channel).is_none());
+    presence.join(gone + 7 * SECOND, &channel, member(1), stay(3));
+    presence.vanish(gone + 8 * SECOND, &channel, member(1).key, stay(3));
+    presence.handle_timeout(gone + 17 * SECOND);
+    assert_eq!(presence.members_total(), 1);
+    presence.handle_timeout(gone + 18 * SECOND);
+    assert_eq!(presence.members_total(), 0);
+}
+
 #[test]
 fn who_hears_is_told_and_nobody_else() {
     let mut presence = presence(1_000);

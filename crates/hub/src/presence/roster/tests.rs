@@ -38,7 +38,8 @@ fn nobody_hears_of_a_reconnect() {
     let mut roster = Roster::default();
     roster.join(member("ana", 1), stay(1));
     assert_eq!(changed(&mut roster), (vec![key("ana", 1)], vec![]));
-    let absence = roster.vanish(&key("ana", 1), stay(1)).unwrap();
+    let absence = Absence(7);
+    assert!(roster.vanish(&key("ana", 1), stay(1), absence));
     assert_eq!(roster.counts().members, 1, "within the grace period");
     roster.join(member("ana", 1), stay(2));
     roster.expire(&key("ana", 1), absence);
@@ -51,7 +52,8 @@ fn who_does_not_come_back_has_left_when_the_grace_period_is_over() {
     let mut roster = Roster::default();
     roster.join(member("ana", 1), stay(1));
     let _announced = roster.announce(LISTING);
-    let absence = roster.vanish(&key("ana", 1), stay(1)).unwrap();
+    let absence = Absence(7);
+    assert!(roster.vanish(&key("ana", 1), stay(1), absence));
     assert_eq!(roster.announce(LISTING), None);
     roster.expire(&key("ana", 1), absence);
     assert_eq!(changed(&mut roster), (vec![], vec![key("ana", 1)]));
@@ -63,13 +65,12 @@ fn a_session_with_two_connections_is_there_until_both_are_gone() {
     let mut roster = Roster::default();
     roster.join(member("ana", 1), stay(1));
     roster.join(member("ana", 1), stay(2));
-    assert_eq!(roster.vanish(&key("ana", 1), stay(1)), None);
-    assert_eq!(
-        roster.vanish(&key("ana", 1), stay(1)),
-        None,
+    assert!(!roster.vanish(&key("ana", 1), stay(1), Absence(1)));
+    assert!(
+        !roster.vanish(&key("ana", 1), stay(1), Absence(2)),
         "that one is gone already"
     );
-    assert!(roster.vanish(&key("ana", 1), stay(2)).is_some());
+    assert!(roster.vanish(&key("ana", 1), stay(2), Absence(3)));
 }
 
 #[test]
@@ -79,8 +80,8 @@ fn a_user_who_is_back_with_another_session_is_not_there_twice() {
     roster.join(member("ana", 2), stay(2));
     roster.join(member("anabel", 3), stay(3));
     let _announced = roster.announce(LISTING);
-    let _absence = roster.vanish(&key("ana", 1), stay(1));
-    let _absence = roster.vanish(&key("anabel", 3), stay(3));
+    assert!(roster.vanish(&key("ana", 1), stay(1), Absence(1)));
+    assert!(roster.vanish(&key("anabel", 3), stay(3), Absence(2)));
     roster.join(member("ana", 4), stay(4));
     assert_eq!(changed(&mut roster), (vec![key("ana", 4)], vec![key("ana", 1)]));
     assert_eq!(roster.counts(), Counts { members: 3, users: 2 });
@@ -299,9 +300,9 @@ proptest! {
                             account.remove(&key);
                         }
                     } else {
-                        let absence = roster.vanish(&key, stay(number as u64));
-                        prop_assert_eq!(absence.is_some(), was_last);
-                        if let Some(absence) = absence {
+                        let absence = Absence(absences.len() as u64);
+                        prop_assert_eq!(roster.vanish(&key, stay(number as u64), absence), was_last);
+                        if was_last {
                             account.get_mut(&key).unwrap().2 = Some(absences.len());
                             absences.push((key, absence));
                         }
