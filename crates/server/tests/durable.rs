@@ -283,6 +283,12 @@ fn a_directory_that_cannot_be_used_is_said_and_nothing_starts() {
         panic!("two processes in one directory")
     };
     assert!(said.contains("is used by another process"), "{said}");
+    let mut doctor = command();
+    let doctor = doctor.arg("doctor").arg("--data-dir").arg(&directory.0);
+    let doctor = doctor.output().unwrap();
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(said.contains("is used by a process that runs"), "{said}");
+    assert_eq!(doctor.status.code(), Some(3));
     let file = directory.0.join("file");
     std::fs::write(&file, "x").unwrap();
     let Err(said) = Served::try_start(command(), &file, &[]) else {

@@ -27,6 +27,10 @@ use super::frame::{Piece, Pieces, encode};
 
 /// A segment that is longer is followed by the next.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Held by the process that uses the directory.
+const LOCK: &str = "lock";
+/// Where segments are put in which something is damaged.
+const DAMAGED: &str = "damaged";
 /// Bytes of an old segment that are looked at in one go, or a record more.
 const CLEAN_BYTES: usize = 256 * 1024;
 
@@ -231,7 +235,7 @@ impl Store {
         }
         self.write()?;
         self.file.sync_data()?;
-        let aside = self.directory.join("damaged");
+        let aside = self.directory.join(DAMAGED);
         fs::create_dir_all(&aside)?;
         for segment in self.segments.drain(..old) {
             let path = segment_path(&self.directory, segment.number);
@@ -456,19 +460,60 @@ fn indexed(log: &Stored) -> Indexed {
     }
 }
 
+/// What can be seen of a directory by somebody who does not use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outside {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Segments that were put aside because something in them was damaged.
+    pub damaged: usize,
+    /// Another process uses it.
+    pub is_used: bool,
+}
+
+/// Looks at a directory and changes nothing in it.
+pub fn look(directory: &Path) -> Result<Outside, OpenError> {
+    let mut bytes = 0;
+    for number in segment_numbers(directory)? {
+        // One that is gone meanwhile has none.
+        bytes += fs::metadata(segment_path(directory, number)).map_or(0, |file| file.len());
+    }
+    let aside = directory.join(DAMAGED);
+    let damaged = match aside.is_dir() {
+        true => segment_numbers(&aside)?.len(),
+        false => 0,
+    };
+    let path = directory.join(LOCK);
+    let is_used = path.is_file()
+        && match lock_file(directory, File::open(&path).map_err(io_error(&path))?) {
+            Ok(_) => false,
+            Err(OpenError::Used(_)) => true,
+            Err(error) => return Err(error),
+        };
+    Ok(Outside {
+        bytes,
+        damaged,
+        is_used,
+    })
+}
+
 fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
         .map_err(io_error(&path))?;
+    lock_file(directory, file)
+}
+
+fn lock_file(directory: &Path, file: File) -> Result<File, OpenError> {
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Used(directory.to_owned())),
         Err(error) => Err(OpenError::Io {
-            path,
+            path: directory.join(LOCK),
             error: error.into(),
         }),
     }

@@ -1,12 +1,13 @@
 //! What is fine, what is not, why it matters and what to type. Pure: facts in, findings out.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::facts::{Facts, Holder, Listener, Outcome, Ports};
+use super::facts::{DataDirectory, Facts, Holder, Listener, Outcome, Ports, Usable};
 use crate::cli::terminal::{grouped, plural};
-use crate::config::{Auto, Config, UNLIMITED};
+use crate::config::{Auto, Config, Fsync, UNLIMITED};
 
 /// How a check came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -61,6 +62,12 @@ pub const LOCAL_PORTS_MIN: u64 = 20_000;
 /// Open files below which a warning is due: the usual limit of an interactive shell.
 pub const OPEN_FILES_MIN: u64 = 4_096;
 
+/// Free bytes of a disk below which it will soon be full, and below which it is: a segment, and what waits to be written.
+pub const DISK_FREE_MIN: (u64, u64) = (1 << 30, 64 << 20);
+
+/// A disk that takes longer makes every publisher wait for it, where each message is synced.
+pub const SYNC_MAX: Duration = Duration::from_millis(20);
+
 /// The years 2025 to 2099: a clock outside of them was never set.
 const SANE_SECONDS: std::ops::Range<u64> = 1_735_689_600..4_102_444_800;
 
@@ -86,6 +93,15 @@ pub fn check(facts: &Facts, config: &Config) -> Vec<Finding> {
     ));
     findings.push(check_local_ports(facts, config));
     findings.push(check_clock(facts));
+    if let Some(data) = &facts.data {
+        findings.push(check_data(data));
+        findings.extend(
+            data.outcome
+                .as_ref()
+                .ok()
+                .map(|usable| check_disk(usable, config)),
+        );
+    }
     findings
 }
 
@@ -397,6 +413,87 @@ fn check_clock(facts: &Facts) -> Finding {
             .then(|| change.to_owned())
             .into_iter()
             .collect(),
+    }
+}
+
+fn check_data(data: &DataDirectory) -> Finding {
+    let path = data.path.display();
+    let another = "--data-dir DIR   # another one";
+    let (status, found, change) = match &data.outcome {
+        Err(reason) => (
+            Status::Bad,
+            reason.clone(),
+            vec![format!("sudo install -d -o \"$USER\" {path}"), another.to_owned()],
+        ),
+        Ok(usable) if usable.inside.is_used => (
+            Status::Warn,
+            format!("{path} is used by a process that runs"),
+            vec![another.to_owned()],
+        ),
+        Ok(usable) if usable.inside.damaged > 0 => (
+            Status::Warn,
+            format!(
+                "{path}: {} put aside, because something in it was damaged",
+                plural(usable.inside.damaged as u64, "file")
+            ),
+            vec![format!(
+                "rm -r {path}/damaged   # when nobody wants to look at it"
+            )],
+        ),
+        Ok(usable) if usable.is_new => (Status::Ok, format!("{path} can be made"), Vec::new()),
+        Ok(usable) => {
+            let mebibytes = usable.inside.bytes.div_ceil(1 << 20);
+            let found = format!("{path} has {} MiB of logs", grouped(mebibytes));
+            (Status::Ok, found, Vec::new())
+        }
+    };
+    Finding {
+        check: "data.dir",
+        status,
+        found,
+        why: "Logs, positions and idempotency keys are kept there, by one process at a time.",
+        change,
+    }
+}
+
+fn check_disk(usable: &Usable, config: &Config) -> Finding {
+    let mut found = Vec::new();
+    let mut change = Vec::new();
+    let mut status = Status::Ok;
+    let mut worst = |other: Status| {
+        if status != Status::Bad {
+            status = other;
+        }
+    };
+    match usable.free {
+        Some(free) => {
+            found.push(format!("{} MiB free", grouped(free >> 20)));
+            let (few, none) = DISK_FREE_MIN;
+            if free < few {
+                worst(if free < none { Status::Bad } else { Status::Warn });
+                change.push("df -h   # and make room".to_owned());
+            }
+        }
+        None => found.push("how much is free is not known".to_owned()),
+    }
+    if usable.is_in_memory {
+        found.push("in memory, which a restart of the machine empties".to_owned());
+        worst(Status::Warn);
+        change.push("--data-dir DIR   # on a disk".to_owned());
+    }
+    if let Some(sync) = usable.sync {
+        found.push(format!("a sync takes {:.1} ms", sync.as_secs_f64() * 1_000.0));
+        if sync > SYNC_MAX && config.data.fsync == Fsync::Always {
+            worst(Status::Warn);
+            change.push("SWITCHBOARD_DATA__FSYNC=interval".to_owned());
+        }
+    }
+    Finding {
+        check: "data.disk",
+        status,
+        found: found.join(", "),
+        why: "On a full disk publications are refused. With data.fsync = \"always\" each waits for a sync.",
+        change,
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the system says about itself. Linux says most of it; what another system does not say is `None`.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::broker::disk::store::{self, Outside};
 use crate::config::Config;
 use crate::open_files::OpenFiles;
 
@@ -31,6 +32,32 @@ pub struct Facts {
     pub cores: Option<usize>,
     /// What happens when somebody listens where the settings say.
     pub listeners: Vec<Listener>,
+    /// The data directory, where the settings name one.
+    pub data: Option<DataDirectory>,
+}
+
+/// A data directory, tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataDirectory {
+    /// Where.
+    pub path: PathBuf,
+    /// What the server will find there; why it cannot use it.
+    pub outcome: Result<Usable, String>,
+}
+
+/// What is known of a data directory that can be used.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Usable {
+    /// It is not there yet and can be made.
+    pub is_new: bool,
+    /// What is in it.
+    pub inside: Outside,
+    /// Bytes that may still be written.
+    pub free: Option<u64>,
+    /// It is in memory, and ends with the machine.
+    pub is_in_memory: bool,
+    /// How long it takes until a few bytes are on the disk: the median of several times.
+    pub sync: Option<Duration>,
 }
 
 /// A range of ports, both ends included.
@@ -110,8 +137,80 @@ impl Facts {
                 listener("listen.public", "--listen", config.listen.public),
                 listener("listen.internal", "--internal-listen", config.listen.internal),
             ],
+            data: config.data.dir.as_deref().map(try_to_keep),
         }
     }
+}
+
+/// Does what the server will do with a data directory, and leaves nothing behind.
+fn try_to_keep(path: &Path) -> DataDirectory {
+    DataDirectory {
+        path: path.to_owned(),
+        outcome: look_into(path),
+    }
+}
+
+fn look_into(path: &Path) -> Result<Usable, String> {
+    let is_new = !path.exists();
+    let inside = match is_new {
+        true => Outside::default(),
+        false => store::look(path).map_err(|error| error.to_string())?,
+    };
+    // Where it is to be made.
+    let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let Some(place) = absolute.ancestors().find(|place| place.exists()) else {
+        return Err(format!("{}: there is no such place", path.display()));
+    };
+    let sync = time_to_sync(place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let room = rustix::fs::statvfs(place).ok();
+    Ok(Usable {
+        is_new,
+        inside,
+        free: room.map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
+        is_in_memory: is_in_memory(place),
+        sync: Some(sync),
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(place: &Path) -> bool {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    #[allow(clippy::unnecessary_cast)] // its width depends on the machine
+    rustix::fs::statfs(place).is_ok_and(|found| [TMPFS, RAMFS].contains(&(found.f_type as i64)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_: &Path) -> bool {
+    false
+}
+
+/// Writes a little, again and again, and waits until it is on the disk.
+fn time_to_sync(place: &Path) -> io::Result<Duration> {
+    const TIMES: usize = 5;
+    const BYTES: [u8; 512] = [0; 512];
+    /// Gone when this ends.
+    struct Trial(PathBuf);
+    impl Drop for Trial {
+        fn drop(&mut self) {
+            let _gone = std::fs::remove_file(&self.0);
+        }
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let name = format!(".switchboard-doctor-{:016x}", u64::from_ne_bytes(random));
+    let trial = Trial(place.join(name));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).open(&trial.0)?;
+    let mut took = Vec::new();
+    for _ in 0..TIMES {
+        file.write_all(&BYTES)?;
+        let begun = Instant::now();
+        file.sync_data()?;
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    Ok(took[TIMES / 2])
 }
 
 fn read(path: &str) -> Option<String> {
@@ -234,6 +333,36 @@ mod tests {
             Some(4096)
         );
         assert_eq!(group_of_process("4:memory:/a\n0::/b/c\n"), Some("/b/c"));
+    }
+
+    #[test]
+    fn a_data_directory_is_tried_and_left_as_it_was() {
+        let parent = std::env::temp_dir().join(format!("switchboard-doctor-{}", std::process::id()));
+        let path = parent.join("made/by/the/server");
+        let new = try_to_keep(&path).outcome.unwrap();
+        assert!(new.is_new && new.inside == Outside::default() && new.sync.is_some());
+        assert!(!parent.exists(), "nothing was made");
+
+        std::fs::create_dir_all(path.join("damaged")).unwrap();
+        for (name, bytes) in [
+            ("00000000000000000007.log", 70),
+            ("damaged/00000000000000000003.log", 5),
+        ] {
+            std::fs::write(path.join(name), vec![0; bytes]).unwrap();
+        }
+        let found = try_to_keep(&path).outcome.unwrap();
+        let inside = Outside {
+            bytes: 70,
+            damaged: 1,
+            is_used: false,
+        };
+        assert_eq!((found.is_new, found.inside), (false, inside));
+        let left = std::fs::read_dir(&path).unwrap().count();
+        assert_eq!(left, 2, "nothing was left behind");
+
+        let file = path.join("00000000000000000007.log");
+        assert!(try_to_keep(&file).outcome.is_err(), "a file is no directory");
+        std::fs::remove_dir_all(&parent).unwrap();
     }
 
     #[test]

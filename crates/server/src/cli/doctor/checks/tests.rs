@@ -1,4 +1,5 @@
 use super::*;
+use crate::broker::disk::store::Outside;
 use crate::open_files::OpenFiles;
 
 /// A machine with which nothing is wrong.
@@ -29,6 +30,19 @@ fn machine() -> Facts {
             listener("listen.public", "--listen", "127.0.0.1:8000"),
             listener("listen.internal", "--internal-listen", "127.0.0.1:8001"),
         ],
+        data: Some(DataDirectory {
+            path: "/var/lib/switchboard".into(),
+            outcome: Ok(Usable {
+                is_new: false,
+                inside: Outside {
+                    bytes: 30_000_000,
+                    ..Outside::default()
+                },
+                free: Some(50 << 30),
+                is_in_memory: false,
+                sync: Some(Duration::from_micros(1_300)),
+            }),
+        }),
     }
 }
 
@@ -209,4 +223,67 @@ fn a_clock_that_nobody_set() {
     assert_eq!(clock(Some(u64::MAX), None).status, Status::Bad);
     assert_eq!(clock(Some(1_795_000_000), Some(false)).status, Status::Warn);
     assert_eq!(clock(Some(1_795_000_000), None).status, Status::Unknown);
+}
+
+/// A data directory that differs from a good one as `change` says.
+fn with_data(name: &str, change: impl FnOnce(&mut Usable, &mut Config)) -> Finding {
+    with(name, |facts, config| {
+        let Some(DataDirectory {
+            outcome: Ok(usable), ..
+        }) = &mut facts.data
+        else {
+            panic!("it is good");
+        };
+        change(usable, config);
+    })
+}
+
+#[test]
+fn a_data_directory() {
+    let good = with_data("data.dir", |_, _| {});
+    assert_eq!(good.found, "/var/lib/switchboard has 29 MiB of logs");
+    let new = with_data("data.dir", |usable, _| usable.is_new = true);
+    assert_eq!(
+        (new.status, new.found.as_str()),
+        (Status::Ok, "/var/lib/switchboard can be made")
+    );
+    let used = with_data("data.dir", |usable, _| usable.inside.is_used = true);
+    assert_eq!(used.status, Status::Warn);
+    let damaged = with_data("data.dir", |usable, _| usable.inside.damaged = 2);
+    assert_eq!(damaged.status, Status::Warn);
+    assert!(damaged.found.contains("2 files put aside"), "{}", damaged.found);
+    let refused = with("data.dir", |facts, _| {
+        facts.data = Some(DataDirectory {
+            path: "/root/data".into(),
+            outcome: Err("/root: Permission denied".to_owned()),
+        });
+    });
+    assert_eq!(refused.status, Status::Bad);
+    assert_eq!(refused.found, "/root: Permission denied");
+    let none = with("clock", |facts, _| facts.data = None);
+    assert_eq!(none.status, Status::Ok);
+}
+
+#[test]
+fn the_disk_of_a_data_directory() {
+    let disk = |change: fn(&mut Usable, &mut Config)| with_data("data.disk", change);
+    assert_eq!(disk(|_, _| {}).found, "51,200 MiB free, a sync takes 1.3 ms");
+    assert_eq!(disk(|usable, _| usable.free = Some(1 << 29)).status, Status::Warn);
+    assert_eq!(disk(|usable, _| usable.free = Some(1 << 20)).status, Status::Bad);
+    let both = disk(|usable, _| {
+        usable.free = Some(0);
+        usable.is_in_memory = true;
+    });
+    assert_eq!((both.status, both.change.len()), (Status::Bad, 2));
+    let slow = |usable: &mut Usable| usable.sync = Some(Duration::from_millis(50));
+    assert_eq!(
+        with_data("data.disk", |usable, _| slow(usable)).status,
+        Status::Ok
+    );
+    let waits = with_data("data.disk", |usable, config| {
+        slow(usable);
+        config.data.fsync = Fsync::Always;
+    });
+    assert_eq!(waits.status, Status::Warn);
+    assert_eq!(waits.change, ["SWITCHBOARD_DATA__FSYNC=interval"]);
 }
