@@ -681,7 +681,8 @@ impl Session {
         self.close(now, code, "stopping", shared);
     }
 
-    /// Queues a delivery. `Refused`: the outbox is full, and the channel's `on_lag` decides.
+    /// Queues a delivery. `Refused`: the outbox is full but for an eighth, which is for answers, and the channel's `on_lag`
+    /// decides.
     pub fn handle_delivery(
         &mut self,
         bytes: Bytes,
@@ -692,7 +693,7 @@ impl Session {
         self.outbox.offer(
             bytes,
             messages,
-            limits.outbox_bytes_max,
+            limits.outbox_bytes_max / 8 * 7,
             limits.outbox_messages_max,
         )
     }
