@@ -26,12 +26,15 @@ pub struct Outbox {
 struct Chunk {
     bytes: Bytes,
     messages: u32,
+    /// [`occupied`], or as much of it as fits: no chunk is that large.
+    occupied: u32,
 }
 
 /// What a chunk costs in memory: allocators have about four sizes for each power of two, and it has its place in the queue.
 fn occupied(length: usize) -> usize {
     let step = (length.next_power_of_two() / 8).max(16);
-    length.next_multiple_of(step) + size_of::<Chunk>()
+    // The next multiple of it, which is a power of two: without a division.
+    ((length + step - 1) & !(step - 1)) + size_of::<Chunk>()
 }
 
 /// Whether a delivery was taken.
@@ -63,11 +66,12 @@ impl Outbox {
     /// Queues a delivery of `messages` messages if it fits. An empty outbox takes any one delivery, so that a bound
     /// smaller than a message delays it and does not forbid it.
     pub fn offer(&mut self, bytes: Bytes, messages: u32, bytes_max: usize, messages_max: usize) -> Queued {
-        let full = self.messages() + messages as usize > messages_max;
-        if !self.fits(bytes.len(), bytes_max) || (full && !self.is_empty()) {
+        let occupied = occupied(bytes.len());
+        let full = self.bytes + occupied > bytes_max || self.messages() + messages as usize > messages_max;
+        if full && !self.is_empty() {
             return Queued::Refused;
         }
-        self.push(bytes, messages);
+        self.push_occupying(bytes, messages, occupied);
         Queued::Queued
     }
 
@@ -79,10 +83,20 @@ impl Outbox {
     /// Queues what must not be refused: answers, control frames, the rest of a delivery whose beginning is already
     /// written. Its amount is bounded elsewhere, because reading stops while much waits.
     pub fn push(&mut self, bytes: Bytes, messages: u32) {
+        let occupied = occupied(bytes.len());
+        self.push_occupying(bytes, messages, occupied);
+    }
+
+    fn push_occupying(&mut self, bytes: Bytes, messages: u32, occupied: usize) {
         if !bytes.is_empty() {
-            self.bytes += occupied(bytes.len());
+            let occupied = u32::try_from(occupied).unwrap_or(u32::MAX);
+            self.bytes += occupied as usize;
             self.messages += messages;
-            self.chunks.push_back(Chunk { bytes, messages });
+            self.chunks.push_back(Chunk {
+                bytes,
+                messages,
+                occupied,
+            });
         }
     }
 
@@ -105,7 +119,7 @@ impl Outbox {
                 return;
             }
             self.written -= length;
-            self.bytes -= occupied(length);
+            self.bytes -= chunk.occupied as usize;
             self.messages -= chunk.messages;
             self.chunks.pop_front();
         }
