@@ -86,17 +86,10 @@ pub async fn accept(
 ) {
     /// Accepting fails when the process is out of files; closing connections need a moment.
     const PAUSE: Duration = Duration::from_millis(50);
-    /// Connections accepted before those that are there get their turn. When all clients of a restarted server come back at
-    /// once, they wait in the kernel, where they are in nobody's way (docs/decisions/0007-paced-accepting.md).
-    const TOGETHER: u32 = 4;
     let stats = shard.stats();
-    let mut together = 0;
+    let mut pace = Pace::after(Duration::ZERO);
     loop {
-        if together == TOGETHER {
-            together = 0;
-            tokio::task::yield_now().await;
-        }
-        together += 1;
+        pace.wait(&clock).await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -122,6 +115,40 @@ pub async fn accept(
             clock,
             slot,
         ));
+    }
+}
+
+/// How many connections are accepted before those that are there get their turn. When all clients of a restarted server come
+/// back at once, they wait in the kernel, where they are in nobody's way (docs/decisions/0007-paced-accepting.md).
+struct Pace {
+    accepted: u128,
+    most: u128,
+}
+
+impl Pace {
+    /// However short the turns of the others are.
+    const FEWEST: u128 = 4;
+    /// One for so much of the time that the last turn of the others took: with some 50 µs for each, a quarter of the shard's time
+    /// where it is busy with something else.
+    const ONE_IN: Duration = Duration::from_micros(200);
+
+    /// Before a connection is accepted.
+    async fn wait(&mut self, clock: &Clock) {
+        if self.accepted >= self.most {
+            let begun = clock.now();
+            tokio::task::yield_now().await;
+            let took = clock.now().since(begun);
+            *self = Pace::after(took);
+        }
+        self.accepted += 1;
+    }
+
+    /// The others had so much time.
+    fn after(took: Duration) -> Pace {
+        Pace {
+            accepted: 0,
+            most: (took.as_nanos() / Pace::ONE_IN.as_nanos()).max(Pace::FEWEST),
+        }
     }
 }
 
