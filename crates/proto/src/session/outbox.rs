@@ -4,7 +4,7 @@
 //! memory.
 //!
 //! What bounds it is the memory that it keeps from being freed. So a chunk counts until its last byte is written, and as what
-//! an allocator takes for it: [`occupied`].
+//! an allocator takes for it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
