@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use crate::api::Api;
 use crate::charge::Meter;
 use crate::coordinator::Stopped;
 use crate::peers::Peer;
+use crate::ports;
 use crate::process::{Pipes, Process};
 use crate::target::{Dialect, Target};
 
@@ -156,7 +157,7 @@ impl Contestant {
     pub fn start(&self, place: &Place, shards: u16, data: Data) -> Result<Side, Stopped> {
         let this = || std::env::current_exe().map(PathBuf::into_os_string);
         let core = (shards == 1).then_some(place.core);
-        let [port, internal_port] = free_ports()?;
+        let [port, internal_port] = ports::free()?;
         let [address, internal] =
             [port, internal_port].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let [listen, internal_listen] =
@@ -352,17 +353,4 @@ fn peer_version(script: &Path, peer: Peer) -> Result<String, Stopped> {
             script.display()
         ))),
     }
-}
-
-/// Ports that nobody listens on, each another one.
-fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
-    // Held until all are found.
-    let mut listeners = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        *port = listener.local_addr()?.port();
-        listeners.push(listener);
-    }
-    Ok(ports)
 }

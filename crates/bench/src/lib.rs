@@ -16,6 +16,7 @@ pub mod coordinator;
 pub mod listener;
 pub mod observer;
 pub mod peers;
+pub mod ports;
 pub mod process;
 pub mod reference;
 pub mod report;
