@@ -107,21 +107,21 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// One of many subscribers stops reading: what the others notice.
+    /// One of many subscribers stops reading: what the others notice. Needs --spawn.
     SlowReader {
         #[command(flatten)]
         scenario: scenario::slow_reader::SlowReader,
         #[command(flatten)]
         options: Options,
     },
-    /// The server is killed and started again, and all its clients come back at once.
+    /// The server is killed and started again, and all its clients come back at once. Needs --spawn.
     RestartStorm {
         #[command(flatten)]
         scenario: scenario::restart_storm::RestartStorm,
         #[command(flatten)]
         options: Options,
     },
-    /// Members of a channel: what it costs that one more comes and goes.
+    /// Members of a channel: what it costs that one more comes and goes. Needs --spawn.
     Presence {
         #[command(flatten)]
         scenario: scenario::presence::Presence,

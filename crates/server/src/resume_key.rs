@@ -7,10 +7,20 @@ use std::path::Path;
 
 use switchboard_proto::session::resume::ResumeKey;
 
+const NAME: &str = "resume.key";
+
+/// Whether a process like this one can read the key, if there is one. Changes nothing.
+pub fn look(directory: &Path) -> io::Result<()> {
+    match fs::read(directory.join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// The key of a data directory that this process has to itself. One that is not there, or not whole, is made: then sessions of before
 /// are new ones.
 pub fn of(directory: &Path) -> io::Result<ResumeKey> {
-    let path = directory.join("resume.key");
+    let path = directory.join(NAME);
     match fs::read(&path) {
         Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
             Ok(bits) => return Ok(ResumeKey::new(bits)),

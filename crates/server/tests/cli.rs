@@ -177,6 +177,19 @@ fn a_file_that_is_not_there_is_named() {
     );
 }
 
+/// Whoever asks for a data directory gets one, or an error.
+#[test]
+fn a_data_directory_without_a_name_is_refused() {
+    let flag = ended(&["serve", "--data-dir", ""]);
+    assert_eq!(flag.code, Some(2));
+    assert!(flag.err.contains("is empty"), "{}", flag.err);
+    let mut command = switchboard(&["serve"]);
+    command.env("SWITCHBOARD_DATA__DIR", "");
+    let variable = run(command);
+    assert_eq!(variable.code, Some(2));
+    assert!(variable.err.contains("is empty"), "{}", variable.err);
+}
+
 #[test]
 fn a_wrong_variable_is_named_by_every_command_that_reads_settings() {
     for args in [

@@ -412,3 +412,25 @@ fn what_logs_forget_frees_the_disk() {
         );
     });
 }
+
+#[test]
+fn files_that_were_removed_take_no_publications() {
+    let directory = Directory::new();
+    let server = Served::start(&directory.0, &[]);
+    support::block_on(async {
+        let mut client = Client::connect(&server.live()).await;
+        client.publish("a", Payload::text("kept")).await;
+        for segment in directory.segments() {
+            std::fs::remove_file(segment).unwrap();
+        }
+        let id = client.id();
+        let lost = publish(Some(id), "a", Payload::text("would be lost"));
+        client.say(&[lost]).await.unwrap();
+        match client.answer(id).await {
+            Notice::Error { code, .. } => assert_eq!(code, "overloaded"),
+            other => panic!("{other:?}"),
+        }
+        let page = client.history("a", Range::Newest, None).await;
+        assert_eq!(page.messages.len(), 1, "reads go on");
+    });
+}

@@ -577,7 +577,8 @@ fn a_server_that_stops_well_is_waited_for_as_long_as_it_asks() {
     let mut process = server.process;
     assert_eq!(process.0.wait().unwrap().code(), Some(0));
     assert!(listener.process.0.try_wait().unwrap().is_none(), "it tries again");
-    listener.process.signal(rustix::process::Signal::INT);
+    // As whoever started it would.
+    listener.process.signal(rustix::process::Signal::TERM);
     let (code, notes) = listener.end();
     assert_eq!(code, Some(0));
     let expected = "closed by the server with code 1001: stopping; connecting again in ";

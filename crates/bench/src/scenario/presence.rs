@@ -40,7 +40,8 @@ const WATCH: &str = r#"{"type":"subscribe","id":1,"channel":"{channel}","presenc
 
 /// Members of one channel: what it costs the server that another comes and goes (a `subscribe` with presence and an `unsubscribe`,
 /// with their answers), in a channel of few and of many, and the memory of each member. Beside it what two messages cost a bare
-/// loop that sends them back.
+/// loop that sends them back. Only with --spawn: what is said below of other
+/// servers is of other scenarios.
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]

@@ -41,7 +41,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// A server is killed (SIGKILL) and started again on its data while messages are published, and all its clients come back: how
 /// long until each has resumed and has every message that was acknowledged. They connect again as Switchboard's clients do,
 /// with a random wait that grows from 0.5 s to 30 s. Meanwhile, and for some seconds after it, the latency of one channel's
-/// messages whose few subscribers were not among them.
+/// messages whose few subscribers were not among them. Only with --spawn: what is said below of other
+/// servers is of other scenarios.
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]

@@ -36,7 +36,8 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(20);
 /// One of many subscribers of a channel stops reading, again and again, while messages are published at a constant rate: how long
 /// these take to the others meanwhile, beside how long they take while all read, and what memory it costs the server. The
 /// one that stopped must miss nothing in the end. It stops for less than the 10 s after which a server terminates it
-/// (limits.write_stall).
+/// (limits.write_stall). Only with --spawn: what is said below of other
+/// servers is of other scenarios.
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
 #[group(skip)]

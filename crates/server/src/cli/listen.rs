@@ -9,7 +9,6 @@
 mod follow;
 
 use std::io::{self, IsTerminal as _, Write};
-use std::num::NonZeroU64;
 
 use anstyle::{AnsiColor, Style};
 use base64::Engine as _;
@@ -34,7 +33,7 @@ A pipe gets what the protocol says: {\"type\":\"message\",\"channel\":…,\"offs
 \"data_base64\" in place of \"data\" for bytes, and \"gap\" and \"reset\" where messages are missing; with --presence also
 {\"type\":\"presence\",\"channel\":…,\"joined\":[…],\"left\":[…],\"count\":…,\"users\":…}, with \"members\" for the whole list.
 A lost connection is made again, and what was published meanwhile comes from the log.
-Exit codes: 0 --count messages came, Ctrl-C, or the reader has gone; 1 failed; 2 wrong usage.";
+Exit codes: 0 --count messages came, Ctrl-C or SIGTERM, or the reader has gone; 1 failed; 2 wrong usage.";
 
 /// What `listen` may be told.
 #[derive(Args, Debug)]
@@ -56,8 +55,8 @@ pub struct ListenArgs {
     #[arg(long)]
     pub presence: bool,
     /// End after this many messages.
-    #[arg(long, value_name = "N")]
-    pub count: Option<NonZeroU64>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
 }
 
 /// Reads a channel's name for a command line.
@@ -440,7 +439,7 @@ pub(super) fn run(args: &ListenArgs) -> Result<u8, Failure> {
     let mut printer = Printer {
         out,
         format,
-        left: args.count.map(NonZeroU64::get),
+        left: args.count,
     };
     let mut notes = anstream::stderr();
     follow::follow(args, |event| printer.print(event, &mut notes))?;

@@ -153,8 +153,11 @@ impl<T> Field<T> {
             Field::OnLag(at) => *at(target) = read_word(written)?,
             Field::Fsync(at) => *at(target) = read_word(written)?,
             Field::Directory(at) => {
-                let text = text_of(written)?;
-                *at(target) = (text != "none" && !text.is_empty()).then(|| PathBuf::from(text));
+                *at(target) = match text_of(written)? {
+                    "" => return Err(BadValue::Empty),
+                    "none" => None,
+                    path => Some(PathBuf::from(path)),
+                };
             }
             Field::LogFormat(at) => *at(target) = read_word(written)?,
             Field::LogLevel(at) => *at(target) = read_word(written)?,
@@ -455,8 +458,11 @@ pub enum BadValue {
     #[error("stands in quotes, so it is a string")]
     Quoted,
     /// 0, which some read as "nothing" and some as "no limit".
-    #[error("0 is refused, because it could mean \"nothing\" as well as \"no limit\"")]
+    #[error("is refused, because it could mean \"nothing\" as well as \"no limit\"")]
     Zero,
+    /// Nothing, where a variable was not set perhaps.
+    #[error("is empty")]
+    Empty,
     /// Below or above what is allowed.
     #[error("is out of range")]
     OutOfRange,

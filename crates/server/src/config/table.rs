@@ -557,7 +557,7 @@ pub static CHANNEL_SETTINGS: &[Setting<ChannelSettings>] = &[
         Field::OnLag(|c| &mut c.on_lag),
         "When a subscriber's outbox is full: \"resync\" reads what did not fit from the log as the outbox drains, \"latest\" \
          reads only the newest message of each conflation key, \"drop\" leaves out what does not fit and says so with a \
-         gap, \"disconnect\" closes the session. \"auto\" is \"resync\" where there is a log, else \"drop\".",
+         gap, \"disconnect\" closes the session. \"auto\" is \"resync\", which without a log is \"drop\".",
     ),
 ];
 

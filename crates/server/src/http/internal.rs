@@ -323,7 +323,15 @@ impl Refusal {
 
 impl From<QueryRejection> for Refusal {
     fn from(rejection: QueryRejection) -> Refusal {
-        Refusal::new(ErrorCode::BadRequest, &rejection.body_text())
+        use std::error::Error as _;
+        // What is wrong, without who found it.
+        let mut words = rejection.body_text();
+        let mut source = rejection.source();
+        while let Some(error) = source {
+            words = error.to_string();
+            source = error.source();
+        }
+        Refusal::new(ErrorCode::BadRequest, &words)
     }
 }
 

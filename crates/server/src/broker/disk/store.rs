@@ -12,6 +12,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,14 @@ pub enum OpenError {
     /// Another process uses it.
     #[error("{} is used by another process", .0.display())]
     Used(PathBuf),
+    /// There is damage, and the files in which it is cannot be put aside.
+    #[error("something in it is damaged, and cannot be put aside: {}: {error}", .path.display())]
+    Aside {
+        /// What the system refused.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The system said no.
     #[error("{}: {error}", .path.display())]
     Io {
@@ -198,14 +207,13 @@ impl Store {
         }
         if report.damages > 0 {
             store.write_anew(&logs).map_err(io_error(directory))?;
+            store.put_aside()?;
         }
         Ok((store, logs, report))
     }
 
-    /// Everything that could be read goes into new segments, and the others aside, so that damage is found once.
+    /// Everything that could be read goes into the last segment, which was just begun.
     fn write_anew(&mut self, logs: &[Stored]) -> io::Result<()> {
-        // The last one was just begun.
-        let old = self.segments.len() - 1;
         for log in logs {
             let head = log.entries.last().map_or(log.before, |(entry, _)| entry.position);
             self.append(&Record::Log {
@@ -234,14 +242,22 @@ impl Store {
             }
         }
         self.write()?;
-        self.file.sync_data()?;
+        self.file.sync_data()
+    }
+
+    /// All segments but the last one go out of the way, so that damage is found once.
+    fn put_aside(&mut self) -> Result<(), OpenError> {
         let aside = self.directory.join(DAMAGED);
-        fs::create_dir_all(&aside)?;
-        for segment in self.segments.drain(..old) {
+        let refused = |error| OpenError::Aside {
+            path: aside.clone(),
+            error,
+        };
+        fs::create_dir_all(&aside).map_err(refused)?;
+        for segment in self.segments.drain(..self.segments.len() - 1) {
             let path = segment_path(&self.directory, segment.number);
-            fs::rename(path, segment_path(&aside, segment.number))?;
+            fs::rename(path, segment_path(&aside, segment.number)).map_err(refused)?;
         }
-        sync_directory(&self.directory)
+        sync_directory(&self.directory).map_err(io_error(&self.directory))
     }
 
     /// Puts a record behind those that are to be written; gives its length.
@@ -269,7 +285,14 @@ impl Store {
             return Ok(());
         };
         let mut file = &*self.file;
-        let written = file.write_all(&self.buffer);
+        // What is written to a file that has no name any longer ends with this process.
+        let is_there = file.metadata().map(|file| file.nlink() > 0);
+        let written = is_there.and_then(|is_there| match is_there {
+            true => file.write_all(&self.buffer),
+            false => Err(io::Error::other(
+                "the file was removed; only a restart makes another one",
+            )),
+        });
         let length = self.buffer.len() as u64;
         self.buffer.clear();
         self.buffer.shrink_to(CLEAN_BYTES);
@@ -471,12 +494,17 @@ pub struct Outside {
     pub is_used: bool,
 }
 
-/// Looks at a directory and changes nothing in it.
+/// Looks at a directory and changes nothing in it. Fails where a process like this one could not use it.
 pub fn look(directory: &Path) -> Result<Outside, OpenError> {
     let mut bytes = 0;
     for number in segment_numbers(directory)? {
-        // One that is gone meanwhile has none.
-        bytes += fs::metadata(segment_path(directory, number)).map_or(0, |file| file.len());
+        let path = segment_path(directory, number);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => bytes += file.metadata().map_or(0, |file| file.len()),
+            // Whoever uses it has just deleted it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(&path)(error)),
+        }
     }
     let aside = directory.join(DAMAGED);
     let damaged = match aside.is_dir() {
@@ -485,7 +513,7 @@ pub fn look(directory: &Path) -> Result<Outside, OpenError> {
     };
     let path = directory.join(LOCK);
     let is_used = path.is_file()
-        && match lock_file(directory, File::open(&path).map_err(io_error(&path))?) {
+        && match lock(directory) {
             Ok(_) => false,
             Err(OpenError::Used(_)) => true,
             Err(error) => return Err(error),
@@ -505,15 +533,11 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         .write(true)
         .open(&path)
         .map_err(io_error(&path))?;
-    lock_file(directory, file)
-}
-
-fn lock_file(directory: &Path, file: File) -> Result<File, OpenError> {
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Used(directory.to_owned())),
         Err(error) => Err(OpenError::Io {
-            path: directory.join(LOCK),
+            path,
             error: error.into(),
         }),
     }

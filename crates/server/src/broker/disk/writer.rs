@@ -28,6 +28,8 @@ pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// What an order takes beside its payload, about.
 const ORDER_BYTES: usize = 256;
+/// Between two lines of the log about the disk: where small records still fit and large ones do not, publishers would write it.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 /// While there is nothing to write, old segments are looked at this often.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -183,9 +185,37 @@ pub struct Writer {
     refusing: BTreeMap<usize, ()>,
     /// Nothing can be written any more.
     is_broken: bool,
-    was_full: bool,
+    complaint: Complaint,
     /// Bytes that there were when the cleaning of the oldest segment began.
     cleaning_from: Option<u64>,
+}
+
+/// Whether the log says that the disk takes nothing.
+#[derive(Default)]
+struct Complaint {
+    is_said: bool,
+    /// When it was said, or taken back.
+    at: Option<Instant>,
+}
+
+impl Complaint {
+    /// The disk takes nothing. Whether that is to be said.
+    fn begins(&mut self) -> bool {
+        self.turns(true)
+    }
+
+    /// The disk takes something. Whether that is to be said.
+    fn ends(&mut self) -> bool {
+        self.turns(false)
+    }
+
+    fn turns(&mut self, to: bool) -> bool {
+        if self.is_said == to || self.at.is_some_and(|at| at.elapsed() < SAID_EVERY) {
+            return false;
+        }
+        (self.is_said, self.at) = (to, Some(Instant::now()));
+        true
+    }
 }
 
 /// What the homes will be told of one batch.
@@ -214,7 +244,7 @@ impl Writer {
             syncer: Syncer::start((fsync == Fsync::Interval).then_some(interval))?,
             refusing: BTreeMap::new(),
             is_broken: false,
-            was_full: false,
+            complaint: Complaint::default(),
             cleaning_from: None,
         };
         let desk = Desk {
@@ -311,7 +341,7 @@ impl Writer {
         let Ok(homes) = self.homes.lock() else { return };
         match stored {
             Ok(()) => {
-                if std::mem::take(&mut self.was_full) {
+                if self.complaint.ends() {
                     tracing::info!("the disk takes records again");
                 }
                 for (number, up_to) in batch.up_to {
@@ -322,7 +352,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.was_full, true) {
+                if self.complaint.begins() {
                     tracing::error!(%error, "the disk takes no records; publications are refused");
                 }
                 for (number, _) in batch.up_to {
@@ -344,7 +374,7 @@ impl Writer {
         match self.try_look_after_segments() {
             Ok(is_busy) => is_busy,
             Err(error) => {
-                if !std::mem::replace(&mut self.was_full, true) {
+                if self.complaint.begins() {
                     tracing::error!(%error, "segments on the disk cannot be looked after");
                 }
                 false
@@ -455,6 +485,23 @@ impl Syncer {
         self.files = None;
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_some_records_and_others_not_is_said_once() {
+        let mut complaint = Complaint::default();
+        assert!(!complaint.ends(), "it was never said");
+        assert!(complaint.begins());
+        assert!(!complaint.begins());
+        for _ in 0..3 {
+            assert!(!complaint.ends());
+            assert!(!complaint.begins());
         }
     }
 }

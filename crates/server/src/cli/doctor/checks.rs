@@ -420,11 +420,14 @@ fn check_data(data: &DataDirectory) -> Finding {
     let path = data.path.display();
     let another = "--data-dir DIR   # another one";
     let (status, found, change) = match &data.outcome {
-        Err(reason) => (
-            Status::Bad,
-            reason.clone(),
-            vec![format!("sudo install -d -o \"$USER\" {path}"), another.to_owned()],
-        ),
+        Err(reason) => {
+            let mut change = vec![another.to_owned()];
+            if !data.is_file {
+                let own = format!("sudo install -d -o \"$USER\" {path} && sudo chown -R \"$USER\" {path}");
+                change.insert(0, own);
+            }
+            (Status::Bad, reason.clone(), change)
+        }
         Ok(usable) if usable.inside.is_used => (
             Status::Warn,
             format!("{path} is used by a process that runs"),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::broker::disk::store::{self, Outside};
 use crate::config::Config;
 use crate::open_files::OpenFiles;
+use crate::resume_key;
 
 /// Everything that the checks look at.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,6 +42,8 @@ pub struct Facts {
 pub struct DataDirectory {
     /// Where.
     pub path: PathBuf,
+    /// There is something that is no directory.
+    pub is_file: bool,
     /// What the server will find there; why it cannot use it.
     pub outcome: Result<Usable, String>,
 }
@@ -146,6 +149,7 @@ impl Facts {
 fn try_to_keep(path: &Path) -> DataDirectory {
     DataDirectory {
         path: path.to_owned(),
+        is_file: path.exists() && !path.is_dir(),
         outcome: look_into(path),
     }
 }
@@ -154,7 +158,11 @@ fn look_into(path: &Path) -> Result<Usable, String> {
     let is_new = !path.exists();
     let inside = match is_new {
         true => Outside::default(),
-        false => store::look(path).map_err(|error| error.to_string())?,
+        false => {
+            let inside = store::look(path).map_err(|error| error.to_string())?;
+            resume_key::look(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            inside
+        }
     };
     // Where it is to be made.
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -361,7 +369,8 @@ mod tests {
         assert_eq!(left, 2, "nothing was left behind");
 
         let file = path.join("00000000000000000007.log");
-        assert!(try_to_keep(&file).outcome.is_err(), "a file is no directory");
+        let file = try_to_keep(&file);
+        assert!(file.is_file && file.outcome.is_err(), "a file is no directory");
         std::fs::remove_dir_all(&parent).unwrap();
     }
 

@@ -7,6 +7,7 @@ use switchboard_client::{
     Client, End, Event as ClientEvent, Message as ClientMessage, Role, State, SubscribeOptions, Subscription,
 };
 use switchboard_proto::channel::ChannelName;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -87,7 +88,7 @@ impl Follower {
         let stop = tokio::select! {
             stop = self.follow() => stop,
             () = closed.closed() => Stop::Enough,
-            interrupted = tokio::signal::ctrl_c() => match interrupted {
+            ended = told_to_end() => match ended {
                 Ok(()) => {
                     leave_soon();
                     Stop::Enough
@@ -252,5 +253,14 @@ fn shown(channel: &ChannelName, event: ClientEvent) -> Event {
             position: position.to_string(),
         },
         ClientEvent::Presence { counts, who } => Event::Presence { channel, counts, who },
+    }
+}
+
+/// By Ctrl-C, or by whoever started it.
+async fn told_to_end() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
     }
 }

@@ -294,3 +294,29 @@ fn what_is_not_wanted_any_longer_frees_its_place_and_the_rest_stays() {
         "all keys are in their window"
     );
 }
+
+#[test]
+fn what_cannot_be_put_aside_is_named() {
+    let directory = Directory::new();
+    {
+        let (mut store, ..) = directory.open();
+        let mut channel = Channel::begin(&mut store, "a");
+        channel.publish(&mut store, "damaged", None, 1);
+        channel.publish(&mut store, "whole", None, 2);
+        store.write().unwrap();
+    }
+    let file = directory.files().remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(7).position(|bytes| bytes == b"damaged").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    fs::write(directory.0.join("damaged"), "").unwrap();
+    let Err(error) = Store::open(&directory.0, 1).map(|_| ()) else {
+        panic!("a file is no place for others")
+    };
+    let words = error.to_string();
+    assert!(
+        words.contains("cannot be put aside") && words.contains("/damaged"),
+        "{words}"
+    );
+}

@@ -32,6 +32,7 @@ fn machine() -> Facts {
         ],
         data: Some(DataDirectory {
             path: "/var/lib/switchboard".into(),
+            is_file: false,
             outcome: Ok(Usable {
                 is_new: false,
                 inside: Outside {
@@ -255,11 +256,13 @@ fn a_data_directory() {
     let refused = with("data.dir", |facts, _| {
         facts.data = Some(DataDirectory {
             path: "/root/data".into(),
+            is_file: true,
             outcome: Err("/root: Permission denied".to_owned()),
         });
     });
     assert_eq!(refused.status, Status::Bad);
     assert_eq!(refused.found, "/root: Permission denied");
+    assert_eq!(refused.change.len(), 1, "a file cannot be made a directory");
     let none = with("clock", |facts, _| facts.data = None);
     assert_eq!(none.status, Status::Ok);
 }
