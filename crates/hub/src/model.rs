@@ -30,6 +30,8 @@ use switchboard_proto::position::{Position, Range};
 use switchboard_proto::time::Time;
 
 use self::broker::{Broker, Temper};
+#[cfg(test)]
+pub(crate) use self::presence::Fold;
 pub use self::presence::run as run_presence;
 use self::script::Script;
 use self::session::Session;

@@ -16,6 +16,7 @@ use switchboard_proto::limits::{Rate, SessionLimits};
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Epoch, Position};
 use switchboard_proto::session::client::{self, End as ClientEnd, Unsaid};
+use switchboard_proto::session::outbox::Queued;
 use switchboard_proto::session::resume::ResumeKey;
 use switchboard_proto::session::server::{
     End, Identity, Link, Mode, Request, Session, SessionId, Settings, Shared,
@@ -657,6 +658,20 @@ fn a_slow_reader_that_takes_something_now_and_then_is_not_silent() {
         Some(End::Stalled),
         "once it takes nothing at all"
     );
+}
+
+#[test]
+fn deliveries_leave_room_for_answers() {
+    let mut server = Server::native();
+    let settings = server.shared.settings.clone();
+    let bytes_max = settings.limits.outbox_bytes_max;
+    while server
+        .session
+        .handle_delivery(vec![0; 1_000].into(), 1, &settings)
+        == Queued::Queued
+    {}
+    let bytes = server.session.outbox().bytes();
+    assert!(bytes <= bytes_max / 8 * 7 && bytes > bytes_max / 4 * 3, "{bytes}");
 }
 
 #[test]

@@ -54,9 +54,9 @@ struct Account {
 
 /// What somebody has who folds what is announced.
 #[derive(Default)]
-struct Fold {
+pub(crate) struct Fold {
     /// `None`: it has no list.
-    members: Option<BTreeMap<MemberKey, Option<Payload>>>,
+    pub(crate) members: Option<BTreeMap<MemberKey, Option<Payload>>>,
     count: usize,
 }
 
@@ -308,7 +308,7 @@ impl World {
 }
 
 impl Fold {
-    fn hear(&mut self, announcement: &Announcement) {
+    pub(crate) fn hear(&mut self, announcement: &Announcement) {
         let listed = |members: &[Member]| -> Vec<_> {
             let members = members.iter();
             members
@@ -324,13 +324,18 @@ impl Fold {
                 };
                 members.extend(listed(joined));
                 for key in left {
+                    assert!(!joined.iter().any(|member| member.key == *key));
                     members.remove(key);
                 }
             }
         }
-        self.count = announcement.counts.members as usize;
+        let counts = announcement.counts;
+        self.count = counts.members as usize;
         if let Some(members) = &self.members {
-            assert_eq!(members.len(), self.count, "the counts are those of the list");
+            let users: BTreeSet<_> = members.keys().map(|key| &key.user).collect();
+            let listed = (members.len(), users.len());
+            let counted = (self.count, counts.users as usize);
+            assert_eq!(listed, counted, "the counts are those of the list");
         }
     }
 }

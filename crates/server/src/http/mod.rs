@@ -128,7 +128,7 @@ struct Pace {
 impl Pace {
     /// However short the turns of the others are.
     const FEWEST: u128 = 4;
-    /// One for so much of the time that the last turn of the others took: with some 50 µs for each, a quarter of the shard's time
+    /// One for so much of the time that the last turn of the others took: at an estimated 50 µs for each, a quarter of the shard's time
     /// where it is busy with something else.
     const ONE_IN: Duration = Duration::from_micros(200);
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use switchboard_proto::entry::User;
 
 use super::*;
+use crate::model::Fold;
 
 const LISTING: Listing = Listing {
     members_max: 10,
@@ -215,47 +216,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Somebody who hears of the channel.
-#[derive(Default)]
-struct Hearer {
-    /// `None`: not listed.
-    members: Option<BTreeMap<MemberKey, Member>>,
-}
-
-impl Hearer {
-    fn hear(&mut self, announcement: &Announcement) {
-        let listed = |members: &[Member]| {
-            members
-                .iter()
-                .map(|member| (member.key.clone(), member.clone()))
-                .collect()
-        };
-        match &announcement.who {
-            Who::All(members) => self.members = Some(listed(members)),
-            Who::Unlisted => self.members = None,
-            Who::Changed { joined, left } => {
-                let members = self
-                    .members
-                    .as_mut()
-                    .expect("changes of a list that it does not have");
-                members.extend(listed(joined));
-                for key in left {
-                    assert!(!joined.iter().any(|member| member.key == *key));
-                    members.remove(key);
-                }
-            }
-        }
-        if let Some(members) = &self.members {
-            let users: BTreeSet<_> = members.keys().map(|key| &key.user).collect();
-            let counted = (
-                announcement.counts.members as usize,
-                announcement.counts.users as usize,
-            );
-            assert_eq!(counted, (members.len(), users.len()));
-        }
-    }
-}
-
 /// Stays and info of a member. Without stays it is absent, since this absence.
 type Account = (BTreeSet<u64>, Option<Payload>, Option<usize>);
 
@@ -268,7 +228,7 @@ proptest! {
     ) {
         let listing = Listing { members_max, ..LISTING };
         let mut roster = Roster::default();
-        let mut hearers: Vec<Hearer> = Vec::new();
+        let mut hearers: Vec<Fold> = Vec::new();
         let mut account: BTreeMap<MemberKey, Account> = BTreeMap::new();
         let mut stays: Vec<MemberKey> = Vec::new();
         let mut absences: Vec<(MemberKey, Absence)> = Vec::new();
@@ -318,7 +278,7 @@ proptest! {
                 }
                 Op::Leave(_) | Op::Vanish(_) | Op::Expire(_) => {}
                 Op::Snapshot => {
-                    let mut hearer = Hearer::default();
+                    let mut hearer = Fold::default();
                     hearer.hear(&roster.snapshot(listing));
                     hearers.push(hearer);
                 }
@@ -328,7 +288,7 @@ proptest! {
                             hearer.hear(&announcement);
                         }
                     }
-                    let now: BTreeMap<_, _> = roster.all().into_iter().map(|member| (member.key.clone(), member)).collect();
+                    let now: BTreeMap<_, _> = roster.all().into_iter().map(|member| (member.key, member.info)).collect();
                     for hearer in &hearers {
                         match &hearer.members {
                             Some(members) => prop_assert_eq!(members, &now),
