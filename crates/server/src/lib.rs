@@ -10,7 +10,7 @@
 
 pub mod broker;
 pub mod cli;
-mod clock;
+pub mod clock;
 pub mod config;
 mod http;
 pub mod open_files;
