@@ -22,7 +22,7 @@ use crate::broker::disk::DiskStore;
 use crate::broker::disk::store::OpenError;
 use crate::broker::{Factory, memory::Memory};
 use crate::clock::Clock;
-use crate::config::{ChannelSettings, Config, DataSettings, OnLag};
+use crate::config::{ChannelSettings, Config, DataSettings, OnLag, UNLIMITED};
 use crate::http::internal::{self, Internal};
 use crate::http::site::Site;
 use crate::http::{self, Limits};
@@ -128,9 +128,9 @@ impl Server {
     ) -> Result<Server, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = config.shards(cores);
-        let listeners = listen(config.listen.public, shards)?;
+        let listeners = listen(config.listen.public, shards, config.limits.unsent_bytes_max)?;
         let public = listeners[0].local_addr()?;
-        let inside = listen(config.listen.internal, 1)?.remove(0);
+        let inside = listen(config.listen.internal, 1, UNLIMITED)?.remove(0);
         let internal = inside.local_addr()?;
 
         let (post, mailboxes) = Post::new(shards, config.limits.mailbox_messages_max, random_u64()?);
@@ -344,28 +344,37 @@ async fn shard_main(
     mail.abort();
 }
 
-/// Listeners on one address, one per shard, between which the kernel spreads the connections.
-fn listen(address: SocketAddr, count: usize) -> Result<Vec<StdListener>, StartError> {
+/// Listeners on one address, one per shard, between which the kernel spreads the connections. Of each of these it takes at most
+/// `unsent_bytes_max` before their turn.
+fn listen(
+    address: SocketAddr,
+    count: usize,
+    unsent_bytes_max: usize,
+) -> Result<Vec<StdListener>, StartError> {
     let failed = |error| StartError::Listen { address, error };
     // With SO_REUSEPORT a second server on the same port would start too and take half of the connections. This socket has
     // it not, so it finds the first one.
-    let probe = socket(address, false).map_err(failed)?;
+    let probe = socket(address, false, UNLIMITED).map_err(failed)?;
     let mut address = address;
     if address.port() == 0 {
         address.set_port(probe.local_addr().map_err(failed)?.port());
     }
     drop(probe);
     (0..count)
-        .map(|_| socket(address, true).map_err(failed))
+        .map(|_| socket(address, true, unsent_bytes_max).map_err(failed))
         .collect()
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+fn socket(address: SocketAddr, shared: bool, unsent_bytes_max: usize) -> io::Result<StdListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
+    }
+    if let Ok(unsent_bytes_max) = u32::try_from(unsent_bytes_max) {
+        // Accepted connections inherit it.
+        socket.set_tcp_notsent_lowat(unsent_bytes_max)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

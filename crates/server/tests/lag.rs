@@ -65,7 +65,7 @@ async fn reluctant(live: &Live) -> Client {
     Client::connect_with(live, how).await
 }
 
-/// Publishes large messages, each when `fast` has got the one before, until `live` has refused some to those who do not
+/// Publishes large messages, each when `fast` has got the one before, until `live` has refused some to the one who does not
 /// read, and a few more. Gives how many.
 async fn publish_until_lag(live: &Live, publisher: &mut Client, fast: &mut Client, run: &mut Run) -> usize {
     let mut published = 0;
@@ -76,6 +76,9 @@ async fn publish_until_lag(live: &Live, publisher: &mut Client, fast: &mut Clien
         published += 1;
         while run.reached() < position.offset {
             assert!(run.take(&fast.hear().await));
+        }
+        if published == 1 {
+            live.somebody_does_not_read().await;
         }
         if live.count(|shard| &shard.deliveries_refused) > 0 {
             more -= 1;
@@ -111,6 +114,31 @@ fn who_stops_reading_gets_everything_when_it_reads_again() {
         let of_slow = slow_run.messages().take(published);
         assert!(of_slow.eq(fast_run.messages()), "the same as everyone");
         assert_eq!(live.count(|shard| &shard.gaps), 0);
+    });
+}
+
+#[test]
+fn what_the_kernel_holds_for_one_who_does_not_read_is_bounded() {
+    const UNSENT_BYTES_MAX: usize = 128 * 1024;
+    /// The kernel takes whole segments.
+    const SEGMENT_BYTES: u64 = 64 * 1024;
+    let set = |config: &mut Config| {
+        remembering(config);
+        config.limits.unsent_bytes_max = UNSENT_BYTES_MAX;
+    };
+    run_on_shards(set, async |live| {
+        let mut publisher = quick(live).await;
+        let mut fast = quick(live).await;
+        let mut slow = reluctant(live).await;
+        let mut fast_run = Run::begin("a", fast.subscribe("a").await);
+        slow.subscribe("a").await;
+        publish_until_lag(live, &mut publisher, &mut fast, &mut fast_run).await;
+        let held = live.sockets().iter().map(|socket| socket.unacknowledged).max();
+        assert!(held.unwrap() >= UNSENT_BYTES_MAX as u64, "{held:?}");
+        assert!(
+            held.unwrap() <= UNSENT_BYTES_MAX as u64 + SEGMENT_BYTES,
+            "{held:?}"
+        );
     });
 }
 
@@ -161,10 +189,11 @@ async fn conflated(live: &Live, asks: bool) {
     let mut slow = reluctant(live).await;
     let (start, _) = slow.subscribe_with("a", None, asks).await;
     let mut run = Run::begin("a", start);
-    let mut published = 0;
-    while live.count(|shard| &shard.deliveries_refused) == 0 || published % 12 != 0 {
+    let (mut published, mut missed) = (0, 0);
+    // Of each key several.
+    while missed < 12 || published % keys.len() != 0 {
         assert!(published < 2_000, "nobody lags");
-        let key = Key::parse(keys[published % 3]);
+        let key = Key::parse(keys[published % keys.len()]);
         let id = publisher.id();
         let command = match publish(Some(id), "a", large(published)) {
             Command::Publish {
@@ -181,6 +210,10 @@ async fn conflated(live: &Live, asks: bool) {
         publisher.say(&[command]).await.unwrap();
         assert!(matches!(publisher.answer(id).await, Notice::Published { .. }));
         published += 1;
+        missed += usize::from(live.count(|shard| &shard.deliveries_refused) > 0);
+        if published == 1 {
+            live.somebody_does_not_read().await;
+        }
     }
     let mut conflated = 0;
     while run.reached() < published as u64 {

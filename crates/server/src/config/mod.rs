@@ -127,6 +127,8 @@ pub struct LimitSettings {
     pub connections_max: Auto<usize>,
     /// What one session may cost.
     pub session: SessionLimits,
+    /// Bytes of one connection that the kernel takes and has not sent yet, or [`UNLIMITED`]. Beyond: they wait in the session's outbox.
+    pub unsent_bytes_max: usize,
     /// Messages that wait for a shard. Beyond: the publisher gets `overloaded`, a subscriber falls behind.
     pub mailbox_messages_max: usize,
     /// Pages of logs that subscribers of this process who are behind may read at once. Beyond: they wait.
@@ -322,6 +324,7 @@ impl Config {
                 http_head_deadline: Duration::ZERO,
                 connections_max: Auto::Auto,
                 session: SessionLimits::default(),
+                unsent_bytes_max: 0,
                 mailbox_messages_max: 0,
                 replays_max: 0,
                 presence_grace: Duration::ZERO,
@@ -385,6 +388,7 @@ mod tests {
         assert_eq!(config.limits.http_head_bytes_max, 16 * 1024);
         assert_eq!(config.limits.http_headers_max, 64);
         assert_eq!(config.limits.http_head_deadline, Duration::from_secs(5));
+        assert_eq!(config.limits.unsent_bytes_max, 128 * 1024);
         assert_eq!(config.limits.mailbox_messages_max, 16_384);
         assert_eq!(config.limits.replays_max, 64);
         assert_eq!(config.limits.presence_grace, Duration::from_secs(10));

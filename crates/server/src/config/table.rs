@@ -343,6 +343,16 @@ pub static SETTINGS: &[Setting<Config>] = &[
     ),
     setting(
         "limits",
+        "unsent_bytes_max",
+        "128KiB",
+        Field::Bytes(
+            |c| &mut c.limits.unsent_bytes_max,
+            Bounds::new(16 * KIB, GIB).or_unlimited(),
+        ),
+        "Bytes of one connection that the kernel takes and cannot send yet (TCP_NOTSENT_LOWAT). Beyond: they wait in the outbox.",
+    ),
+    setting(
+        "limits",
         "replays_max",
         "64",
         Field::Count(|c| &mut c.limits.replays_max, Bounds::new(1, 100_000)),

@@ -63,6 +63,14 @@ pub struct Live {
     pub stats: AllStats,
 }
 
+/// A line of /proc/net/tcp (proc(5)).
+pub struct Socket {
+    /// Bytes that the kernel has taken and the client has not acknowledged.
+    pub unacknowledged: u64,
+    /// The client has no room: from time to time it is asked whether it has.
+    pub probes: bool,
+}
+
 impl Live {
     pub fn of(server: &Server) -> Live {
         Live {
@@ -80,6 +88,31 @@ impl Live {
     /// Sessions that the server holds now. Counted about every 500 ms.
     pub fn sessions(&self) -> u64 {
         self.count(|shard| &shard.sessions)
+    }
+
+    /// Waits until the kernel has given up on one of the connections whose clients do not read: it has filled the client's window,
+    /// everything before that is acknowledged, and it only asks now and then whether there is room. What its send buffer takes
+    /// from then on does not depend on when acknowledgements come.
+    pub async fn somebody_does_not_read(&self) {
+        eventually("the window of a client is full", async || {
+            self.sockets().iter().any(|socket| socket.probes).then_some(())
+        })
+        .await;
+    }
+
+    /// The server's ends of its public connections, as the kernel sees them.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let local = format!("0100007F:{:04X}", self.public.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let socket = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (unacknowledged, _) = fields[4].split_once(':').unwrap();
+            (fields[1] == local).then(|| Socket {
+                unacknowledged: u64::from_str_radix(unacknowledged, 16).unwrap(),
+                probes: fields[5].starts_with("04"),
+            })
+        };
+        table.lines().skip(1).filter_map(socket).collect()
     }
 
     /// The shard that opens a session while `open` runs. Nobody else may open one meanwhile.
