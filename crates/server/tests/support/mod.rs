@@ -106,13 +106,15 @@ impl Live {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let socket = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (unacknowledged, _) = fields[4].split_once(':').unwrap();
-            (fields[1] == local).then(|| Socket {
-                unacknowledged: u64::from_str_radix(unacknowledged, 16).unwrap(),
-                probes: fields[5].starts_with("04"),
+            (fields[1] == local).then(|| {
+                let (unacknowledged, _) = fields[4].split_once(':').unwrap();
+                Socket {
+                    unacknowledged: u64::from_str_radix(unacknowledged, 16).unwrap(),
+                    probes: fields[5].starts_with("04"),
+                }
             })
         };
-        table.lines().skip(1).filter_map(socket).collect()
+        table.lines().filter_map(socket).collect()
     }
 
     /// The shard that opens a session while `open` runs. Nobody else may open one meanwhile.
