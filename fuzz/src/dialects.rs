@@ -101,7 +101,7 @@ fn check_command(command: &Command) {
                 msgpack::encode_command(command, &mut message);
                 notation.dialect().decode(Inbound::Binary(&message), None)
             }
-            DialectId::Json | DialectId::Raw => {
+            DialectId::Json | DialectId::Raw | DialectId::EventStream | DialectId::Poll => {
                 json::encode_command(command, &mut message);
                 notation.dialect().decode(Inbound::Text(text(&message)), None)
             }

@@ -16,6 +16,7 @@ mod hub;
 mod naive;
 mod notice;
 mod position;
+mod readers;
 mod script;
 mod segments;
 mod session;
@@ -29,6 +30,7 @@ pub use handshake::handshake;
 pub use hub::{hub, presence};
 pub use notice::notice;
 pub use position::position;
+pub use readers::readers;
 pub use segments::segments;
 pub use session::session;
 
@@ -42,7 +44,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
+    Target {
+        name: "readers",
+        run: readers,
+    },
     Target {
         name: "segments",
         run: segments,

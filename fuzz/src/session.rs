@@ -394,6 +394,7 @@ impl World {
         let closes = match self.session.mode() {
             Mode::Native(_) => code.close_code(),
             Mode::Raw(_) | Mode::Echo => code.raw_close_code(),
+            Mode::EventStream | Mode::Poll => panic!("they are no WebSocket"),
         };
         assert_eq!(self.session.is_open(), was_open && closes.is_none(), "{code:?}");
         self.send();

@@ -47,6 +47,11 @@ fn position() {
 }
 
 #[test]
+fn readers() {
+    run_briefly("readers", 2_000);
+}
+
+#[test]
 fn segments() {
     run_briefly("segments", 1_500);
 }

@@ -12,7 +12,7 @@ use crate::report::Report;
 /// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about twenty minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
-    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm, presence. Repeatable.
+    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm, presence, sse, sse-idle. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<Work>,
     /// Write each report as JSON into this directory.
@@ -37,6 +37,8 @@ pub enum Work {
     SlowReader,
     RestartStorm,
     Presence,
+    Sse,
+    SseIdle,
 }
 
 /// Of 15,000 connections, each pinged when it has been silent for 25 s.
@@ -44,7 +46,7 @@ const HEARTBEATS_PER_S: f64 = 15_000.0 / 25.0;
 
 impl Work {
     /// All, in the order of the table.
-    pub const ALL: [Work; 13] = [
+    pub const ALL: [Work; 15] = [
         Work::Fanout,
         Work::Echo,
         Work::Accept,
@@ -58,6 +60,8 @@ impl Work {
         Work::SlowReader,
         Work::RestartStorm,
         Work::Presence,
+        Work::Sse,
+        Work::SseIdle,
     ];
 
     /// Its name on the command line, and of its file.
@@ -76,6 +80,8 @@ impl Work {
             Work::SlowReader => "slow-reader",
             Work::RestartStorm => "restart-storm",
             Work::Presence => "presence",
+            Work::Sse => "sse",
+            Work::SseIdle => "sse-idle",
         }
     }
 
@@ -115,6 +121,8 @@ impl Work {
             Work::SlowReader => &["slow-reader", "--spawn", "--rounds", "9"],
             Work::RestartStorm => &["restart-storm", "--spawn", "--rounds", "3"],
             Work::Presence => &["presence", "--spawn", "--members", "100,20000"],
+            Work::Sse => &["fanout", "--spawn", "--burst", "1,10", "--sse"],
+            Work::SseIdle => &["idle", "--spawn", "--sse", "--after", "0", "--rounds", "3"],
         }
     }
 
@@ -130,6 +138,8 @@ impl Work {
         let ratio = |index: usize, what: &str| at(index).and_then(|series| series.figure(what)?.ratio);
         let median = |index: usize, what: &str| at(index).and_then(|series| series.figure(what)?.median());
         let beside = |what: &str| Some(ratio(1, what)? / ratio(0, what)?);
+        let burst_beside = |what: &str| Some(ratio(3, what)? / ratio(2, what)?);
+        let size_beside = |what: &str| Some(median(1, what)? / median(0, what)?);
         // From the price of one: how many fall into the time of the measurement depends on when they began.
         let heartbeat =
             median(0, "CPU per heartbeat").map(|each_ns| each_ns * HEARTBEATS_PER_S / 1e9 * 100.0);
@@ -255,6 +265,26 @@ impl Work {
                     "B",
                 ),
             ],
+            Work::Sse => vec![
+                most(
+                    "a delivery by SSE, beside WebSocket",
+                    beside("CPU per delivery"),
+                    1.3,
+                    "×",
+                ),
+                most(
+                    "the same in bursts of 10",
+                    burst_beside("CPU per delivery"),
+                    1.3,
+                    "×",
+                ),
+            ],
+            Work::SseIdle => vec![most(
+                "resident per event stream, beside a WebSocket",
+                size_beside("resident per connection"),
+                1.3,
+                "×",
+            )],
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Target {
     pub heartbeat: Option<(String, String)>,
     /// Offer permessage-deflate.
     pub compress: bool,
+    /// Subscribers read an event stream: `/sse` with their channels, in place of a WebSocket.
+    pub stream: bool,
     /// It is a Switchboard.
     pub is_switchboard: bool,
 }
@@ -127,6 +129,7 @@ impl Target {
             channel: "{room}".to_owned(),
             heartbeat: None,
             compress: false,
+            stream: false,
             is_switchboard: false,
         }
     }

@@ -97,6 +97,15 @@ impl Missed {
     }
 }
 
+/// How far a subscriber has been served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The home has not answered yet.
+    Pending,
+    /// Everything up to here.
+    At(Position),
+}
+
 /// Why a subscription cannot begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BeginError {
@@ -422,6 +431,17 @@ impl Audience {
     /// Where a channel's live subscribers are.
     pub fn position(&self, channel: ChannelIndex) -> Option<Position> {
         self.channels.get(channel.0 as usize).map(|held| held.last)
+    }
+
+    /// How far a subscriber has been served. `None` if it is not subscribed.
+    pub fn standing(&self, channel: &ChannelName, subscriber: SubscriberId) -> Option<Standing> {
+        let (index, slot) = self.find_slot(channel, subscriber)?;
+        let held = &self.channels[index as usize];
+        Some(match self.cursors.get(&(index, subscriber)) {
+            Some(cursor) => Standing::At(cursor.at),
+            None if held.is_attached(slot) => Standing::At(held.last),
+            None => Standing::Pending,
+        })
     }
 
     /// A live subscriber has everything up to `after` and does not get what follows: it is behind.

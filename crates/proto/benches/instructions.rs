@@ -20,7 +20,7 @@ use switchboard_proto::entry::{Entry, User};
 use switchboard_proto::limits::SessionLimits;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Epoch, Position};
-use switchboard_proto::session::broadcast::{Broadcast, Form};
+use switchboard_proto::session::broadcast::{Broadcast, Form, Framing};
 use switchboard_proto::session::outbox::{Outbox, Queued};
 use switchboard_proto::session::resume::ResumeKey;
 use switchboard_proto::session::server::{Identity, Mode, Request, Session, SessionId, Settings, Shared};
@@ -156,7 +156,10 @@ fn delivery(dialect: DialectId, window_bits: Option<u8>, messages: usize, bytes:
     let (channel, entries) = (Box::leak(Box::new(channel())), entries.leak());
     let mut delivery = Box::new(Delivery {
         broadcast: Broadcast::new(channel, entries),
-        form: Form { dialect, window_bits },
+        form: Form {
+            dialect,
+            framing: Framing::WebSocket { window_bits },
+        },
         contexts: Contexts::new(1),
     });
     delivery.encode();
@@ -221,7 +224,7 @@ fn publishing_of(dialect: DialectId, payload: Payload) -> Box<Publishing> {
             msgpack::encode_command(&command, &mut message);
             Opcode::Binary
         }
-        DialectId::Raw => panic!("it has no commands"),
+        DialectId::Raw | DialectId::EventStream | DialectId::Poll => panic!("it has no commands"),
     };
     publishing(Mode::Native(dialect), masked(opcode, &message))
 }

@@ -205,6 +205,31 @@ impl ErrorCode {
         }
     }
 
+    /// The status of an HTTP answer that says it.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            ErrorCode::BadRequest => 400,
+            ErrorCode::BadChannel => 400,
+            ErrorCode::BadPosition => 400,
+            ErrorCode::BadPayload => 400,
+            ErrorCode::TooComplex => 400,
+            ErrorCode::MessageTooBig => 413,
+            ErrorCode::AlreadyConnected => 400,
+            ErrorCode::Unauthorized => 401,
+            ErrorCode::AlreadySubscribed => 400,
+            ErrorCode::NotSubscribed => 400,
+            ErrorCode::TooManySubscriptions => 400,
+            ErrorCode::TooManyChannels => 503,
+            ErrorCode::RateLimited => 429,
+            ErrorCode::Overloaded => 503,
+            ErrorCode::Unavailable => 503,
+            ErrorCode::Unsupported => 400,
+            ErrorCode::Lagged => 503,
+            ErrorCode::Stopping => 503,
+            ErrorCode::Internal => 500,
+        }
+    }
+
     /// The default sentence.
     pub const fn text(self) -> &'static str {
         match self {

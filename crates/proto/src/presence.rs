@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::entry::User;
 use crate::limits::INFO_BYTES_MAX;
-use crate::payload::{Payload, PayloadKind};
+use crate::payload::{BadPayload, Payload, PayloadKind};
 use crate::session::server::SessionId;
 
 /// One session of one user in one channel. Ordered by user, then by session: sessions of a user are neighbours in every list.
@@ -66,6 +66,29 @@ pub struct Attendance {
     pub info: Option<Payload>,
 }
 
+impl Attendance {
+    /// What a subscriber says that it has to do with presence.
+    ///
+    /// # Errors
+    /// A sentence for the developer.
+    pub fn of(
+        role: Option<Role>,
+        info: Option<Result<Payload, BadPayload>>,
+    ) -> Result<Option<Attendance>, &'static str> {
+        let info = match (info, role) {
+            (None, _) => None,
+            (Some(info), Some(Role::Participant | Role::Member)) => match info {
+                Ok(info) if is_info(&info) => Some(info),
+                _ => return Err("`info` is an object of at most 1 KiB of JSON"),
+            },
+            (Some(_), None | Some(Role::Watcher)) => {
+                return Err("`info` stands beside `presence`: true or \"member\"");
+            }
+        };
+        Ok(role.map(|role| Attendance { role, info }))
+    }
+}
+
 /// Whether a member may say this of itself: a JSON object of at most [`INFO_BYTES_MAX`] bytes.
 pub fn is_info(payload: &Payload) -> bool {
     payload.kind() == PayloadKind::Json
@@ -85,6 +108,11 @@ pub enum Role {
 }
 
 impl Role {
+    /// The word for [`Role::Member`].
+    pub const MEMBER: &str = "member";
+    /// The word for [`Role::Watcher`].
+    pub const WATCH: &str = "watch";
+
     /// Whether it is there.
     pub fn is_member(self) -> bool {
         self != Role::Watcher

@@ -16,6 +16,7 @@ struct Row {
     retryable: bool,
     close: Option<i64>,
     raw_close: Option<i64>,
+    http: i64,
     text: String,
 }
 
@@ -37,6 +38,7 @@ fn rows() -> Vec<Row> {
                 retryable: row["retryable"].as_bool().unwrap(),
                 close: number("close"),
                 raw_close: number("raw_close"),
+                http: row["http"].as_integer().unwrap(),
                 text: word("text"),
             }
         })
@@ -95,6 +97,12 @@ fn generate(rows: &[Row]) -> String {
         "Option<u16>",
         &|row| option(row.raw_close.or(row.close)),
     );
+    table(
+        "The status of an HTTP answer that says it.",
+        "http_status",
+        "u16",
+        &|row| row.http.to_string(),
+    );
     table("The default sentence.", "text", "&'static str", &|row| {
         format!("{:?}", row.text)
     });
@@ -124,5 +132,13 @@ fn every_error_can_be_told_or_closes_the_connection() {
                 row.code
             );
         }
+        // Only what a later attempt may get is a status after which programs try again.
+        assert_eq!(
+            matches!(row.http, 429 | 500..=599),
+            row.retryable,
+            "{} {}",
+            row.code,
+            row.http
+        );
     }
 }

@@ -20,6 +20,7 @@ use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::{Payload, PayloadKind};
 use switchboard_proto::position::{Epoch, Position, Range};
 use switchboard_proto::presence::{self, Announcement, Attendance, Counts, MemberKey, Role, Which, Who};
+use switchboard_proto::session::places::Places;
 use switchboard_proto::session::server::SessionId;
 use switchboard_proto::ws::MessageKind;
 
@@ -420,14 +421,18 @@ fn entry(message: &Message) -> Arc<Entry> {
 
 /// Both notations of what a server says so that a client understands `notice`. `channel` is the one of a `history` or `members`,
 /// which the notice leaves out.
-fn encoded(notice: &Notice, channel: Option<ChannelName>) -> [Vec<u8>; 2] {
+fn encoded<const N: usize>(
+    notice: &Notice,
+    channel: Option<ChannelName>,
+    dialects: [DialectId; N],
+) -> [Vec<u8>; N] {
     let write = |event: &Event<'_>| {
-        [DialectId::Json, DialectId::Msgpack].map(|id| {
+        dialects.map(|id| {
             let mut out = Vec::new();
             let kind = id.dialect().encode(event, &mut out);
             let expected = match id {
-                DialectId::Json => MessageKind::Text,
-                _ => MessageKind::Binary,
+                DialectId::Msgpack => MessageKind::Binary,
+                _ => MessageKind::Text,
             };
             assert_eq!(kind, Some(expected));
             out
@@ -565,7 +570,7 @@ fn events_are_written_and_read() {
         let expected = notice_of(meaning);
         check_understood(&vector, &expected);
         let channel = meaning.get("channel").map(|_| channel(meaning));
-        let [text, packed] = encoded(&expected, channel);
+        let [text, packed] = encoded(&expected, channel, [DialectId::Json, DialectId::Msgpack]);
         assert_eq!(
             String::from_utf8(text).unwrap(),
             need(&vector, "json"),
@@ -579,6 +584,66 @@ fn events_are_written_and_read() {
     }
     for vector in list("events", "ignored") {
         check_understood(&vector, &Notice::Unknown);
+    }
+}
+
+/// Name and value of each field of an event of a stream, as its reader takes them (HTML, section 9.2.6).
+fn fields(block: &str) -> Vec<(&str, &str)> {
+    let end = block.strip_suffix("\n\n").unwrap();
+    end.split('\n')
+        .map(|line| {
+            assert!(!line.is_empty() && !line.contains('\r'), "{block}");
+            line.split_once(": ").unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn event_streams() {
+    for vector in list("streams", "vectors") {
+        let json = need(&vector, "json");
+        let notice = notice::decode(Inbound::Text(json)).unwrap();
+        let meaning: Value = serde_json::from_str(json).unwrap();
+        let channel = meaning.get("channel").map(|_| channel(&meaning));
+        let [text] = encoded(&notice, channel, [DialectId::EventStream]);
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text, need(&vector, "text"), "{}", name(&vector));
+
+        let fields = fields(&text);
+        let lines = fields.iter().filter(|(name, _)| *name == "data");
+        let data: Vec<_> = lines.map(|(_, line)| *line).collect();
+        let read = notice::decode(Inbound::Text(&data.join("\n"))).unwrap();
+        assert_eq!(
+            same_but_blanks(read),
+            same_but_blanks(notice),
+            "{}",
+            name(&vector)
+        );
+        let id = fields.iter().find(|(name, _)| *name == "id").map(|(_, id)| *id);
+        let moves = ["subscribed", "message", "gap", "reset"].contains(&need(&meaning, "type"));
+        assert_eq!(id, text_of(&meaning, "position").filter(|_| moves));
+    }
+}
+
+fn text_of<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key).and_then(Value::as_str)
+}
+
+/// Blanks between the tokens of a payload are not what it says.
+fn same_but_blanks(notice: Notice) -> Notice {
+    match notice {
+        Notice::Message { channel, mut message } => {
+            if let Some(text) = message
+                .payload
+                .as_str()
+                .filter(|_| message.payload.kind() == PayloadKind::Json)
+            {
+                let value: Value = serde_json::from_str(text).unwrap();
+                message.payload = json_of(&value);
+            }
+            Notice::Message { channel, message }
+        }
+        notice => notice,
     }
 }
 
@@ -636,7 +701,8 @@ fn a_payload_of_every_kind_reaches_clients_of_every_dialect() {
                 entry: &entry(&message),
             };
             let kind = raw.encode(&event, &mut bare);
-            let [json, packed] = encoded(&Notice::Message { channel, message }, None);
+            let notice = Notice::Message { channel, message };
+            let [json, packed] = encoded(&notice, None, [DialectId::Json, DialectId::Msgpack]);
 
             let fields = need(received, "json");
             let frame = format!(
@@ -676,6 +742,21 @@ fn position_tokens() {
             "{}",
             name(&vector)
         );
+    }
+    for vector in list("positions", "several") {
+        let words = |key: &str| -> Vec<String> {
+            let list = vector[key].as_array().unwrap().iter();
+            list.map(|word| word.as_str().unwrap().to_owned()).collect()
+        };
+        let names = words("channels").into_iter();
+        let channels = names.map(|name| ChannelName::parse(&name).unwrap()).collect();
+        let places = Places::parse(channels, need(&vector, "token")).unwrap();
+        let positions: Vec<_> = places
+            .iter()
+            .map(|place| place.position.unwrap().to_string())
+            .collect();
+        assert_eq!(positions, words("positions"), "{}", name(&vector));
+        assert_eq!(places.to_string(), need(&vector, "token"), "{}", name(&vector));
     }
     for vector in list("positions", "refused") {
         assert!(
@@ -717,6 +798,17 @@ fn frames_of_the_document() -> Vec<String> {
     frames
 }
 
+/// Blocks of the document that show an event of a stream.
+fn stream_events_of_the_document() -> Vec<String> {
+    let document = read("protocol.md");
+    let blocks = document
+        .split("\n\n")
+        .filter(|block| block.starts_with("event: "));
+    let blocks: Vec<_> = blocks.map(|block| format!("{block}\n\n")).collect();
+    assert!(blocks.len() > 2, "{}", blocks.len());
+    blocks
+}
+
 #[test]
 fn every_frame_of_the_document_is_a_vector() {
     let mut known = BTreeSet::new();
@@ -736,6 +828,14 @@ fn every_frame_of_the_document_is_a_vector() {
             );
         }
     }
+    let streams = list("streams", "vectors");
+    let streams: Vec<_> = streams.iter().map(|vector| need(vector, "text")).collect();
+    for block in stream_events_of_the_document() {
+        assert!(
+            streams.contains(&block.as_str()),
+            "not in spec/vectors/streams.json: {block}"
+        );
+    }
     for frame in frames_of_the_document() {
         let shown = match frame.starts_with('{') {
             true => frame,
@@ -751,12 +851,13 @@ fn the_errors_of_the_document_are_the_catalogue() {
     let or_dash = |code: Option<u16>| code.map_or("–".to_owned(), |code| code.to_string());
     for code in ErrorCode::ALL {
         let row = format!(
-            "| `{}` | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
             code.as_str(),
             format!("{:?}", code.fault()).to_lowercase(),
             if code.retryable() { "yes" } else { "no" },
             or_dash(code.close_code()),
             or_dash(code.raw_close_code()),
+            code.http_status(),
             code.text()
         );
         assert!(document.contains(&row), "spec/protocol.md lacks the row\n{row}");

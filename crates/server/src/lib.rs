@@ -12,7 +12,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod http;
+pub mod http;
 pub mod open_files;
 mod resume_key;
 pub mod server;

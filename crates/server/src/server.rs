@@ -1,5 +1,6 @@
 //! The process: listeners, shards on their threads, and how they start and stop.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{ChannelSettings, Config, DataSettings, OnLag, UNLIMITED};
 use crate::http::internal::{self, Internal};
 use crate::http::site::Site;
-use crate::http::{self, Limits};
+use crate::http::{self, Door, Limits};
 use crate::resume_key;
 use crate::shard::mail::{Mail, Post};
 use crate::shard::{Parts, Shard};
@@ -145,6 +146,8 @@ impl Server {
                 head_bytes_max: config.limits.http_head_bytes_max,
                 headers_max: config.limits.http_headers_max,
                 head_deadline: config.limits.http_head_deadline,
+                body_bytes_max: config.limits.http_body_bytes_max,
+                body_deadline: config.limits.http_body_deadline,
                 write_stall: config.limits.session.write_stall,
                 linger: config.limits.session.linger,
                 connections_max: config.connections_max(open_files),
@@ -329,16 +332,24 @@ async fn shard_main(
     };
     let (shard, mail) = Shard::new(parts);
     let mail = tokio::task::spawn_local(mail);
-    let site = Rc::new(Site::new(&template.config));
-    let (limits, open) = (template.limits.clone(), template.open.clone());
-    let accepting = http::accept(listener, shard.clone(), site, limits, template.clock, open);
+    let door = Rc::new(Door {
+        shard: shard.clone(),
+        site: Site::new(&template.config),
+        limits: template.limits.clone(),
+        clock: template.clock,
+        stop: stop.clone(),
+        visits: Cell::default(),
+    });
+    let accepting = http::accept(listener, door.clone(), template.open.clone());
     tokio::select! {
         () = accepting => {}
         // The sender lives as long as the server.
         _stopped = stop.wait_for(|stopped| *stopped) => {}
     }
     let deadline = template.clock.now() + template.config.server.drain_deadline;
-    while (!shard.is_stopped() || shard.links() > 0) && template.clock.now() < deadline {
+    while (!shard.is_stopped() || shard.links() > 0 || door.visits.get() > 0)
+        && template.clock.now() < deadline
+    {
         tokio::time::sleep(LOOK).await;
     }
     mail.abort();

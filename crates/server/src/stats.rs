@@ -51,6 +51,10 @@ shard_stats! {
     counter connections_refused;
     /// WebSocket handshakes completed.
     counter sessions_opened;
+    /// Event streams begun.
+    counter event_streams_opened;
+    /// Polls taken.
+    counter polls;
     /// WebSocket handshakes refused.
     counter handshakes_refused;
     /// Sessions now.

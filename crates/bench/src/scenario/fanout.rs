@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{
-    Crowd, MANY_DELIVERIES, Sample, Scenario, Setup, delivery_samples, distinct, few, hearers, published,
+    Crowd, MANY_DELIVERIES, Sample, Scenario, Setup, by_words, check_stream, delivery_samples, distinct, few,
+    hearers, published,
 };
 use crate::contestant::{Data, Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
@@ -46,6 +47,9 @@ pub struct Fanout {
     /// Measure twice: subscribers that agree on permessage-deflate, and others that do not.
     #[arg(long)]
     pub compress: bool,
+    /// Measure twice: subscribers by WebSocket, and others by Server-Sent Events, of a Switchboard.
+    #[arg(long, conflicts_with = "compress")]
+    pub sse: bool,
     /// Messages of a round, rounded up to whole bursts, of which it has four at least. By default 150,000 deliveries, and at
     /// most 10,000 messages; with --burst as many bursts instead, as long as that is no more than 1,500,000 deliveries.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=super::MESSAGES_MAX))]
@@ -57,6 +61,7 @@ struct Choice {
     burst: u32,
     shards: u16,
     compress: bool,
+    sse: bool,
 }
 
 impl Fanout {
@@ -87,15 +92,13 @@ impl Fanout {
         let mut choices = Vec::new();
         for &shards in &self.shards {
             for &burst in &self.burst {
-                for &compress in if self.compress {
-                    &[false, true][..]
-                } else {
-                    &[false]
-                } {
+                let twice = self.compress || self.sse;
+                for other in if twice { &[false, true][..] } else { &[false] } {
                     choices.push(Choice {
                         burst,
                         shards,
-                        compress,
+                        compress: self.compress && *other,
+                        sse: self.sse && *other,
                     });
                 }
             }
@@ -184,6 +187,9 @@ impl Scenario for Fanout {
             if self.compress {
                 words.push(if choice.compress { "compressed" } else { "plain" }.to_owned());
             }
+            if self.sse {
+                words.push(by_words(choice.sse).to_owned());
+            }
             words.join(", ")
         };
         choices
@@ -206,6 +212,8 @@ impl Scenario for Fanout {
             in_flight: 64,
         };
         wanted.target.compress = choice.compress && !side.is_reference;
+        wanted.target.stream = choice.sse && !side.is_reference;
+        check_stream(side, choice.sse)?;
         let subscribers = wanted.clone();
         wanted.target.compress = false;
         let publishers = Wanted {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{DAY, Sample, Scenario, Setup, channels_each, charged, check_channels, distinct, sample};
+use super::{
+    DAY, Sample, Scenario, Setup, by_words, channels_each, charged, check_channels, check_stream, distinct,
+    sample,
+};
 use crate::contestant::{Data, Place, Side};
 use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
@@ -30,6 +33,9 @@ pub struct Idle {
     /// Every connection has channels of its own; otherwise all have the same.
     #[arg(long)]
     pub own: bool,
+    /// Measure twice: WebSockets, and Server-Sent Events of a Switchboard.
+    #[arg(long)]
+    pub sse: bool,
     /// Seconds for which the idle connections are watched, at most 86,400: 30 show one heartbeat of each Switchboard connection.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=u64::from(DAY)))]
     pub seconds: u64,
@@ -42,9 +48,19 @@ pub struct Idle {
 pub struct Base(Option<u64>);
 
 impl Idle {
+    /// Channels of each connection, and whether it is an event stream.
+    fn choices(&self) -> Vec<(u32, bool)> {
+        let ways: &[bool] = if self.sse { &[false, true] } else { &[false] };
+        let each = self.subscriptions.iter();
+        each.flat_map(|each| ways.iter().map(|sse| (*each, *sse)))
+            .collect()
+    }
+
     fn wanted(&self, side: &Side, setup: usize, count: u32) -> Wanted {
-        let each = channels_each(side, self.subscriptions[setup]);
+        let (each, sse) = self.choices()[setup];
+        let each = channels_each(side, each);
         let mut target = side.target.clone();
+        target.stream = sse && !side.is_reference;
         if side.is_reference {
             // It says nothing to anyone but a ping, as often as the server under test does.
             target.path = "/ping/25".to_owned();
@@ -75,6 +91,9 @@ impl Scenario for Idle {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.sse && self.subscriptions.contains(&0) {
+            return Err("--sse: an event stream has at least one channel".to_owned());
+        }
         distinct("--subscriptions", &self.subscriptions)
     }
 
@@ -118,15 +137,22 @@ impl Scenario for Idle {
         } else {
             "channels in common"
         };
-        self.subscriptions
-            .iter()
-            .map(|each| Setup {
-                variant: match (each, self.own) {
-                    (0, _) => "no channel".to_owned(),
-                    (1, true) => "a channel of its own".to_owned(),
-                    (1, false) => "one channel".to_owned(),
-                    (each, _) => format!("{each} {channels}"),
-                },
+        let words = |(each, sse): (u32, bool)| {
+            let words = match (each, self.own) {
+                (0, _) => "no channel".to_owned(),
+                (1, true) => "a channel of its own".to_owned(),
+                (1, false) => "one channel".to_owned(),
+                (each, _) => format!("{each} {channels}"),
+            };
+            match self.sse {
+                true => format!("{words}, {}", by_words(sse)),
+                false => words,
+            }
+        };
+        self.choices()
+            .into_iter()
+            .map(|choice| Setup {
+                variant: words(choice),
                 shards: 1,
                 data: Data::None,
             })
@@ -134,7 +160,9 @@ impl Scenario for Idle {
     }
 
     fn open(&self, _: &mut Coordinator, side: &Side, setup: usize) -> Result<Base, Stopped> {
-        check_channels(side, "--subscriptions", self.subscriptions[setup])?;
+        let (each, sse) = self.choices()[setup];
+        check_stream(side, sse)?;
+        check_channels(side, "--subscriptions", each)?;
         Ok(Base(None))
     }
 

@@ -172,6 +172,23 @@ pub fn check_channels(side: &Side, option: &str, asked: u32) -> Result<(), Stopp
     )))
 }
 
+/// How subscribers of a set-up are served, where both ways are measured.
+pub fn by_words(sse: bool) -> &'static str {
+    match sse {
+        true => "by SSE",
+        false => "by WebSocket",
+    }
+}
+
+/// Refuses event streams of a server that has none. Not of the reference, which goes on with its own.
+pub fn check_stream(side: &Side, sse: bool) -> Result<(), Stopped> {
+    if !sse || side.is_reference || side.target.is_switchboard {
+        return Ok(());
+    }
+    let words = "--sse: only the event streams of a Switchboard are known here";
+    Err(Stopped::Failed(words.to_owned()))
+}
+
 /// Who hears a message: the subscribers, and where nothing tells them apart the publishers.
 pub fn hearers(side: &Side, subscribers: u32, publishers: u32) -> u32 {
     match side.target.publishers_hear() {

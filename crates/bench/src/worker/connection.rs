@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Handshake: connect ─► request ─► 101 ──► Open: greeting ─► hello … ─► subscribe ─► ready
+//!   Stream: connect ─► request ─► 200 ─► subscribed … ─► ready
 //! ```
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -13,6 +14,7 @@ use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_proto::ws::handshake::{ClientHandshake, ClientOptions, Connected};
 use switchboard_proto::ws::{self, Limits, MaskKeys, MessageKind, Received};
 
+use super::stream::Stream;
 use crate::control::{Open, Role};
 
 /// Every handshake has the key of RFC 6455 section 1.3, so that a server which computes nothing can answer it rightly.
@@ -40,6 +42,7 @@ pub(crate) enum Lost {
 enum State {
     Handshake(Box<Handshake>),
     Open(Conversation),
+    Stream(Stream),
 }
 
 struct Handshake {
@@ -96,11 +99,14 @@ impl Connection {
             stream,
             group: open.group,
             number,
-            state: State::Handshake(Box::new(Handshake {
-                machine: handshake(open, number)?,
-                asked: false,
-                head: Vec::new(),
-            })),
+            state: match open.target.stream && open.role == Role::Subscriber {
+                true => State::Stream(Stream::new(open, number)),
+                false => State::Handshake(Box::new(Handshake {
+                    machine: handshake(open, number)?,
+                    asked: false,
+                    head: Vec::new(),
+                })),
+            },
             out: Vec::new(),
             polls_write: true,
             seen: Vec::new(),
@@ -120,12 +126,21 @@ impl Connection {
 
     /// Whether the hello is over.
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(&self.state, State::Open(conversation) if conversation.ready)
+        match &self.state {
+            State::Handshake(_) => false,
+            State::Open(conversation) => conversation.ready,
+            State::Stream(stream) => stream.is_ready(),
+        }
     }
 
     /// Whether something waits for the socket.
     pub(crate) fn wants_write(&self) -> bool {
-        !self.out.is_empty() || matches!(&self.state, State::Handshake(handshake) if !handshake.asked)
+        let is_to_ask = match &self.state {
+            State::Handshake(handshake) => !handshake.asked,
+            State::Open(_) => false,
+            State::Stream(stream) => stream.is_to_ask(),
+        };
+        !self.out.is_empty() || is_to_ask
     }
 
     /// Bytes that wait for the socket.
@@ -135,14 +150,21 @@ impl Connection {
 
     /// The socket can be written.
     pub(crate) fn handle_writable(&mut self) -> Result<(), Lost> {
-        if let State::Handshake(handshake) = &mut self.state
-            && !handshake.asked
-        {
-            if let Some(error) = self.stream.take_error()? {
-                return Err(error.into());
+        match &mut self.state {
+            State::Handshake(handshake) if !handshake.asked => {
+                if let Some(error) = self.stream.take_error()? {
+                    return Err(error.into());
+                }
+                handshake.asked = true;
+                handshake.machine.encode(&mut self.out);
             }
-            handshake.asked = true;
-            handshake.machine.encode(&mut self.out);
+            State::Stream(stream) if stream.is_to_ask() => {
+                if let Some(error) = self.stream.take_error()? {
+                    return Err(error.into());
+                }
+                stream.ask(&mut self.out);
+            }
+            State::Handshake(_) | State::Open(_) | State::Stream(_) => {}
         }
         self.flush()
     }
@@ -174,7 +196,7 @@ impl Connection {
         open: &Open,
         buffer: &mut [u8],
         contexts: &mut Contexts,
-        frame: impl FnMut(&mut Seen<'_>, &[u8]),
+        mut frame: impl FnMut(&mut Seen<'_>, &[u8]),
     ) -> Result<u64, Lost> {
         let length = match (&self.stream).read(buffer) {
             Ok(0) => return Err(Lost::Closed(String::new())),
@@ -183,6 +205,9 @@ impl Connection {
             Err(error) => return Err(error.into()),
         };
         let mut input = &mut buffer[..length];
+        if let State::Stream(stream) = &mut self.state {
+            return stream.handle_input(input, |bytes| frame(&mut Seen(&mut self.seen), bytes));
+        }
         let mut rest;
         if let State::Handshake(handshake) = &mut self.state {
             handshake.head.extend_from_slice(input);

@@ -9,6 +9,7 @@ pub(crate) mod connection;
 mod load;
 mod opening;
 mod returning;
+mod stream;
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};

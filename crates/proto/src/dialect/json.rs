@@ -26,24 +26,7 @@ impl Dialect for Json {
                 "switchboard.v1.json speaks text frames",
             ));
         };
-        json::check(text.as_bytes()).map_err(|bad| match bad {
-            BadPayload::TooComplex => Rejected {
-                id: None,
-                code: ErrorCode::TooComplex,
-                detail: None,
-            },
-            bad => Rejected::new(None, ErrorCode::BadRequest, bad),
-        })?;
-        // serde would read an array as the fields of the struct in their order.
-        if !text.trim_start().starts_with('{') {
-            return Err(Rejected::new(
-                None,
-                ErrorCode::BadRequest,
-                "a command is a JSON object",
-            ));
-        }
-        let wire: WireCommand<'_, &RawValue> =
-            serde_json::from_str(text).map_err(|error| Rejected::new(None, ErrorCode::BadRequest, error))?;
+        let wire = wire_command(text)?;
         // A part of what was checked as a whole, and without blanks around it.
         wire.command(|data| Payload::of_checked(data.get()))
     }
@@ -56,6 +39,34 @@ impl Dialect for Json {
     fn says_gaps(&self) -> bool {
         true
     }
+}
+
+fn wire_command(text: &str) -> Result<WireCommand<'_, &RawValue>, Rejected> {
+    json::check(text.as_bytes()).map_err(|bad| match bad {
+        BadPayload::TooComplex => Rejected {
+            id: None,
+            code: ErrorCode::TooComplex,
+            detail: None,
+        },
+        bad => Rejected::new(None, ErrorCode::BadRequest, bad),
+    })?;
+    // serde would read an array as the fields of the struct in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(Rejected::new(
+            None,
+            ErrorCode::BadRequest,
+            "a command is a JSON object",
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| Rejected::new(None, ErrorCode::BadRequest, error))
+}
+
+/// A `publish` that stands alone, as the body of an HTTP request: without `type`, and with the token of the session that says it.
+pub fn decode_publish(text: &str) -> Result<(Command, Option<String>), Rejected> {
+    let mut wire = wire_command(text)?;
+    let resume = wire.take_resume();
+    let command = wire.publish(|data| Payload::of_checked(data.get()))?;
+    Ok((command, resume))
 }
 
 /// Appends the frame text of a command: the client's side.

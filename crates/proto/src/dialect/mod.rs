@@ -5,6 +5,8 @@
 //! | [`json`] | `switchboard.v1.json`, or none offered | text, one JSON object each |
 //! | [`msgpack`] | `switchboard.v1.msgpack` | binary, one MessagePack map each |
 //! | [`raw`] | none, with `?channel=NAME` | bare payloads of one channel |
+//! | [`event_stream`] | no WebSocket | Server-Sent Events |
+//! | [`poll`] | no WebSocket | items of an answer |
 //!
 //! The first two are two notations of one protocol; what they say is written once, in [`native`], and read by the client's
 //! side in [`notice`]. A dialect has no
@@ -12,10 +14,12 @@
 //!
 //! To add one: a file with an implementation of [`Dialect`], and a row in [`DialectId`].
 
+pub mod event_stream;
 pub mod json;
 pub mod msgpack;
 pub mod native;
 pub mod notice;
+pub mod poll;
 pub mod raw;
 
 use std::sync::Arc;
@@ -234,6 +238,19 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// The channel whose subscriber this takes to a place.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Event::Subscribed { channel, .. }
+            | Event::Message { channel, .. }
+            | Event::Gap { channel, .. }
+            | Event::Reset { channel, .. } => Some(channel),
+            _ => None,
+        }
+    }
+}
+
 /// Offsets that are missing, both included. Not every offset between them need have been a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gap {
@@ -344,11 +361,21 @@ pub enum DialectId {
     Msgpack,
     /// [`raw::Raw`]
     Raw,
+    /// [`event_stream::EventStream`]
+    EventStream,
+    /// [`poll::Poll`]
+    Poll,
 }
 
 impl DialectId {
     /// All of them; a dialect's place here is `id as usize`.
-    pub const ALL: [DialectId; 3] = [DialectId::Json, DialectId::Msgpack, DialectId::Raw];
+    pub const ALL: [DialectId; 5] = [
+        DialectId::Json,
+        DialectId::Msgpack,
+        DialectId::Raw,
+        DialectId::EventStream,
+        DialectId::Poll,
+    ];
 
     /// The implementation.
     pub fn dialect(self) -> &'static dyn Dialect {
@@ -356,6 +383,8 @@ impl DialectId {
             DialectId::Json => &json::Json,
             DialectId::Msgpack => &msgpack::Msgpack,
             DialectId::Raw => &raw::Raw,
+            DialectId::EventStream => &event_stream::EventStream,
+            DialectId::Poll => &poll::Poll,
         }
     }
 

@@ -14,16 +14,14 @@ use crate::error_code::ErrorCode;
 use crate::limits::{COMMAND_ID_MAX, INFO_BYTES_MAX, KEY_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::payload::{BadPayload, Payload};
 use crate::position::{Position, Range};
-use crate::presence::{
-    Announcement, Attendance, Counts, Member, MemberKey, Members, Role, Which, Who, is_info,
-};
+use crate::presence::{Announcement, Attendance, Counts, Member, MemberKey, Members, Role, Which, Who};
 
 /// All fields of all commands. `D` is how the notation hands over `data`.
 #[derive(serde::Deserialize)]
 #[serde(bound(deserialize = "D: Deserialize<'de>"))]
 pub(super) struct WireCommand<'a, D> {
     #[serde(rename = "type", borrow)]
-    kind: Text<'a>,
+    kind: Option<Text<'a>>,
     id: Option<u64>,
     #[serde(borrow)]
     channel: Option<Text<'a>>,
@@ -66,6 +64,26 @@ pub(super) fn present<'de, R: Deserializer<'de>, D: Deserialize<'de>>(
 }
 
 impl<D> WireCommand<'_, D> {
+    /// The field `resume`.
+    pub(super) fn take_resume(&mut self) -> Option<String> {
+        self.resume.take().map(|token| token.0.into_owned())
+    }
+
+    /// The command, which is a `publish` and need not say it.
+    pub(super) fn publish(
+        mut self,
+        payload: impl Fn(D) -> Result<Payload, BadPayload>,
+    ) -> Result<Command, Rejected> {
+        match self.kind.get_or_insert(Text(Cow::Borrowed("publish"))) {
+            Text(kind) if kind == "publish" => self.command(payload),
+            _ => Err(Rejected::new(
+                self.id,
+                ErrorCode::BadRequest,
+                "only a publish is taken here",
+            )),
+        }
+    }
+
     /// The command, with `payload` turning the notation's `data` into a payload.
     pub(super) fn command(
         self,
@@ -97,7 +115,10 @@ impl<D> WireCommand<'_, D> {
             },
             None => Ok(None),
         };
-        Ok(match &*self.kind.0 {
+        let Some(Text(kind)) = &self.kind else {
+            return reject(ErrorCode::BadRequest, "`type` is missing");
+        };
+        Ok(match &**kind {
             "connect" => {
                 let token = |token: Option<Text<'_>>, detail| match token {
                     Some(token) if token.0.len() > TOKEN_BYTES_MAX => {
@@ -120,28 +141,14 @@ impl<D> WireCommand<'_, D> {
                         return reject(ErrorCode::BadRequest, WORDS);
                     }
                 };
-                let info = match (self.info, role) {
-                    (None, _) => None,
-                    (Some(info), Some(Role::Participant | Role::Member)) => match payload(info) {
-                        Ok(info) if is_info(&info) => Some(info),
-                        _ => {
-                            return reject(
-                                ErrorCode::BadRequest,
-                                "`info` is an object of at most 1 KiB of JSON",
-                            );
-                        }
-                    },
-                    (Some(_), None | Some(Role::Watcher)) => {
-                        const ALONE: &str = "`info` stands beside `presence`: true or \"member\"";
-                        return reject(ErrorCode::BadRequest, ALONE);
-                    }
-                };
+                let presence = Attendance::of(role, self.info.map(&payload))
+                    .map_err(|words| Rejected::new(id, ErrorCode::BadRequest, words))?;
                 Command::Subscribe {
                     id,
                     channel: channel(&self.channel)?,
                     since: position(&self.since)?,
                     latest: self.latest.unwrap_or_default(),
-                    presence: role.map(|role| Attendance { role, info }),
+                    presence,
                 }
             }
             "unsubscribe" => Command::Unsubscribe {
@@ -262,8 +269,8 @@ impl<'de> Deserialize<'de> for Wish {
     }
 }
 
-const MEMBER: &str = "member";
-const WATCH: &str = "watch";
+const MEMBER: &str = Role::MEMBER;
+const WATCH: &str = Role::WATCH;
 
 pub(super) fn from_base64(text: &str) -> Result<Payload, BadPayload> {
     use base64::Engine as _;

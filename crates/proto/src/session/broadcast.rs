@@ -13,19 +13,55 @@ use crate::channel::ChannelName;
 use crate::dialect::{DialectId, Event};
 use crate::entry::Entry;
 use crate::ws::deflate::Contexts;
-use crate::ws::encode_shared;
 use crate::ws::frame::HEADER_BYTES_MAX;
+use crate::ws::{MessageKind, encode_shared};
 
 /// What decides how the bytes of a message look to a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Form {
     /// How the message is said.
     pub dialect: DialectId,
-    /// The LZ77 window of permessage-deflate without context takeover, in bits (8 to 15); `None` without compression.
-    ///
-    /// A session that agreed on context takeover gets broadcasts uncompressed, which RFC 7692 section 6 leaves to the
-    /// sender for every message: its window would make the bytes its own.
-    pub window_bits: Option<u8>,
+    /// What is put around it.
+    pub framing: Framing,
+}
+
+/// What is put around a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// A WebSocket frame.
+    WebSocket {
+        /// The LZ77 window of permessage-deflate without context takeover, in bits (8 to 15); `None` without compression.
+        ///
+        /// A session that agreed on context takeover gets broadcasts uncompressed, which RFC 7692 section 6 leaves to the
+        /// sender for every message: its window would make the bytes its own.
+        window_bits: Option<u8>,
+    },
+    /// Nothing: the dialect itself says where a message ends.
+    Bare,
+}
+
+impl Framing {
+    /// Appends a message, compressed if that is agreed and it has at least `compress_bytes_min`.
+    fn put(
+        self,
+        kind: MessageKind,
+        message: &[u8],
+        contexts: &mut Contexts,
+        compress_bytes_min: usize,
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Framing::WebSocket { window_bits } => {
+                let window_bits = window_bits.filter(|_| message.len() >= compress_bytes_min);
+                encode_shared(kind, message, window_bits, contexts, out);
+            }
+            Framing::Bare => out.extend_from_slice(message),
+        }
+    }
+
+    fn compresses(self) -> bool {
+        matches!(self, Framing::WebSocket { window_bits: Some(_) })
+    }
 }
 
 /// See the module.
@@ -79,8 +115,7 @@ impl<'a> Broadcast<'a> {
             };
             // Every dialect can say a message.
             if let Some(kind) = dialect.encode(&event, &mut message) {
-                let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
-                if out.is_empty() && form.window_bits.is_none() {
+                if out.is_empty() && !form.framing.compresses() {
                     // What stands around the first payload stands around the others. What is escaped in it does not.
                     let around = message
                         .len()
@@ -88,7 +123,8 @@ impl<'a> Broadcast<'a> {
                         .min(AROUND_BYTES);
                     out.reserve(lengths().sum::<usize>() + (around + HEADER_BYTES_MAX) * self.entries.len());
                 }
-                encode_shared(kind, &message, window_bits, contexts, &mut out);
+                form.framing
+                    .put(kind, &message, contexts, compress_bytes_min, &mut out);
             }
         }
         out.into()
@@ -107,8 +143,8 @@ pub fn encode<'a>(
     for event in events {
         message.clear();
         let kind = form.dialect.dialect().encode(&event, &mut message)?;
-        let window_bits = form.window_bits.filter(|_| message.len() >= compress_bytes_min);
-        encode_shared(kind, &message, window_bits, contexts, &mut out);
+        form.framing
+            .put(kind, &message, contexts, compress_bytes_min, &mut out);
     }
     Some(out.into())
 }

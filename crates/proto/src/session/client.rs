@@ -156,7 +156,7 @@ impl Session {
                 msgpack::encode_command(command, &mut message);
                 MessageKind::Binary
             }
-            DialectId::Json | DialectId::Raw => {
+            DialectId::Json | DialectId::Raw | DialectId::EventStream | DialectId::Poll => {
                 json::encode_command(command, &mut message);
                 MessageKind::Text
             }

@@ -6,8 +6,8 @@
 //!        ◄──  outbox ◄── replies / shared broadcast chunks ◄── Event, delivery
 //! ```
 //!
-//! Reading order: [`server`], then the machines it is made of: [`outbox`], [`heartbeat`], [`rate`], [`resume`]; [`broadcast`] for how a
-//! message is encoded once for all subscribers of a form; [`client`] mirrors [`server`].
+//! Reading order: [`server`], then the machines it is made of: [`outbox`], [`heartbeat`], [`rate`], [`resume`], [`places`]; [`broadcast`]
+//! for how a message is encoded once for all subscribers of a form; [`client`] mirrors [`server`].
 
 pub mod backoff;
 pub mod broadcast;
@@ -15,6 +15,7 @@ pub mod client;
 pub mod heartbeat;
 mod hold;
 pub mod outbox;
+pub mod places;
 pub mod rate;
 pub mod resume;
 pub mod server;

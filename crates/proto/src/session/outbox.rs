@@ -110,6 +110,16 @@ impl Outbox {
         count
     }
 
+    /// All that waits, in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.bytes);
+        for chunk in &self.chunks {
+            whole.extend_from_slice(&chunk.bytes);
+        }
+        whole.drain(..self.written);
+        whole
+    }
+
     /// The socket took this many bytes off the front.
     pub fn handle_written(&mut self, written: usize) {
         self.written += written;

@@ -17,8 +17,12 @@
 //! Lingering: both Close frames are on their way. The shell shuts the sending direction as soon as the outbox is empty and
 //! reads what the peer had still sent, because an early close would become a RST that destroys our Close frame
 //! (RFC 6455 section 7.1.1).
+//!
+//! A peer that only reads ([`Session::event_stream`], [`Session::poll`]) has no Close: its stream just ends. The answer to a poll
+//! begins Held instead of Open: until the shell has something to answer with, or the deadline.
 
 mod contract;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +30,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use self::wire::{Reader, Wire};
 use super::broadcast::Form;
 use super::heartbeat::{Beat, Heartbeat};
 use super::hold::Hold;
 use super::outbox::Outbox;
+use super::places::Places;
 use super::rate::Meter;
 use crate::channel::ChannelName;
 use crate::dialect::{Command, DialectId, Event, Inbound, Rejected};
@@ -42,7 +48,7 @@ use crate::ws::deflate::{Agreed, Contexts};
 use crate::ws::frame::encode_message;
 use crate::ws::{Connection, MessageKind, PeerMisbehaved, Received};
 
-pub use contract::{End, Identity, Link, Mode, Request, SessionId, Settings};
+pub use contract::{End, Identity, Link, Mode, Refusal, Request, SessionId, Settings};
 
 /// `history` and `members` commands of one session that may be unanswered at once; each answer can be as large as an outbox.
 const READS_UNANSWERED_MAX: u8 = 4;
@@ -84,6 +90,7 @@ impl Shared {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Phase {
     Open,
+    Held { until: Time },
     Closing { until: Time },
     Lingering { until: Time },
     Ended,
@@ -117,7 +124,7 @@ pub struct Session {
     unfinished_since: Option<Time>,
     stalled_since: Option<Time>,
     outbox: Outbox,
-    connection: Connection,
+    wire: Wire,
     control_frames: Meter,
     mode: Mode,
     form: Form,
@@ -145,21 +152,63 @@ impl Session {
         settings: &Settings,
     ) -> Session {
         let limits = &settings.limits;
-        let dialect = match &mode {
-            Mode::Native(dialect) => *dialect,
-            Mode::Raw(_) | Mode::Echo => DialectId::Raw,
-        };
         let ws_limits = crate::ws::Limits {
             message_bytes_max: limits.message_bytes_max,
             inflate_ratio_max: limits.inflate_ratio_max,
         };
-        let connection = Connection::server(ws_limits, compression);
+        let wire = Wire::WebSocket(Connection::server(ws_limits, compression));
+        Session::over(wire, now, mode, identity, jitter, settings)
+    }
+
+    /// A session whose peer reads an event stream. What that says of where the peer is tells of all of `places`.
+    pub fn event_stream(
+        now: Time,
+        identity: Identity,
+        jitter: u8,
+        places: Places,
+        settings: &Settings,
+    ) -> Session {
+        // Of one channel the shared chunks say it.
+        let places = (places.iter().count() > 1).then(|| Box::new(places));
+        let wire = Wire::Reader(Reader::Stream { places });
+        Session::over(wire, now, Mode::EventStream, identity, jitter, settings)
+    }
+
+    /// A session whose outbox becomes the answer to one request, at `until` at the latest.
+    pub fn poll(now: Time, until: Time, identity: Identity, places: Places, settings: &Settings) -> Session {
+        let places = Box::new(places);
+        let wire = Wire::Reader(Reader::Poll {
+            places,
+            refusal: None,
+        });
+        let session = Session::over(wire, now, Mode::Poll, identity, 0, settings);
+        Session {
+            phase: Phase::Held { until },
+            ..session
+        }
+    }
+
+    fn over(
+        wire: Wire,
+        now: Time,
+        mode: Mode,
+        identity: Identity,
+        jitter: u8,
+        settings: &Settings,
+    ) -> Session {
+        let limits = &settings.limits;
+        let dialect = match &mode {
+            Mode::Native(dialect) => *dialect,
+            Mode::Raw(_) | Mode::Echo => DialectId::Raw,
+            Mode::EventStream => DialectId::EventStream,
+            Mode::Poll => DialectId::Poll,
+        };
         let form = Form {
             dialect,
-            window_bits: connection.shared_window_bits(),
+            framing: wire.framing(),
         };
         Session {
-            connection,
+            wire,
             outbox: Outbox::default(),
             heartbeat: Heartbeat::new(now, limits.ping_interval, jitter),
             phase: Phase::Open,
@@ -204,7 +253,7 @@ impl Session {
     /// What to do with the socket.
     pub fn link(&self) -> Link {
         match self.phase {
-            Phase::Open | Phase::Closing { .. } => Link::Open,
+            Phase::Open | Phase::Held { .. } | Phase::Closing { .. } => Link::Open,
             Phase::Lingering { .. } => Link::Lingering,
             Phase::Ended => Link::Ended,
         }
@@ -212,7 +261,40 @@ impl Session {
 
     /// Whether deliveries and answers still reach the peer.
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        matches!(self.phase, Phase::Open | Phase::Held { .. })
+    }
+
+    /// Where the peer of a stream of several channels, or of a poll, is.
+    pub fn places(&mut self) -> Option<&mut Places> {
+        match &mut self.wire {
+            Wire::Reader(reader) => reader.places(),
+            Wire::WebSocket(_) => None,
+        }
+    }
+
+    /// `chunk`, events of `channel`, as this session says it.
+    pub fn own(&mut self, channel: &ChannelName, chunk: &Bytes) -> Bytes {
+        if self.form.dialect == DialectId::EventStream
+            && let Some(places) = self.places()
+        {
+            return places.localize(channel, chunk);
+        }
+        chunk.clone()
+    }
+
+    /// What [`Session::own`] made of the last events of `channel` did not reach the peer, who is still at `position`.
+    pub fn retract(&mut self, channel: &ChannelName, position: Position) {
+        if let Some(place) = self.places().and_then(|places| places.place(channel)) {
+            place.position = Some(position);
+        }
+    }
+
+    /// Why a poll is answered with an error.
+    pub fn take_refusal(&mut self) -> Option<Refusal> {
+        match &mut self.wire {
+            Wire::Reader(Reader::Poll { refusal, .. }) => refusal.take().map(|refusal| *refusal),
+            _ => None,
+        }
     }
 
     /// Why it ended or is about to.
@@ -228,7 +310,7 @@ impl Session {
 
     /// Memory that an unfinished message holds, in bytes.
     pub fn unfinished_bytes(&self) -> usize {
-        self.connection.unfinished_bytes()
+        self.wire.unfinished_bytes()
     }
 
     /// The next thing that the peer wants of the hub, taken off the front of `input`. Everything that the session can
@@ -236,7 +318,8 @@ impl Session {
     pub fn poll_request(&mut self, now: Time, input: &mut &mut [u8], shared: &mut Shared) -> Option<Request> {
         self.heartbeat.handle_heard(now);
         loop {
-            if matches!(self.phase, Phase::Lingering { .. } | Phase::Ended) {
+            let hears = matches!(self.wire, Wire::WebSocket(_));
+            if !hears || matches!(self.phase, Phase::Lingering { .. } | Phase::Ended) {
                 *input = &mut [];
                 return None;
             }
@@ -262,8 +345,7 @@ impl Session {
                 Said::Echo(kind) => {
                     self.unfinished_since = None;
                     let contexts = &mut shared.contexts;
-                    let _open = self
-                        .connection
+                    self.wire
                         .send(kind, &shared.scratch, contexts, &mut shared.replies);
                 }
                 Said::Echoed => self.unfinished_since = None,
@@ -286,9 +368,12 @@ impl Session {
         input: &mut &mut [u8],
         shared: &mut Shared,
     ) -> Result<Option<Said>, PeerMisbehaved> {
-        let compresses = self.connection.compresses();
+        let Wire::WebSocket(connection) = &mut self.wire else {
+            return Ok(None);
+        };
+        let compresses = connection.compresses();
         let input_range = input.as_ptr_range();
-        let Some(received) = self.connection.receive(input, &mut shared.contexts)? else {
+        let Some(received) = connection.receive(input, &mut shared.contexts)? else {
             return Ok(None);
         };
         let (kind, content) = match received {
@@ -308,7 +393,7 @@ impl Session {
             Received::Close(frame) => return Ok(Some(Said::Close(frame.map(|frame| frame.code)))),
         };
         let bound = match &self.mode {
-            Mode::Native(_) => None,
+            Mode::Native(_) | Mode::EventStream | Mode::Poll => None,
             Mode::Raw(channel) => Some(channel),
             // What goes back as it is needs no turn through the connection.
             Mode::Echo if !compresses && self.phase == Phase::Open => {
@@ -340,7 +425,7 @@ impl Session {
     /// Answers every ping while the socket takes the answers, and only the newest one otherwise.
     fn answer_ping(&mut self, payload: &[u8], shared: &mut Shared) {
         if self.outbox.is_empty() {
-            let _closing_needs_no_pong = self.connection.pong(payload, &mut shared.replies);
+            self.wire.pong(payload, &mut shared.replies);
         } else {
             self.pong_owed = Some(payload.into());
         }
@@ -516,7 +601,7 @@ impl Session {
     fn ping(&mut self, shared: &mut Shared) {
         let question = self.hold.question();
         let payload = question.as_ref().map_or(&[][..], |question| &question[..]);
-        let _open = self.connection.ping(payload, &mut shared.replies);
+        self.wire.ping(payload, &mut shared.replies);
     }
 
     fn refuse_foreign(&mut self, now: Time, id: Option<u64>, shared: &mut Shared) {
@@ -524,7 +609,8 @@ impl Session {
         self.refuse(now, id, ErrorCode::BadPosition, Some(detail), None, shared);
     }
 
-    fn welcome(&mut self, id: Option<u64>, shared: &mut Shared) {
+    /// Tells the client who it is.
+    pub fn welcome(&mut self, id: Option<u64>, shared: &mut Shared) {
         let session = self.identity.session.to_string();
         let user = self.identity.user.clone();
         let resume = shared.settings.resume_key.token(&self.identity);
@@ -569,7 +655,7 @@ impl Session {
     }
 
     fn note_unfinished(&mut self, now: Time) {
-        match self.connection.message_is_unfinished() {
+        match self.wire.message_is_unfinished() {
             true => {
                 self.unfinished_since.get_or_insert(now);
             }
@@ -580,9 +666,8 @@ impl Session {
     fn handle_misbehaviour(&mut self, now: Time, misbehaved: &PeerMisbehaved, shared: &mut Shared) {
         self.end.get_or_insert(End::Misbehaved);
         let reason = misbehaved.to_string();
-        let _sent_if_still_open =
-            self.connection
-                .close(misbehaved.close_code(), &reason, &mut shared.replies);
+        self.wire
+            .close(misbehaved.close_code(), &reason, &mut shared.replies);
         self.linger(now, shared);
     }
 
@@ -591,7 +676,7 @@ impl Session {
             None | Some(CloseCode::NORMAL) => End::Left,
             Some(_) => End::Closed,
         });
-        let _sent_if_ours_was_not = self.connection.answer_close(&mut shared.replies);
+        self.wire.answer_close(&mut shared.replies);
         self.linger(now, shared);
     }
 
@@ -609,10 +694,16 @@ impl Session {
 
     /// Sends our Close, if none was sent, and waits for the peer's.
     pub fn close(&mut self, now: Time, code: CloseCode, reason: &str, shared: &mut Shared) {
-        if self.phase != Phase::Open {
-            return;
+        match self.phase {
+            Phase::Open => {}
+            // Its answer is all that it says.
+            Phase::Held { .. } => return self.phase = Phase::Ended,
+            Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Ended => return,
         }
-        let _open = self.connection.close(code, reason, &mut shared.replies);
+        if let Wire::Reader(_) = self.wire {
+            return self.linger(now, shared);
+        }
+        self.wire.close(code, reason, &mut shared.replies);
         self.phase = Phase::Closing {
             until: now + shared.settings.limits.close_handshake,
         };
@@ -620,15 +711,20 @@ impl Session {
 
     /// Says `event` to the client, if the dialect can.
     pub fn say(&mut self, event: &Event<'_>, shared: &mut Shared) {
-        if self.phase != Phase::Open {
+        if !self.is_open() {
             return;
         }
         shared.scratch.clear();
-        if let Some(kind) = self.form.dialect.dialect().encode(event, &mut shared.scratch) {
-            let _open =
-                self.connection
-                    .send(kind, &shared.scratch, &mut shared.contexts, &mut shared.replies);
+        let Some(kind) = self.form.dialect.dialect().encode(event, &mut shared.scratch) else {
+            return;
+        };
+        if self.form.dialect == DialectId::EventStream
+            && let (Some(channel), Some(places)) = (event.channel(), self.places())
+        {
+            shared.scratch = places.localize(channel, &shared.scratch).into();
         }
+        self.wire
+            .send(kind, &shared.scratch, &mut shared.contexts, &mut shared.replies);
     }
 
     /// Tells the client that something failed, and closes where the catalogue says so or the dialect cannot tell.
@@ -642,6 +738,17 @@ impl Session {
         shared: &mut Shared,
     ) {
         let message = detail.unwrap_or(code.text());
+        if let Wire::Reader(Reader::Poll { refusal, .. }) = &mut self.wire {
+            let message = message.to_owned();
+            *refusal = Some(Box::new(Refusal {
+                code,
+                message,
+                retry_after,
+            }));
+            self.end.get_or_insert(End::Refused);
+            self.phase = Phase::Ended;
+            return;
+        }
         self.say(
             &Event::Error {
                 id,
@@ -654,6 +761,8 @@ impl Session {
         let close = match self.mode {
             Mode::Native(_) => code.close_code(),
             Mode::Raw(_) | Mode::Echo => code.raw_close_code(),
+            // It comes back, and asks again.
+            Mode::EventStream | Mode::Poll => Some(CloseCode::TRY_AGAIN_LATER.value()),
         };
         if let Some(close) = close {
             self.end.get_or_insert(match code {
@@ -701,7 +810,8 @@ impl Session {
     /// Queues bytes that the socket did not take at once. What it took of them is said next, by [`Session::handle_written`].
     pub fn handle_unwritten(&mut self, now: Time, bytes: Bytes, messages: u32) {
         self.outbox.push(bytes, messages);
-        if !self.outbox.is_empty() {
+        // What is held does not wait for the peer.
+        if !self.outbox.is_empty() && !matches!(self.phase, Phase::Held { .. }) {
             self.stalled_since.get_or_insert(now);
         }
     }
@@ -714,7 +824,7 @@ impl Session {
             && let Some(payload) = self.pong_owed.take()
         {
             let mut pong = Vec::new();
-            let _open = self.connection.pong(&payload, &mut pong);
+            self.wire.pong(&payload, &mut pong);
             self.outbox.push(pong.into(), 0);
         }
     }
@@ -735,7 +845,7 @@ impl Session {
         let limits = &settings.limits;
         let phase = match self.phase {
             Phase::Open => self.heartbeat.deadline(limits.pong_timeout),
-            Phase::Closing { until } | Phase::Lingering { until } => until,
+            Phase::Held { until } | Phase::Closing { until } | Phase::Lingering { until } => until,
             Phase::Ended => Time::ZERO,
         };
         let stalled = self.stalled_since.map(|since| since + limits.write_stall);
@@ -757,8 +867,8 @@ impl Session {
         }
         let unfinished_too_long = past(self.unfinished_since, limits.unfinished_message);
         match self.phase {
-            Phase::Closing { until } | Phase::Lingering { until } if now >= until => {
-                self.phase = Phase::Ended
+            Phase::Held { until } | Phase::Closing { until } | Phase::Lingering { until } if now >= until => {
+                self.phase = Phase::Ended;
             }
             Phase::Open if unfinished_too_long => {
                 self.end.get_or_insert(End::Excessive);
@@ -776,14 +886,18 @@ impl Session {
                 Beat::Wait(_) => {}
                 Beat::Ping => {
                     self.ping(shared);
-                    self.heartbeat.handle_pinged(now);
+                    match self.wire {
+                        Wire::WebSocket(_) => self.heartbeat.handle_pinged(now),
+                        // Answers nothing; where it takes nothing, the kernel says so.
+                        Wire::Reader(_) => self.heartbeat.handle_heard(now),
+                    }
                 }
                 Beat::Dead => {
                     self.end.get_or_insert(End::Silent);
                     self.phase = Phase::Ended;
                 }
             },
-            Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Ended => {}
+            Phase::Held { .. } | Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Ended => {}
         }
     }
 }

@@ -123,6 +123,12 @@ pub struct LimitSettings {
     pub http_headers_max: usize,
     /// Time for the whole head of an HTTP request. Beyond: 408.
     pub http_head_deadline: Duration,
+    /// Largest body of a client's HTTP request, in bytes. Beyond: 413.
+    pub http_body_bytes_max: usize,
+    /// Time for the whole body of a client's HTTP request. Beyond: 408.
+    pub http_body_deadline: Duration,
+    /// Time for which a poll is held while there is nothing to answer it with.
+    pub poll_wait_max: Duration,
     /// Connections of this process; [`Config::connections_max`] resolves it.
     pub connections_max: Auto<usize>,
     /// What one session may cost.
@@ -322,6 +328,9 @@ impl Config {
                 http_head_bytes_max: 0,
                 http_headers_max: 0,
                 http_head_deadline: Duration::ZERO,
+                http_body_bytes_max: 0,
+                http_body_deadline: Duration::ZERO,
+                poll_wait_max: Duration::ZERO,
                 connections_max: Auto::Auto,
                 session: SessionLimits::default(),
                 unsent_bytes_max: 0,
@@ -388,6 +397,9 @@ mod tests {
         assert_eq!(config.limits.http_head_bytes_max, 16 * 1024);
         assert_eq!(config.limits.http_headers_max, 64);
         assert_eq!(config.limits.http_head_deadline, Duration::from_secs(5));
+        assert_eq!(config.limits.http_body_bytes_max, 256 * 1024);
+        assert_eq!(config.limits.http_body_deadline, Duration::from_secs(30));
+        assert_eq!(config.limits.poll_wait_max, Duration::from_secs(30));
         assert_eq!(config.limits.unsent_bytes_max, 128 * 1024);
         assert_eq!(config.limits.mailbox_messages_max, 16_384);
         assert_eq!(config.limits.replays_max, 64);

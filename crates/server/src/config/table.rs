@@ -268,6 +268,27 @@ pub static SETTINGS: &[Setting<Config>] = &[
     ),
     setting(
         "limits",
+        "http_body_bytes_max",
+        "256KiB",
+        Field::Bytes(|c| &mut c.limits.http_body_bytes_max, Bounds::new(KIB, 64 * MIB)),
+        "Largest body of a client's HTTP request. Beyond: 413.",
+    ),
+    setting(
+        "limits",
+        "http_body_deadline",
+        "30s",
+        Field::Duration(|c| &mut c.limits.http_body_deadline, DEADLINE),
+        "Time for the whole body of a client's HTTP request. Beyond: 408.",
+    ),
+    setting(
+        "limits",
+        "poll_wait_max",
+        "30s",
+        Field::Duration(|c| &mut c.limits.poll_wait_max, DEADLINE),
+        "Time for which a poll is held while there is nothing to answer it with; its `wait` shortens it.",
+    ),
+    setting(
+        "limits",
         "connections_max",
         "auto",
         Field::CountOrAuto(

@@ -12,38 +12,36 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use switchboard_hub::home::Answer;
 use switchboard_hub::log::Draft;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::{DialectId, Event};
+use switchboard_proto::dialect::Event;
 use switchboard_proto::entry::Key;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::payload::Payload;
 use switchboard_proto::position::{Position, Range};
 use switchboard_proto::presence::Which;
-use tokio::sync::oneshot;
+use switchboard_proto::session::server as session;
 
+use super::ask;
 use crate::broker::disk::writer::Shared;
 use crate::config::Config;
 use crate::shard::link::{history_limit, members_limit};
 use crate::shard::mail::{Mail, Origin, Post};
-use crate::shard::turn::{broker_error, history};
+use crate::shard::turn::history;
 use crate::stats::{AllStats, prometheus};
 
 /// Largest body of a publish, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// A broker that does not answer for this long is unavailable.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -279,45 +277,32 @@ fn channel(name: &str) -> Result<ChannelName, Refusal> {
     ChannelName::parse(name).map_err(|bad| Refusal::new(ErrorCode::BadChannel, &bad.to_string()))
 }
 
-/// The same fields as the event has on the wire.
 fn json(event: &Event<'_>) -> Response {
-    let mut body = Vec::new();
-    let _kind = DialectId::Json.dialect().encode(event, &mut body);
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], ask::json(event)).into_response()
 }
 
 impl Internal {
     async fn ask(&self, channel: &ChannelName, mail: impl FnOnce(Origin) -> Mail) -> Result<Answer, Refusal> {
-        let (sender, receiver) = oneshot::channel();
-        let refused = |code: ErrorCode| Refusal::new(code, code.text());
-        self.post
-            .send(self.post.home(channel), mail(Origin::Api(sender)))
-            .map_err(|_| refused(ErrorCode::Overloaded))?;
-        match tokio::time::timeout(ANSWER_DEADLINE, receiver).await {
-            Ok(Ok(Answer::Refused(error))) => Err(refused(broker_error(error))),
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(refused(ErrorCode::Unavailable)),
-        }
+        Ok(ask::ask(&self.post, channel, mail).await?)
     }
 }
 
 /// An error of the catalogue as an HTTP answer.
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-}
+struct Refusal(session::Refusal);
 
 impl Refusal {
     fn new(code: ErrorCode, message: &str) -> Refusal {
-        Refusal {
-            code,
-            message: message.to_owned(),
-        }
+        Refusal(ask::refusal(code, message))
     }
 
     fn unexpected(answer: &Answer) -> Refusal {
-        tracing::error!(?answer, "a home answered something else than it was asked");
-        Refusal::new(ErrorCode::Internal, ErrorCode::Internal.text())
+        Refusal(ask::unexpected(answer))
+    }
+}
+
+impl From<session::Refusal> for Refusal {
+    fn from(refusal: session::Refusal) -> Refusal {
+        Refusal(refusal)
     }
 }
 
@@ -337,26 +322,6 @@ impl From<QueryRejection> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.code {
-            ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::TooManyChannels => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        let event = Event::Error {
-            id: None,
-            code: self.code,
-            message: &self.message,
-            retry_after: None,
-        };
-        let mut response = json(&event);
-        *response.status_mut() = status;
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
+        ask::refuse(&self.0).into_response()
     }
 }

@@ -2,21 +2,28 @@
 //!
 //! ```text
 //!  accept ─► first read ─── a whole handshake ──► [`site`]: 101 ─► socket and what was read behind the head ─► [`Shard::open`]
+//!                │            or a GET of /sse ─► [`site`]: 200 ─► socket ────────────────────────────► [`Shard::open_stream`]
 //!                │ anything else                                     ▲
-//!                └────────► hyper http1 ─► [`site`] answers ─────────┤ 101
+//!                └────────► hyper http1 ─► [`site`], [`visit`] ──────┤ 101, or an event stream
 //!                               ▲               └─► next request ────┘
 //! ```
 //!
 //! Nearly every connection here begins with a handshake that arrives whole. For that one case hyper is not asked: it would cost
 //! half as much again as the system calls. Whatever is not exactly this case, hyper reads from its first byte on.
+//!
+//! An event stream is the bare socket, too: its body ends where the connection does (RFC 9112 section 6.3), so nothing stands
+//! around an event, and all subscribers get the same bytes.
 
+mod ask;
 mod assets;
+mod cors;
 pub mod internal;
+pub mod reading;
 pub mod site;
 mod stall;
+mod visit;
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,19 +32,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::SEC_WEBSOCKET_KEY;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderValue, SEC_WEBSOCKET_KEY};
 use switchboard_proto::session::server::Session;
 use switchboard_proto::ws::handshake::{HeadLimits, HeadReader, encode_response};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-use self::site::{Site, Upgrade};
-use self::stall::Stalling;
+use self::cors::Cors;
+use self::reading::Reading;
+use self::site::{Answered, Site, Upgrade};
 use crate::clock::Clock;
 use crate::shard::Shard;
+use crate::shard::reader::Wishes;
 
 /// How the listener treats its peers.
 #[derive(Clone, Debug)]
@@ -48,6 +55,10 @@ pub struct Limits {
     pub headers_max: usize,
     /// Time for a whole head.
     pub head_deadline: Duration,
+    /// Largest body.
+    pub body_bytes_max: usize,
+    /// Time for a whole body.
+    pub body_deadline: Duration,
     /// Time for which a peer may take nothing of an answer.
     pub write_stall: Duration,
     /// Time to read what a peer had still sent after the last answer.
@@ -75,21 +86,46 @@ impl Drop for Slot {
     }
 }
 
+/// What the connections of one listener share.
+pub struct Door {
+    /// Where they go.
+    pub shard: Rc<Shard>,
+    /// What is offered.
+    pub site: Site,
+    /// How peers are treated.
+    pub limits: Limits,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Says that the server stops.
+    pub stop: watch::Receiver<bool>,
+    /// Connections that are neither sessions nor waited for.
+    pub visits: Cell<usize>,
+}
+
+/// A connection that asks by HTTP.
+struct InProgress<'a>(&'a Cell<usize>);
+
+impl Door {
+    fn enter(&self) -> InProgress<'_> {
+        self.visits.set(self.visits.get() + 1);
+        InProgress(&self.visits)
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// Accepts connections for one shard, for ever.
-pub async fn accept(
-    listener: TcpListener,
-    shard: Rc<Shard>,
-    site: Rc<Site>,
-    limits: Limits,
-    clock: Clock,
-    open: Arc<AtomicUsize>,
-) {
+pub async fn accept(listener: TcpListener, door: Rc<Door>, open: Arc<AtomicUsize>) {
     /// Accepting fails when the process is out of files; closing connections need a moment.
     const PAUSE: Duration = Duration::from_millis(50);
-    let stats = shard.stats();
+    let stats = door.shard.stats();
     let mut pace = Pace::after(Duration::ZERO);
     loop {
-        pace.wait(&clock).await;
+        pace.wait(&door.clock).await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -98,7 +134,7 @@ pub async fn accept(
                 continue;
             }
         };
-        let Some(slot) = Slot::take(&open, limits.connections_max) else {
+        let Some(slot) = Slot::take(&open, door.limits.connections_max) else {
             stats.connections_refused.add(1);
             tokio::task::spawn_local(refuse(stream));
             continue;
@@ -107,14 +143,7 @@ pub async fn accept(
         tracing::trace!(%peer, "accepted");
         // Answers and deliveries are small and wanted at once.
         let _unsupported = stream.set_nodelay(true);
-        tokio::task::spawn_local(serve(
-            stream,
-            shard.clone(),
-            site.clone(),
-            limits.clone(),
-            clock,
-            slot,
-        ));
+        tokio::task::spawn_local(serve(stream, door.clone(), slot));
     }
 }
 
@@ -179,36 +208,31 @@ async fn drain(stream: &mut TcpStream) -> io::Result<()> {
 enum First {
     /// A handshake that is accepted, the head of its answer, and what came behind it.
     Handshake(Upgrade, Vec<u8>, Vec<u8>),
+    /// A request for an event stream.
+    EventStream(Reading, Cors),
     /// Anything else.
     Other(Vec<u8>),
 }
 
-/// Serves one connection until it ends or becomes a WebSocket.
-async fn serve(
-    mut stream: TcpStream,
-    shard: Rc<Shard>,
-    site: Rc<Site>,
-    limits: Limits,
-    clock: Clock,
-    slot: Slot,
-) {
-    let begun = clock.now();
-    let first = tokio::time::timeout(
-        limits.head_deadline,
-        read_first(&mut stream, &shard, &site, &limits),
-    )
-    .await;
+/// Serves one connection until it ends or becomes a session.
+async fn serve(mut stream: TcpStream, door: Rc<Door>, slot: Slot) {
+    let limits = &door.limits;
+    let begun = door.clock.now();
+    let first = tokio::time::timeout(limits.head_deadline, read_first(&mut stream, &door)).await;
     match first {
         Ok(Ok(First::Handshake(upgrade, head, read))) => {
             let written = tokio::time::timeout(limits.write_stall, stream.write_all(&head)).await;
             if matches!(written, Ok(Ok(()))) {
-                open(stream, &shard, upgrade, &read, clock, slot);
+                open(stream, &door, upgrade, &read, slot);
             }
         }
+        Ok(Ok(First::EventStream(reading, cors))) => {
+            Box::pin(open_stream(stream, &door, reading, &cors, slot)).await;
+        }
         Ok(Ok(First::Other(read))) => {
-            let left = limits.head_deadline.saturating_sub(clock.now().since(begun));
+            let left = limits.head_deadline.saturating_sub(door.clock.now().since(begun));
             // Boxed, so that the many that need it not are small.
-            Box::pin(serve_http(stream, (read, left), shard, site, limits, clock, slot)).await;
+            Box::pin(visit::serve(stream, (read, left), door.clone(), slot)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
         Err(_elapsed) => {
@@ -218,20 +242,15 @@ async fn serve(
     }
 }
 
-/// Reads once, and answers a handshake that is whole.
-async fn read_first(
-    stream: &mut TcpStream,
-    shard: &Shard,
-    site: &Site,
-    limits: &Limits,
-) -> io::Result<First> {
+/// Reads once, and answers what needs nothing more.
+async fn read_first(stream: &mut TcpStream, door: &Door) -> io::Result<First> {
     std::future::poll_fn(|cx| {
-        shard.with_read_buffer(|buffer| {
+        door.shard.with_read_buffer(|buffer| {
             // No more than hyper would take at once.
-            let most = buffer.len().min(limits.head_bytes_max);
+            let most = buffer.len().min(door.limits.head_bytes_max);
             let mut filled = ReadBuf::new(&mut buffer[..most]);
             std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut filled))?;
-            Poll::Ready(Ok(first(filled.filled(), site, limits)))
+            Poll::Ready(Ok(first(filled.filled(), &door.site, &door.limits)))
         })
     })
     .await
@@ -243,89 +262,89 @@ fn first(read: &[u8], site: &Site, limits: &Limits) -> First {
         headers_max: limits.headers_max,
     };
     if let Ok(Some((request, length))) = HeadReader::new(head_limits).request(read)
-        && request.headers().contains_key(SEC_WEBSOCKET_KEY)
-        && let (response, Some(upgrade)) = site.answer(&request)
+        && (request.headers().contains_key(SEC_WEBSOCKET_KEY) || request.uri().path() == "/sse")
     {
-        let mut head = Vec::with_capacity(256);
-        // The answer to an upgrade has no body.
-        encode_response(&response.map(|_| ""), &mut head);
-        return First::Handshake(upgrade, head, read[length..].to_vec());
+        match site.answer(&request) {
+            Answered::WebSocket(response, upgrade) => {
+                let mut head = Vec::with_capacity(256);
+                // The answer to an upgrade has no body.
+                encode_response(&response.map(|_| ""), &mut head);
+                return First::Handshake(upgrade, head, read[length..].to_vec());
+            }
+            Answered::EventStream(reading, cors) => return First::EventStream(reading, cors),
+            Answered::Whole(_) | Answered::Poll(..) | Answered::Publish(_) => {}
+        }
     }
     First::Other(read.to_vec())
 }
 
 /// Hands a socket whose handshake is answered to the shard.
-fn open(stream: TcpStream, shard: &Rc<Shard>, upgrade: Upgrade, read: &[u8], clock: Clock, slot: Slot) {
+fn open(stream: TcpStream, door: &Door, upgrade: Upgrade, read: &[u8], slot: Slot) {
     let Upgrade { mode, compression } = upgrade;
+    let Door { shard, clock, .. } = door;
     let settings = shard.settings();
-    let (identity, jitter) = shard.anonymous();
+    let (identity, jitter, _is_new) = shard.identity(None);
     tracing::debug!(session = %identity.session, ?mode, "session opened");
     let session = Session::new(clock.now(), mode, identity, compression, jitter, &settings);
     shard.open(stream, read, session, slot);
+}
+
+/// Begins an event stream, and hands its socket to the shard. What the peer may have asked behind it is not answered.
+async fn open_stream(mut stream: TcpStream, door: &Door, reading: Reading, cors: &Cors, slot: Slot) {
+    let Door {
+        shard, clock, limits, ..
+    } = door;
+    let settings = shard.settings();
+    // A peer whose system acknowledges nothing for so long is gone: it is never asked for an answer.
+    let dead_after = u32::try_from(limits.write_stall.as_millis()).unwrap_or(u32::MAX);
+    let _unsupported = rustix::net::sockopt::set_tcp_user_timeout(&stream, dead_after);
+    let (identity, jitter, _is_known) = shard.identity(reading.resume.as_deref());
+    let head = stream_head(cors, clock.unix_ms(), jitter);
+    let written = tokio::time::timeout(limits.write_stall, stream.write_all(&head)).await;
+    if !matches!(written, Ok(Ok(()))) {
+        return;
+    }
+    tracing::debug!(session = %identity.session, "event stream begun");
+    let Reading {
+        places,
+        latest,
+        presence,
+        ..
+    } = reading;
+    let session = Session::event_stream(clock.now(), identity, jitter, places.clone(), &settings);
+    let wishes = Wishes {
+        places,
+        latest,
+        presence,
+        introduction: true,
+    };
+    shard.open_stream(stream, session, wishes, slot);
+}
+
+/// What stands before the first event: the head of the response, and after how long to come back when the stream is cut off. That
+/// is different for every peer, within 1 to 3 s.
+fn stream_head(cors: &Cors, unix_ms: u64, jitter: u8) -> Vec<u8> {
+    /// For each of 256 jitters.
+    const STEP_MS: u64 = 8;
+    let retry_ms = 1_000 + u64::from(jitter) * STEP_MS;
+    let mut response = hyper::Response::new(format!("retry: {retry_ms}\n\n"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    // nginx would keep events until there are enough of them.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    let now = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
+    if let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(now)) {
+        headers.insert(DATE, now);
+    }
+    cors.put(headers);
+    let mut head = Vec::with_capacity(512);
+    encode_response(&response, &mut head);
+    head
 }
 
 /// RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
 fn refuse_slow_head(stream: &TcpStream) {
     let _unread =
         stream.try_write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-}
-
-/// Serves requests of a connection until it ends or becomes a WebSocket. Of the first head some bytes are `read`, and the
-/// others have the time that is `left`.
-async fn serve_http(
-    stream: TcpStream,
-    (read, left): (Vec<u8>, Duration),
-    shard: Rc<Shard>,
-    site: Rc<Site>,
-    limits: Limits,
-    clock: Clock,
-    slot: Slot,
-) {
-    let upgrade: Rc<Cell<Option<Upgrade>>> = Rc::default();
-    let answered = Rc::new(Cell::new(false));
-    let service = {
-        let (upgrade, answered) = (upgrade.clone(), answered.clone());
-        let stats = shard.stats();
-        hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            answered.set(true);
-            let (response, accepted) = site.answer(&request);
-            if response.status().is_client_error() && request.headers().contains_key("sec-websocket-key") {
-                stats.handshakes_refused.add(1);
-            }
-            upgrade.set(accepted);
-            std::future::ready(Ok::<_, Infallible>(response))
-        })
-    };
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_deadline)
-        .max_headers(limits.headers_max)
-        .max_header_size(limits.head_bytes_max)
-        // hyper panics below 8 KiB.
-        .max_buf_size(limits.head_bytes_max.max(8 * 1024))
-        .serve_connection(
-            TokioIo::new(Stalling::new(stream, read, limits.write_stall)),
-            service,
-        );
-    // hyper has one deadline for all heads, and begins to count the first one's only now.
-    let mut first_head = std::pin::pin!(tokio::time::sleep(left));
-    let served = std::future::poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-        Poll::Pending if !answered.get() => first_head.as_mut().poll(cx).map(|()| Err(None)),
-        served => served.map_err(Some),
-    })
-    .await;
-    let parts = connection.into_parts();
-    let stalling = parts.io.into_inner();
-    let stalled = stalling.is_stalled();
-    let mut stream = stalling.into_inner();
-    match (served, upgrade.take()) {
-        (Ok(()), Some(upgrade)) => return open(stream, &shard, upgrade, &parts.read_buf, clock, slot),
-        (Err(None), _) => refuse_slow_head(&stream),
-        (Err(Some(error)), _) if error.is_timeout() && !answered.get() => refuse_slow_head(&stream),
-        (Err(Some(error)), _) => tracing::debug!(%error, "connection ended"),
-        (Ok(()), None) => {}
-    }
-    if !stalled {
-        let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
-    }
 }

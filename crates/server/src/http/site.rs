@@ -3,6 +3,9 @@
 //! | path | |
 //! |---|---|
 //! | `/ws` | WebSocket: the native dialect; with `?channel=NAME` and no subprotocol the raw one |
+//! | `/sse` | Server-Sent Events of the channels that its query names |
+//! | `/poll` | what these channels have, as soon as they have something |
+//! | `/publish` | POST: appends a message |
 //! | `/echo` | WebSocket that returns what it gets; development mode |
 //! | `/`, `/assets/…` | the playground; development mode |
 
@@ -11,17 +14,21 @@ use std::borrow::Cow;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
+    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::DialectId;
-use switchboard_proto::session::server::Mode;
+use switchboard_proto::error_code::ErrorCode;
+use switchboard_proto::session::server::{Mode, Refusal};
 use switchboard_proto::ws::deflate::Agreed;
 use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_proto::ws::handshake::server::{Accepted, ServerOptions, accept};
 
-use super::assets;
+use super::cors::{self, Cors};
+use super::reading::Reading;
+use super::{ask, assets};
 use crate::config::Config;
 
 /// A handshake that was accepted.
@@ -40,7 +47,22 @@ pub struct Site {
     bare: ServerOptions,
 }
 
-type Answer = Response<Full<Bytes>>;
+/// An answer that is there.
+pub type Answer = Response<Full<Bytes>>;
+
+/// What a request leads to.
+pub enum Answered {
+    /// This.
+    Whole(Answer),
+    /// A 101, behind which the connection is a WebSocket.
+    WebSocket(Answer, Upgrade),
+    /// An event stream: the rest of the connection.
+    EventStream(Reading, Cors),
+    /// What a poll comes to.
+    Poll(Reading, Cors),
+    /// What comes of the message in the body.
+    Publish(Cors),
+}
 
 impl Site {
     /// As the settings say.
@@ -60,23 +82,79 @@ impl Site {
         }
     }
 
-    /// The answer to a request, and what the connection becomes if that is a 101.
-    pub fn answer<B>(&self, request: &Request<B>) -> (Answer, Option<Upgrade>) {
+    /// What a request leads to.
+    pub fn answer<B>(&self, request: &Request<B>) -> Answered {
         match request.uri().path() {
             "/ws" => self.websocket(request),
+            path @ ("/sse" | "/poll" | "/publish") => self.for_pages(path, request),
             "/echo" if self.config.echo_enabled() => self.upgrade(request, &self.bare, Some(Mode::Echo)),
-            path if self.config.playground_enabled() => (page(request.method(), path), None),
-            _ => (
-                text(
-                    StatusCode::NOT_FOUND,
-                    "Nothing is here. WebSocket clients connect to /ws.",
-                ),
-                None,
-            ),
+            path if self.config.playground_enabled() => Answered::Whole(page(request.method(), path)),
+            _ => Answered::Whole(text(
+                StatusCode::NOT_FOUND,
+                "Nothing is here. Clients connect to /ws, /sse, /poll and /publish.",
+            )),
         }
     }
 
-    fn websocket<B>(&self, request: &Request<B>) -> (Answer, Option<Upgrade>) {
+    /// What pages of other origins may ask for, if these are allowed.
+    fn for_pages<B>(&self, path: &str, request: &Request<B>) -> Answered {
+        let Some(cors) = Cors::of(request.headers(), |origin| self.config.origin_allowed(origin)) else {
+            return Answered::Whole(text(StatusCode::FORBIDDEN, FOREIGN));
+        };
+        let method = match path {
+            "/publish" => Method::POST,
+            _ => Method::GET,
+        };
+        if *request.method() == Method::OPTIONS {
+            let mut answer = cors.on(Answer::default());
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            cors::permit(answer.headers_mut(), &method);
+            return Answered::Whole(answer);
+        }
+        if *request.method() != method {
+            let words = format!("Nothing but {method} is taken here.");
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &words);
+            cors::allow(answer.headers_mut(), &method);
+            return Answered::Whole(cors.on(answer));
+        }
+        let read = match path {
+            _ if !self.config.anonymous_allowed() => {
+                let code = ErrorCode::Unauthorized;
+                Err(ask::refusal(code, code.text()))
+            }
+            "/publish" => return Answered::Publish(cors),
+            _ => self.reading(request),
+        };
+        match read {
+            Ok(reading) if path == "/sse" => Answered::EventStream(reading, cors),
+            Ok(reading) => Answered::Poll(reading, cors),
+            Err(refusal) => Answered::Whole(cors.on(refuse(&refusal))),
+        }
+    }
+
+    /// What a request for `/sse` or `/poll` asks for.
+    fn reading<B>(&self, request: &Request<B>) -> Result<Reading, Refusal> {
+        let headers = request.headers();
+        let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        if headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0") {
+            return Err(ask::refusal(ErrorCode::BadRequest, "no body is taken here"));
+        }
+        let code = ErrorCode::BadPosition;
+        let last_event_id = match headers.get("last-event-id").map(HeaderValue::to_str) {
+            Some(Ok(id)) => Some(id),
+            Some(Err(_)) => return Err(ask::refusal(code, code.text())),
+            None => None,
+        };
+        let limits = &self.config.limits;
+        Reading::parse(
+            request.uri().query().unwrap_or_default(),
+            last_event_id,
+            limits.session.subscriptions_max,
+            limits.poll_wait_max,
+        )
+    }
+
+    fn websocket<B>(&self, request: &Request<B>) -> Answered {
         let query = request.uri().query().unwrap_or_default();
         let mut channels = form_urlencoded::parse(query.as_bytes())
             .filter(|(key, _)| key == "channel")
@@ -86,33 +164,26 @@ impl Site {
         };
         if channels.next().is_some() {
             let words = "A raw connection is for one channel: give ?channel= once.";
-            return (text(StatusCode::BAD_REQUEST, words), None);
+            return Answered::Whole(text(StatusCode::BAD_REQUEST, words));
         }
         if request.headers().contains_key(SEC_WEBSOCKET_PROTOCOL) {
             let words = "?channel= is for raw connections, which have no subprotocol. Leave out one of both.";
-            return (text(StatusCode::BAD_REQUEST, words), None);
+            return Answered::Whole(text(StatusCode::BAD_REQUEST, words));
         }
         if !self.config.anonymous_allowed() {
             let words = "This server wants to know who connects; a raw connection cannot say it.";
-            return (text(StatusCode::UNAUTHORIZED, words), None);
+            return Answered::Whole(text(StatusCode::UNAUTHORIZED, words));
         }
         match ChannelName::parse(&channel) {
             Ok(channel) => self.upgrade(request, &self.bare, Some(Mode::Raw(channel))),
-            Err(bad) => (text(StatusCode::BAD_REQUEST, &format!("?channel=: {bad}.")), None),
+            Err(bad) => Answered::Whole(text(StatusCode::BAD_REQUEST, &format!("?channel=: {bad}."))),
         }
     }
 
     /// Answers a handshake. Without a `mode` the subprotocol decides, and JSON is spoken where none is offered.
-    fn upgrade<B>(
-        &self,
-        request: &Request<B>,
-        options: &ServerOptions,
-        mode: Option<Mode>,
-    ) -> (Answer, Option<Upgrade>) {
+    fn upgrade<B>(&self, request: &Request<B>, options: &ServerOptions, mode: Option<Mode>) -> Answered {
         if !self.origin_allowed(request.headers()) {
-            let words =
-                "Pages of this origin may not connect. The setting origins.allow lists those that may.";
-            return (text(StatusCode::FORBIDDEN, words), None);
+            return Answered::Whole(text(StatusCode::FORBIDDEN, FOREIGN));
         }
         match accept(request, options) {
             Ok(Accepted {
@@ -122,12 +193,9 @@ impl Site {
             }) => {
                 let spoken = subprotocol.and_then(DialectId::by_subprotocol);
                 let mode = mode.unwrap_or(Mode::Native(spoken.unwrap_or(DialectId::Json)));
-                (
-                    response.map(|()| Full::default()),
-                    Some(Upgrade { mode, compression }),
-                )
+                Answered::WebSocket(response.map(|()| Full::default()), Upgrade { mode, compression })
             }
-            Err(refused) => (refused.response().map(|words| Full::new(words.into())), None),
+            Err(refused) => Answered::Whole(refused.response().map(|words| Full::new(words.into()))),
         }
     }
 
@@ -141,6 +209,18 @@ impl Site {
         };
         headers.get_all(ORIGIN).iter().all(allowed)
     }
+}
+
+/// What pages of other origins are told.
+const FOREIGN: &str = "Pages of this origin may not connect. The setting origins.allow lists those that may.";
+
+/// An error of the catalogue.
+pub fn refuse(refusal: &Refusal) -> Answer {
+    let (status, headers, body) = ask::refuse(refusal);
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
 }
 
 fn page(method: &Method, path: &str) -> Answer {
@@ -181,7 +261,7 @@ fn page(method: &Method, path: &str) -> Answer {
 }
 
 /// A line of plain text.
-fn text(status: StatusCode, words: &str) -> Answer {
+pub fn text(status: StatusCode, words: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(format!("{words}\n"))));
     *answer.status_mut() = status;
     answer.headers_mut().insert(

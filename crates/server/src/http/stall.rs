@@ -3,8 +3,10 @@
 //! hyper has a deadline for what a peer sends and none for what it does not read, so a peer that asks for pages and never
 //! reads one would keep its connection for ever.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ pub struct Stalling {
     write_stall: Duration,
     /// Runs while the socket takes nothing.
     deadline: Option<Pin<Box<Sleep>>>,
+    blocked: Rc<Cell<bool>>,
     stalled: bool,
 }
 
@@ -32,8 +35,14 @@ impl Stalling {
             read: (read, 0),
             write_stall,
             deadline: None,
+            blocked: Rc::default(),
             stalled: false,
         }
+    }
+
+    /// Whether the socket has not taken what was last written, whoever owns it.
+    pub fn is_blocked(&self) -> Rc<Cell<bool>> {
+        self.blocked.clone()
     }
 
     /// Whether writing has failed for that reason.
@@ -47,6 +56,7 @@ impl Stalling {
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.blocked.set(wrote.is_pending());
         if wrote.is_ready() {
             self.deadline = None;
             return wrote;

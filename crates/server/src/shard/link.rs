@@ -28,9 +28,11 @@ use switchboard_proto::ws::MessageKind;
 use switchboard_proto::ws::frame::encode_message_head;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::mail::{Asked, Full, Mail, Origin};
 use super::presence::{Membership, NotNow};
+use super::reader::Answer;
 use super::replay::{Replay, Resuming};
 use super::wheel::LinkRef;
 use super::{Shard, State, UNANSWERED_MAX};
@@ -50,7 +52,7 @@ const OVERLOADED_RETRY: Duration = Duration::from_millis(250);
 // its beginning.
 #[repr(C)]
 pub(super) struct Link {
-    stream: TcpStream,
+    pub(super) pipe: Pipe,
     /// Wakes the task of this link.
     waker: Option<Waker>,
     pub(super) generation: u32,
@@ -72,8 +74,21 @@ pub(super) struct Link {
     /// Of some channel.
     pub(super) has_lost_presence: bool,
     pub(super) session: Session,
-    /// Its place among the connections of the process.
-    _slot: Slot,
+    /// Its place among the connections of the process. A poll's is its connection's.
+    _slot: Option<Slot>,
+}
+
+/// Where what a session says goes.
+pub(super) enum Pipe {
+    Socket(TcpStream),
+    /// All at once, once.
+    Answer(Option<oneshot::Sender<Answer>>),
+}
+
+impl Pipe {
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Pipe::Answer(_))
+    }
 }
 
 impl Link {
@@ -109,21 +124,22 @@ impl Link {
     /// Writes what waits, as far as the socket takes it. Returns the bytes written.
     pub(super) fn flush(&mut self, now: Time) -> u64 {
         let mut total = 0;
+        let Pipe::Socket(stream) = &mut self.pipe else {
+            return total;
+        };
         while !self.session.outbox().is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.session.outbox().slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..count]) {
+            match stream.try_write_vectored(&slices[..count]) {
                 Ok(written) => {
                     total += written as u64;
                     self.session.handle_written(now, written);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.session.handle_blocked(now);
-                    self.wake();
-                    break;
-                }
-                Err(_) => {
-                    self.session.handle_eof();
+                Err(error) => {
+                    match error.kind() {
+                        io::ErrorKind::WouldBlock => self.session.handle_blocked(now),
+                        _ => self.session.handle_eof(),
+                    }
                     self.wake();
                     break;
                 }
@@ -137,7 +153,7 @@ impl Link {
     fn write(&mut self, now: Time, bytes: &[u8]) -> usize {
         let mut written = 0;
         if self.session.outbox().is_empty() {
-            match send(&self.stream, bytes) {
+            match send(&self.pipe, bytes) {
                 Ok(length) => written = length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => self.session.handle_eof(),
@@ -152,7 +168,7 @@ impl Link {
 
     /// Writes `bytes` at once if nothing waits before them; what the socket does not take waits. Returns the bytes written.
     pub(super) fn write_through(&mut self, now: Time, bytes: &Bytes, messages: u32) -> u64 {
-        match send(&self.stream, bytes) {
+        match send(&self.pipe, bytes) {
             Ok(written) if written == bytes.len() => written as u64,
             Ok(written) => {
                 self.session.handle_unwritten(now, bytes.clone(), messages);
@@ -176,7 +192,10 @@ impl Link {
 
 /// Writes to a socket without asking the runtime whether it takes anything: that is in memory which nobody has touched since
 /// the last event of this socket, and the answer is nearly always yes. Where it is no, the task of the link asks.
-fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn send(pipe: &Pipe, bytes: &[u8]) -> io::Result<usize> {
+    let Pipe::Socket(stream) = pipe else {
+        return Err(io::ErrorKind::WouldBlock.into());
+    };
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(rustix::io::retry_on_intr(|| {
         rustix::net::send(stream, bytes, flags)
@@ -186,22 +205,47 @@ fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 impl Shard {
     /// Takes over a socket whose handshake is done. `read` is what the client has sent behind it.
     pub fn open(self: &Rc<Self>, stream: TcpStream, read: &[u8], session: Session, slot: Slot) {
-        let link = {
-            let mut state = self.state.borrow_mut();
-            state.now = self.clock.now();
-            state.open(stream, read, session, slot)
-        };
-        let guard = LinkGuard {
-            shard: self.clone(),
-            link,
-        };
+        let link = self.open_link(Pipe::Socket(stream), session, Some(slot), |state, link| {
+            if let Some(Mode::Raw(channel)) = state.link(link).map(|link| link.session.mode().clone()) {
+                state.subscribe(link, None, channel, None, None);
+                state.send_replies(link);
+            }
+            state.handle_input(link, &mut read.to_vec());
+        });
+        self.serve(link);
+    }
+
+    pub(super) fn open_link(
+        &self,
+        pipe: Pipe,
+        session: Session,
+        slot: Option<Slot>,
+        begin: impl FnOnce(&mut State, LinkRef),
+    ) -> LinkRef {
+        let mut state = self.state.borrow_mut();
+        state.now = self.clock.now();
+        let link = state.open(pipe, session, slot);
+        begin(&mut state, link);
+        link
+    }
+
+    /// The task of a link with a socket.
+    pub(super) fn serve(self: &Rc<Self>, link: LinkRef) {
+        let guard = self.guard(link);
         tokio::task::spawn_local(async move {
             std::future::poll_fn(|cx| guard.shard.state.borrow_mut().poll_link(cx, &guard)).await;
         });
     }
+
+    pub(super) fn guard(self: &Rc<Self>, link: LinkRef) -> LinkGuard {
+        LinkGuard {
+            shard: self.clone(),
+            link,
+        }
+    }
 }
 
-/// Removes the link when its task ends, however it ends.
+/// Removes the link when its task, or the request that it answers, ends, however it ends.
 pub(super) struct LinkGuard {
     pub(super) shard: Rc<Shard>,
     pub(super) link: LinkRef,
@@ -220,11 +264,17 @@ impl Drop for LinkGuard {
 }
 
 impl State {
-    fn open(&mut self, stream: TcpStream, read: &[u8], session: Session, slot: Slot) -> LinkRef {
+    fn open(&mut self, pipe: Pipe, session: Session, slot: Option<Slot>) -> LinkRef {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
+        let opened = match session.mode() {
+            Mode::Native(_) | Mode::Raw(_) | Mode::Echo => &self.stats.sessions_opened,
+            Mode::EventStream => &self.stats.event_streams_opened,
+            Mode::Poll => &self.stats.polls,
+        };
+        opened.add(1);
         let link = Link {
-            stream,
+            pipe,
             waker: None,
             generation,
             polled: false,
@@ -240,21 +290,14 @@ impl State {
             _slot: slot,
         };
         let key = self.links.insert(Box::new(link)) as u32;
-        self.stats.sessions_opened.add(1);
         let link = LinkRef { key, generation };
         if self.stopping {
             self.stop_link(link);
         }
-        if let Some(Mode::Raw(channel)) = self.link(link).map(|link| link.session.mode().clone()) {
-            self.subscribe(link, None, channel, None, None);
-            self.send_replies(link);
-        }
-        let mut read = read.to_vec();
-        self.handle_input(link, &mut read);
         link
     }
 
-    fn close(&mut self, link: LinkRef) {
+    pub(super) fn close(&mut self, link: LinkRef) {
         if self.link(link).is_none() {
             return;
         }
@@ -319,8 +362,11 @@ impl State {
             let mut filled = ReadBuf::new(&mut buffer);
             // Unlike `try_read`, this knows that a socket which did not fill the buffer is empty, and does not ask it again.
             let read = match self.link(at) {
-                Some(link) => Pin::new(&mut link.stream).poll_read(cx, &mut filled),
-                None => Poll::Pending,
+                Some(Link {
+                    pipe: Pipe::Socket(stream),
+                    ..
+                }) => Pin::new(stream).poll_read(cx, &mut filled),
+                Some(_) | None => Poll::Pending,
             };
             let length = filled.filled().len();
             match read {
@@ -352,15 +398,18 @@ impl State {
             let Some(link) = self.link(at) else {
                 return Poll::Pending;
             };
+            let Pipe::Socket(stream) = &mut link.pipe else {
+                return Poll::Pending;
+            };
             if link.session.outbox().is_empty() {
                 if link.session.link() == Wanted::Lingering && !link.shut {
                     link.shut = true;
                     // For a plain socket this is one system call and ready at once.
-                    let _shut = Pin::new(&mut link.stream).poll_shutdown(cx);
+                    let _shut = Pin::new(stream).poll_shutdown(cx);
                 }
                 return Poll::Pending;
             }
-            match link.stream.poll_write_ready(cx) {
+            match stream.poll_write_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     let written = link.flush(now);
                     self.stats.sent_bytes.add(written);
@@ -708,6 +757,7 @@ impl State {
             *replies = Vec::new();
         }
         self.arm(at);
+        self.touch_poll(at);
     }
 
     /// Makes sure that the wheel fires at the session's deadline.

@@ -9,12 +9,13 @@
 //! is written straight from the fan-out loop into the sockets of the local subscribers; a link has a task that waits for its
 //! socket, and no timer, no channel and no buffer of its own.
 //!
-//! Reading order: this file (what a shard owns), [`link`] (one socket), [`turn`] (one round of mail), [`replay`] (who is behind),
+//! Reading order: this file (what a shard owns), [`link`] (one socket), [`reader`] (peers that only read), [`turn`] (one round of mail), [`replay`] (who is behind),
 //! [`presence`] (who is there), [`mail`], [`wheel`].
 
 pub mod link;
 pub mod mail;
 mod presence;
+pub mod reader;
 mod replay;
 pub mod turn;
 pub mod wheel;
@@ -268,7 +269,7 @@ impl Shard {
     }
 
     /// A name and a user for a session without a token, and a number to spread its heartbeat with.
-    pub fn anonymous(&self) -> (Identity, u8) {
+    fn anonymous(&self) -> (Identity, u8) {
         /// Sessions that open one after another and have their heartbeats together: in memory they are together, too.
         const TOGETHER: u32 = 64;
         /// Takes the next ones far from the last, and reaches every number.
@@ -284,6 +285,21 @@ impl Shard {
             },
             (state.generation / TOGETHER).wrapping_mul(STEP) as u8,
         )
+    }
+
+    /// Who shows this token of an earlier session, or somebody new. A number to spread its heartbeat with, and whether it is known.
+    pub fn identity(&self, resume: Option<&str>) -> (Identity, u8, bool) {
+        let (anonymous, jitter) = self.anonymous();
+        let key = &self.state.borrow().shared.settings.resume_key;
+        match resume.and_then(|token| key.identity(token)) {
+            Some(identity) => (identity, jitter, true),
+            None => (anonymous, jitter, false),
+        }
+    }
+
+    /// The mailboxes of all shards.
+    pub fn post(&self) -> Post {
+        self.state.borrow().post.clone()
     }
 
     /// Lends the buffer that sockets are read into. `read` may call nothing of the shard.

@@ -334,6 +334,8 @@ impl State {
         let mut waiting = Vec::new();
         if is_whole {
             waiting.extend(hearers.waiting.drain());
+        } else {
+            self.take_lists_instead(channel, &mut current);
         }
         let mut chunks = SmallVec::new();
         let mut tell = |at: &LinkRef| self.tell_presence(*at, channel, announcement, is_whole, &mut chunks);
@@ -349,6 +351,21 @@ impl State {
             self.lose_presence(at, channel);
         }
         self.attendances.forget_idle(channel);
+    }
+
+    /// Polls get lists and no changes: what they know is what their last list said.
+    fn take_lists_instead(&mut self, channel: &ChannelName, current: &mut Vec<LinkRef>) {
+        let is_poll = |at: &mut LinkRef| self.link(*at).is_some_and(|link| link.pipe.is_answer());
+        let polls: Vec<_> = current.extract_if(.., is_poll).collect();
+        if polls.is_empty() {
+            return;
+        }
+        let hearers = self.attendances.hearers(channel);
+        for at in &polls {
+            hearers.current.remove(at);
+        }
+        hearers.waiting.extend(polls);
+        self.ask_for_snapshot(channel);
     }
 
     /// Hands one announcement to one link. Whether it has it.
@@ -385,6 +402,13 @@ impl State {
             }
         };
         let Some(chunk) = chunk else { return false };
+        if self.knows_roster(at, channel, &chunk) {
+            return true;
+        }
+        let State { links, shared, .. } = self;
+        let Some(link) = links.get_mut(at.key as usize) else {
+            return false;
+        };
         let is_told = match (is_whole, takes_a_list) {
             (true, true) => {
                 link.session.handle_unwritten(now, chunk, 1);

@@ -465,11 +465,13 @@ impl State {
         self.send_replies(at);
         let now = self.now;
         if let Some(link) = self.link(at) {
+            let chunk = link.session.own(channel, &chunk);
             link.session.handle_unwritten(now, chunk, messages as u32);
             let written = link.flush(now);
             self.stats.sent_bytes.add(written);
             self.arm(at);
         }
+        self.touch_poll(at);
         if resumed.is_some() {
             self.begin_hearing(at, channel);
         }

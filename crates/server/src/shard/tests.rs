@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use switchboard_hub::broker::Request;
@@ -11,14 +12,14 @@ use switchboard_proto::session::server::{Mode, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::link::LinkGuard;
 use super::*;
 use crate::broker::memory::Memory;
 use crate::config::Config;
 use crate::http::site::Site;
-use crate::http::{self, Limits, Slot};
+use crate::http::{self, Door, Limits, Slot};
 use switchboard_hub::presence::Listing;
 use switchboard_proto::session::resume::ResumeKey;
 
@@ -131,18 +132,27 @@ fn those_that_are_there_get_their_turn_between_those_that_come_and_these_need_no
         let coming: Vec<_> = (0..COMING)
             .map(|_| std::net::TcpStream::connect(address).unwrap())
             .collect();
-        let site = Rc::new(Site::new(&Config::default()));
         let limits = Limits {
             head_bytes_max: 1_024,
             headers_max: 16,
             head_deadline: Duration::from_secs(5),
+            body_bytes_max: 1_024,
+            body_deadline: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),
             linger: Duration::from_secs(5),
             connections_max: COMING,
         };
-        let clock = Clock::start();
         let stats = shard.stats();
-        tokio::task::spawn_local(http::accept(listener, shard, site, limits, clock, Arc::default()));
+        let (_stop, stop) = watch::channel(false);
+        let door = Rc::new(Door {
+            shard,
+            site: Site::new(&Config::default()),
+            limits,
+            clock: Clock::start(),
+            stop,
+            visits: Cell::default(),
+        });
+        tokio::task::spawn_local(http::accept(listener, door, Arc::default()));
         let mut turns = Vec::new();
         while stats.connections_accepted.value() < COMING as u64 {
             tokio::task::yield_now().await;

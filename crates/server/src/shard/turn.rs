@@ -13,7 +13,7 @@ use switchboard_hub::home::{Answer, Output};
 use switchboard_hub::log::{Page, PageStart};
 use switchboard_hub::settings::OnLag;
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::{Event, HistoryPage, HistoryStart};
+use switchboard_proto::dialect::{DialectId, Event, HistoryPage, HistoryStart};
 use switchboard_proto::entry::Entry;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::position::Position;
@@ -394,14 +394,18 @@ impl State {
             }
             let chunk = broadcast.chunk(link.session.form(), &mut self.shared.contexts, compress_bytes_min);
             delivered += u64::from(messages);
-            if alone && link.session.outbox().is_empty() {
-                sent += link.write_through(self.now, chunk, messages);
+            if alone && link.session.outbox().is_empty() && !link.pipe.is_answer() {
+                sent += match link.session.form().dialect {
+                    DialectId::EventStream => {
+                        let own = link.session.own(channel, chunk);
+                        link.write_through(self.now, &own, messages)
+                    }
+                    _ => link.write_through(self.now, chunk, messages),
+                };
                 continue;
             }
-            match link
-                .session
-                .handle_delivery(chunk.clone(), messages, &self.shared.settings)
-            {
+            let own = link.session.own(channel, chunk);
+            match link.session.handle_delivery(own, messages, &self.shared.settings) {
                 Queued::Queued if link.touched => {}
                 Queued::Queued => {
                     link.touched = true;
@@ -451,6 +455,7 @@ impl State {
             }
         }
         link.behind = true;
+        link.session.retract(channel, after);
         self.audience.lag(index, subscriber, after);
     }
 
@@ -612,6 +617,10 @@ impl State {
             let now = self.now;
             let Some(link) = self.link(*at) else { continue };
             link.touched = false;
+            if link.pipe.is_answer() {
+                self.answer_poll(*at);
+                continue;
+            }
             let written = link.flush(now);
             self.stats.sent_bytes.add(written);
             self.catch_up(*at);

@@ -127,7 +127,7 @@ impl Client {
                     msgpack::encode_command(command, &mut message);
                     MessageKind::Binary
                 }
-                DialectId::Json | DialectId::Raw => {
+                DialectId::Json | DialectId::Raw | DialectId::EventStream | DialectId::Poll => {
                     json::encode_command(command, &mut message);
                     MessageKind::Text
                 }

@@ -12,6 +12,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod door;
 pub mod http;
 pub mod order;
 pub mod peer;

@@ -306,7 +306,13 @@ impl Peer {
         }
     }
 
-    async fn fill(&mut self) -> Option<Ended> {
+    /// What came and nobody has taken.
+    pub fn take_read(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.read)
+    }
+
+    /// Reads once, or says how the server's bytes ended.
+    pub async fn fill(&mut self) -> Option<Ended> {
         let mut buffer = vec![0; 16 * 1024];
         match self.stream.read(&mut buffer).await {
             Ok(0) => Some(Ended::Eof),

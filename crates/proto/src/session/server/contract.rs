@@ -1,5 +1,7 @@
 //! What a session and its shell have to do with each other: what it is made with, what it asks for, and how it ends.
 
+use std::time::Duration;
+
 #[cfg(doc)]
 use super::Session;
 use crate::channel::ChannelName;
@@ -7,6 +9,7 @@ use crate::dialect::DialectId;
 #[cfg(doc)]
 use crate::dialect::Event;
 use crate::entry::{Key, User};
+use crate::error_code::ErrorCode;
 use crate::limits::SessionLimits;
 use crate::payload::Payload;
 use crate::position::{Position, Range};
@@ -40,6 +43,21 @@ pub enum Mode {
     Raw(ChannelName),
     /// Every message comes back as it is: for conformance suites and connectivity checks.
     Echo,
+    /// Server-Sent Events of the channels that the URL named.
+    EventStream,
+    /// The answer to one request for what the channels that the URL named have.
+    Poll,
+}
+
+/// Why a poll is answered with an error.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Which error.
+    pub code: ErrorCode,
+    /// A sentence for a developer.
+    pub message: String,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
 }
 
 /// Who a session is.

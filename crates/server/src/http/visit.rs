@@ -1,0 +1,276 @@
+//! Requests of one connection by hyper, until it ends or becomes something else.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use switchboard_hub::home::Answer as HomeAnswer;
+use switchboard_hub::log::Draft;
+use switchboard_proto::dialect::json::decode_publish;
+use switchboard_proto::dialect::{Command, Event, Rejected};
+use switchboard_proto::error_code::ErrorCode;
+use switchboard_proto::session::rate::Meter;
+use switchboard_proto::session::server::{Refusal, Session};
+use tokio::net::TcpStream;
+
+use super::cors::Cors;
+use super::reading::Reading;
+use super::site::{Answer, Answered, Upgrade, refuse, text};
+use super::stall::Stalling;
+use super::{Door, Slot, ask, drain, open, open_stream, refuse_slow_head};
+use crate::shard::mail::Mail;
+use crate::shard::reader::{Answer as Polled, Wishes};
+
+/// What a connection becomes.
+enum Become {
+    WebSocket(Upgrade),
+    EventStream(Reading, Cors),
+}
+
+/// What the requests of one connection share.
+struct Visit {
+    door: Rc<Door>,
+    becomes: Cell<Option<Become>>,
+    /// The connection is to be an event stream.
+    is_stream: Cell<bool>,
+    answered: Cell<bool>,
+    meters: RefCell<(Meter, Meter)>,
+}
+
+/// Serves requests of a connection until it ends or becomes something else. Of the first head some bytes are `read`, and the
+/// others have the time that is `left`.
+pub(super) async fn serve(stream: TcpStream, (read, left): (Vec<u8>, Duration), door: Rc<Door>, slot: Slot) {
+    let _in_progress = door.enter();
+    let limits = &door.limits;
+    let visit = Rc::new(Visit {
+        door: door.clone(),
+        becomes: Cell::new(None),
+        is_stream: Cell::new(false),
+        answered: Cell::new(false),
+        meters: RefCell::default(),
+    });
+    let service = hyper::service::service_fn({
+        let visit = visit.clone();
+        move |request| {
+            visit.answered.set(true);
+            let visit = visit.clone();
+            // hyper hands its connection back only where the answer can be moved.
+            Box::pin(async move { Ok::<_, Infallible>(visit.answer(request).await) })
+        }
+    });
+    let stalling = Stalling::new(stream, read, limits.write_stall);
+    let is_blocked = stalling.is_blocked();
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_deadline)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.head_bytes_max)
+        // hyper panics below 8 KiB.
+        .max_buf_size(limits.head_bytes_max.max(8 * 1024))
+        .serve_connection(TokioIo::new(stalling), service);
+    // hyper has one deadline for all heads, and begins to count the first one's only now.
+    let mut first_head = std::pin::pin!(tokio::time::sleep(left));
+    let mut stop = door.stop.clone();
+    let mut stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
+    let mut stops = false;
+    let served = std::future::poll_fn(|cx| {
+        if !stops && stopped.as_mut().poll(cx).is_ready() {
+            stops = true;
+            // After the answer that it is at.
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+        }
+        match connection.poll_without_shutdown(cx) {
+            // Answers to what was asked before are on their way.
+            Poll::Pending if visit.is_stream.get() && !is_blocked.get() => Poll::Ready(Ok(())),
+            Poll::Pending if !visit.answered.get() => first_head.as_mut().poll(cx).map(|()| Err(None)),
+            served => served.map_err(Some),
+        }
+    })
+    .await;
+    let parts = connection.into_parts();
+    let stalling = parts.io.into_inner();
+    let stalled = stalling.is_stalled();
+    let mut stream = stalling.into_inner();
+    match (served, visit.becomes.take()) {
+        (Ok(()), Some(Become::WebSocket(upgrade))) => {
+            return open(stream, &door, upgrade, &parts.read_buf, slot);
+        }
+        (Ok(()), Some(Become::EventStream(reading, cors))) => {
+            return open_stream(stream, &door, reading, &cors, slot).await;
+        }
+        (Err(None), _) => refuse_slow_head(&stream),
+        (Err(Some(error)), _) if error.is_timeout() && !visit.answered.get() => refuse_slow_head(&stream),
+        (Err(Some(error)), _) => tracing::debug!(%error, "connection ended"),
+        (Ok(()), None) => {}
+    }
+    if !stalled {
+        let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
+    }
+}
+
+impl Visit {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        match self.door.site.answer(&request) {
+            Answered::Whole(answer) => {
+                if answer.status().is_client_error() && request.headers().contains_key("sec-websocket-key") {
+                    self.door.shard.stats().handshakes_refused.add(1);
+                }
+                answer
+            }
+            Answered::WebSocket(answer, upgrade) => {
+                self.becomes.set(Some(Become::WebSocket(upgrade)));
+                answer
+            }
+            Answered::EventStream(reading, cors) => {
+                self.becomes.set(Some(Become::EventStream(reading, cors)));
+                self.is_stream.set(true);
+                std::future::pending().await
+            }
+            Answered::Poll(reading, cors) => {
+                let polled = self.poll(reading).await;
+                cors.on(polled.unwrap_or_else(|refusal| refuse(&refusal)))
+            }
+            Answered::Publish(cors) => cors.on(self.publish(request.into_body()).await),
+        }
+    }
+
+    /// Whether the connection may ask for something now, of so many bytes.
+    fn meter(&self, bytes: usize) -> Result<(), Refusal> {
+        let now = self.door.clock.now();
+        let settings = self.door.shard.settings();
+        let (commands, inbound_bytes) = &mut *self.meters.borrow_mut();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        commands
+            .take(now, 1, settings.limits.commands)
+            .and_then(|()| inbound_bytes.take(now, bytes, settings.limits.inbound_bytes))
+            .map_err(|wait| Refusal {
+                retry_after: Some(wait),
+                ..ask::refusal(ErrorCode::RateLimited, ErrorCode::RateLimited.text())
+            })
+    }
+
+    async fn poll(&self, reading: Reading) -> Result<Answer, Refusal> {
+        self.meter(0)?;
+        let Door { shard, clock, .. } = &*self.door;
+        let (identity, _jitter, is_known) = shard.identity(reading.resume.as_deref());
+        let Reading {
+            places,
+            latest,
+            presence,
+            wait,
+            ..
+        } = reading;
+        // Whoever knows where it is knows who it is, or does not care.
+        let is_new = places.iter().any(|place| place.position.is_none());
+        let now = clock.now();
+        let session = Session::poll(now, now + wait, identity, places.clone(), &shard.settings());
+        let wishes = Wishes {
+            places,
+            latest,
+            presence,
+            introduction: is_new && !is_known,
+        };
+        let Some(Polled { events, places }) = shard.poll(session, wishes).await else {
+            return Err(ask::refusal(ErrorCode::Internal, ErrorCode::Internal.text()));
+        };
+        let events = events?;
+        let mut body = format!(r#"{{"position":"{places}","events":["#).into_bytes();
+        body.extend_from_slice(events.strip_suffix(b",").unwrap_or(&events));
+        body.extend_from_slice(b"]}");
+        Ok(json(body))
+    }
+
+    async fn publish(&self, body: Incoming) -> Answer {
+        let limits = &self.door.limits;
+        let too_big = || {
+            let code = ErrorCode::MessageTooBig;
+            // What of it is still on its way is not read.
+            closing(refuse(&ask::refusal(code, code.text())))
+        };
+        if body.size_hint().lower() > limits.body_bytes_max as u64 {
+            return too_big();
+        }
+        let whole = Limited::new(body, limits.body_bytes_max).collect();
+        let body = match tokio::time::timeout(limits.body_deadline, whole).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return too_big(),
+            Ok(Err(_)) => {
+                let words = "the body is cut off";
+                return closing(refuse(&ask::refusal(ErrorCode::BadRequest, words)));
+            }
+            Err(_elapsed) => {
+                let words = "The body took too long.";
+                return closing(text(StatusCode::REQUEST_TIMEOUT, words));
+            }
+        };
+        match self.publish_body(&body).await {
+            Ok(answer) => answer,
+            Err(refusal) => refuse(&refusal),
+        }
+    }
+
+    async fn publish_body(&self, body: &[u8]) -> Result<Answer, Refusal> {
+        self.meter(body.len())?;
+        let shard = &self.door.shard;
+        let words = std::str::from_utf8(body)
+            .map_err(|_| ask::refusal(ErrorCode::BadRequest, "the body is not UTF-8"))?;
+        let rejected = |Rejected { code, detail, .. }: Rejected| {
+            ask::refusal(code, detail.as_deref().unwrap_or(code.text()))
+        };
+        let (command, resume) = decode_publish(words).map_err(rejected)?;
+        let Command::Publish {
+            channel,
+            payload,
+            key,
+            conflate,
+            ..
+        } = command
+        else {
+            return Err(ask::refusal(ErrorCode::Internal, ErrorCode::Internal.text()));
+        };
+        // What comes by other ways is not larger, and subscribers have room for that.
+        if payload.len() > shard.settings().limits.message_bytes_max {
+            let code = ErrorCode::MessageTooBig;
+            return Err(ask::refusal(code, code.text()));
+        }
+        let (identity, _jitter, _is_known) = shard.identity(resume.as_deref());
+        let draft = Draft {
+            from: Some(identity.user),
+            payload,
+            key,
+            conflate,
+        };
+        shard.stats().publishes.add(1);
+        let mail = |origin| Mail::Publish {
+            channel: channel.clone(),
+            draft,
+            origin,
+        };
+        match ask::ask(&shard.post(), &channel, mail).await? {
+            HomeAnswer::Published(position) => Ok(json(ask::json(&Event::Published { id: None, position }))),
+            answer => Err(ask::unexpected(&answer)),
+        }
+    }
+}
+
+fn json(body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    let media_type = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, media_type);
+    answer
+}
+
+/// The last answer of the connection.
+fn closing(mut answer: Answer) -> Answer {
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(CONNECTION, close);
+    answer
+}

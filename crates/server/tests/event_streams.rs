@@ -1,0 +1,334 @@
+//! Server-Sent Events from outside: what stands on the wire, where a stream that was cut off goes on, and what becomes of those
+//! that nobody reads. What holds at every door is in `doors.rs`.
+
+#![allow(clippy::unwrap_used)] // a test ends where it fails
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::client::Client;
+use support::door::{Stream, publish};
+use support::peer::{Ended, Peer};
+use support::{Live, eventually, http, run, run_on_shards};
+use switchboard_proto::payload::Payload;
+
+async fn open(live: &Live, query: &str) -> Stream {
+    let mut stream = Stream::open(live, query, "", None).await;
+    let retry = stream.next().await.unwrap();
+    assert!(retry.retry.is_some());
+    stream
+}
+
+/// The data of the next event with this name; others are passed over.
+async fn hear(stream: &mut Stream, name: &str) -> (Value, Option<String>) {
+    loop {
+        let event = stream.next().await.unwrap();
+        if event.event == name {
+            return (serde_json::from_str(&event.data).unwrap(), event.id);
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_kept_from_caches_and_buffers_and_comes_back_after_a_delay_of_its_own() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut delays = BTreeSet::new();
+            let mut streams = Vec::new();
+            // Sessions in a row share a heartbeat, and with it a delay.
+            for _ in 0..200 {
+                let mut stream = Stream::open(live, "channel=a", "", None).await;
+                for (name, value) in [
+                    ("content-type", "text/event-stream"),
+                    ("cache-control", "no-store, no-transform"),
+                    ("x-accel-buffering", "no"),
+                    ("connection", "close"),
+                    ("content-length", ""),
+                    ("transfer-encoding", ""),
+                ] {
+                    assert_eq!(stream.header(name), value, "{name}");
+                }
+                assert!(stream.header("date").ends_with(" GMT"));
+                let retry = stream.next().await.unwrap().retry.unwrap();
+                assert!((1_000..=3_100).contains(&retry), "{retry}");
+                delays.insert(retry);
+                streams.push(stream);
+            }
+            assert!(delays.len() > 1, "{delays:?}");
+        },
+    );
+}
+
+#[test]
+fn a_stream_that_was_cut_anywhere_goes_on_behind_its_last_whole_event() {
+    /// Small enough that a read ends within an event.
+    const READ_BYTES: usize = 97;
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let query = "channel=cut:a&channel=cut:b";
+            let mut stream = open(live, query).await;
+            let mut id = None;
+            for _ in 0..2 {
+                id = hear(&mut stream, "subscribed").await.1;
+            }
+            let mut publisher = Client::connect(live).await;
+            for number in 0..60_u64 {
+                for name in ["cut:a", "cut:b"] {
+                    publisher.publish(name, Payload::text(number.to_string())).await;
+                }
+            }
+            let mut heard = [0_u64, 0];
+            let mut cuts = 0;
+            while heard != [60, 60] {
+                let header = format!("Last-Event-ID: {}\r\n", id.clone().unwrap());
+                let mut stream = Stream::open(live, query, &header, None).await;
+                stream.read_at_most(READ_BYTES * (1 + cuts % 17)).await;
+                cuts += 1;
+                while let Some(event) = stream.next_whole() {
+                    if event.event == "message" {
+                        let message: Value = serde_json::from_str(&event.data).unwrap();
+                        let channel = usize::from(message["channel"] == "cut:b");
+                        let number: u64 = message["data"].as_str().unwrap().parse().unwrap();
+                        assert_eq!(number, heard[channel], "nothing twice, nothing missing");
+                        heard[channel] += 1;
+                    }
+                    id = event.id.or(id);
+                }
+            }
+            assert!(cuts > 20, "{cuts}");
+        },
+    );
+}
+
+#[test]
+fn the_last_event_id_is_newer_than_the_url() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut positions = Vec::new();
+            for number in 0..4 {
+                let body = format!(r#"{{"channel":"a","data":{number}}}"#);
+                positions.push(publish(live, &body).await.unwrap());
+            }
+            let query = format!("channel=a&since={}", positions[0]);
+            let mut stream = Stream::open(live, &query, "", None).await;
+            assert_eq!(hear(&mut stream, "message").await.0["data"], 1);
+            let header = format!("Last-Event-ID: {}\r\n", positions[2]);
+            let mut stream = Stream::open(live, &query, &header, None).await;
+            assert_eq!(hear(&mut stream, "message").await.0["data"], 3);
+            let bad = http::request(
+                live.public,
+                "GET",
+                "/sse?channel=a",
+                &["Last-Event-ID: \u{fc}"],
+                b"",
+            );
+            assert!(bad.await.expect(400).body.contains("bad_position"));
+        },
+    );
+}
+
+#[test]
+fn lines_in_a_payload_are_lines_of_the_event() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut stream = open(live, "channel=a").await;
+            hear(&mut stream, "subscribed").await;
+            let sent = ["{\n \"a\": [1,\r\n2,\r3]\n}", "\"x\\r\\n\\u2028\"", "\r7\r"];
+            for json in sent {
+                let body = format!(r#"{{"channel":"a","data":{json}}}"#);
+                publish(live, &body).await.unwrap();
+            }
+            for json in sent {
+                let (message, _) = hear(&mut stream, "message").await;
+                let expected: Value = serde_json::from_str(json).unwrap();
+                assert_eq!(message["data"], expected);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_quiet_stream_is_kept_alive_by_comments_and_needs_no_answer() {
+    let mut config = support::config(2);
+    config.limits.session.ping_interval = Duration::from_millis(100);
+    config.limits.session.pong_timeout = Duration::from_millis(100);
+    run(&config, async |live| {
+        let mut stream = open(live, "channel=a").await;
+        hear(&mut stream, "subscribed").await;
+        for _ in 0..10 {
+            let event = stream.next().await.unwrap();
+            assert_eq!((event.comments, &*event.data), (1, ""));
+        }
+        publish(live, r#"{"channel":"a","data":1}"#).await.unwrap();
+        assert_eq!(hear(&mut stream, "message").await.0["data"], 1);
+    });
+}
+
+#[test]
+fn a_stream_begins_on_a_connection_that_has_asked_for_other_things() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut peer = Peer::connect(live.public).await;
+            // All at once, and the stream is the last that is answered.
+            peer.send(
+                "GET /poll?channel=a HTTP/1.1\r\nHost: x\r\n\r\n\
+                 GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n\
+                 GET /sse?channel=a HTTP/1.1\r\nHost: x\r\n\r\n\
+                 GET /poll?channel=a HTTP/1.1\r\nHost: x\r\n\r\n",
+            )
+            .await;
+            assert!(peer.answer().await.expect(200).body.contains("subscribed"));
+            peer.answer().await.expect(404);
+            let mut stream = Stream::of(peer).await;
+            hear(&mut stream, "subscribed").await;
+            publish(live, r#"{"channel":"a","data":1}"#).await.unwrap();
+            assert_eq!(hear(&mut stream, "message").await.0["data"], 1);
+            assert_eq!(
+                live.count(|shard| &shard.polls),
+                1,
+                "what is behind it is not answered"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_stream_behind_an_answer_that_nobody_reads_waits_for_it() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            // Answers larger than any buffer.
+            let large = "x".repeat(60_000);
+            let mut publisher = Client::connect(live).await;
+            let start = publisher.subscribe("large").await;
+            for _ in 0..10 {
+                publisher.publish("large", Payload::text(&*large)).await;
+            }
+            let mut peer = Peer::connect_with(live.public, None, Some(4 * 1024))
+                .await
+                .unwrap();
+            let poll = format!("GET /poll?channel=large&since={start} HTTP/1.1\r\nHost: x\r\n\r\n");
+            for _ in 0..50 {
+                peer.send(&poll).await;
+            }
+            peer.send("GET /sse?channel=a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            for _ in 0..50 {
+                assert!(peer.answer().await.expect(200).body.ends_with("]}"));
+            }
+            let mut stream = Stream::of(peer).await;
+            hear(&mut stream, "subscribed").await;
+        },
+    );
+}
+
+#[test]
+fn an_old_client_and_one_that_sends_its_head_in_pieces_get_a_stream_too() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut old = Peer::connect(live.public).await;
+            old.send("GET /sse?channel=a HTTP/1.0\r\n\r\n").await;
+            let mut slow = Peer::connect(live.public).await;
+            for piece in ["GET /sse?chan", "nel=a HTTP/1.1\r\nHo", "st: x\r\n\r\n"] {
+                slow.send(piece).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            for peer in [old, slow] {
+                let mut stream = Stream::of(peer).await;
+                hear(&mut stream, "subscribed").await;
+            }
+        },
+    );
+}
+
+#[test]
+fn what_a_reader_sends_is_passed_over_and_its_end_is_the_end() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut stream = open(live, "channel=a&presence=true").await;
+            hear(&mut stream, "presence").await;
+            stream.peer.send(vec![b'x'; 100_000]).await;
+            publish(live, r#"{"channel":"a","data":1}"#).await.unwrap();
+            hear(&mut stream, "message").await;
+            eventually("it is counted", async || (live.sessions() == 1).then_some(())).await;
+            drop(stream);
+            eventually("it is gone", async || (live.sessions() == 0).then_some(())).await;
+        },
+    );
+}
+
+#[test]
+fn a_stream_that_nobody_reads_is_ended() {
+    let mut config = support::config(2);
+    config.limits.session.write_stall = Duration::from_millis(300);
+    run(&config, async |live| {
+        let mut stream = Stream::open(live, "channel=a", "", Some(4 * 1024)).await;
+        let mut publisher = Client::connect(live).await;
+        let large = "x".repeat(60_000);
+        eventually("it is ended", async || {
+            publisher.publish("a", Payload::text(&*large)).await;
+            let stalled = live.count(|shard| &shard.sessions_stalled);
+            (stalled > 0).then_some(())
+        })
+        .await;
+        while stream.next().await.is_ok() {}
+    });
+}
+
+#[test]
+fn what_is_not_asked_for_as_it_should_be() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            for (method, target, headers, body, status) in [
+                ("POST", "/sse?channel=a", &[][..], &b""[..], 405),
+                ("HEAD", "/sse?channel=a", &[], b"", 405),
+                ("GET", "/sse?channel=a", &[], b"x", 400),
+                ("GET", "/sse?channel=a", &["Transfer-Encoding: chunked"], b"", 400),
+                ("GET", "/sse", &[], b"", 400),
+                ("GET", "/sse?channel=a&since=x", &[], b"", 400),
+                ("GET", "/sse?channel=%24x", &[], b"", 400),
+            ] {
+                let answer = http::request(live.public, method, target, headers, body).await;
+                assert_eq!(answer.status, status, "{method} {target}");
+                if status == 405 {
+                    assert_eq!(answer.header("allow"), "GET, OPTIONS");
+                } else {
+                    assert_eq!(answer.header("content-type"), "application/json");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_server_that_stops_says_so_and_ends_the_stream() {
+    let server = support::start(&support::config(2));
+    let live = Live::of(&server);
+    support::block_on(async {
+        let mut stream = open(&live, "channel=a").await;
+        hear(&mut stream, "subscribed").await;
+        let stopping = std::thread::spawn(move || server.stop());
+        let goodbye = stream.next().await.unwrap();
+        let data: Value = serde_json::from_str(&goodbye.data).unwrap();
+        assert_eq!((&*goodbye.event, &goodbye.id), ("goodbye", &None));
+        assert_eq!(data["retry_after_ms"].as_u64(), goodbye.retry);
+        assert_eq!(stream.next().await, Err(Ended::Eof));
+        drop(stream);
+        eventually("the server has stopped", async || {
+            stopping.is_finished().then_some(())
+        })
+        .await;
+        stopping.join().unwrap();
+    });
+    support::assert_faultless();
+}

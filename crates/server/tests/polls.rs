@@ -1,0 +1,287 @@
+//! Polling from outside. What holds at every door is in `doors.rs`.
+
+#![allow(clippy::unwrap_used)] // a test ends where it fails
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::client::Client;
+use support::door::publish;
+use support::peer::Peer;
+use support::{Live, eventually, http, run, run_on_shards};
+use switchboard_proto::dialect::notice::{Notice, Who};
+use switchboard_proto::limits::Rate;
+use switchboard_proto::payload::Payload;
+use switchboard_proto::presence::Role;
+
+/// A poll over a connection of its own, so to any of the shards.
+async fn poll(live: &Live, query: &str) -> Value {
+    let answer = http::get(live.public, &format!("/poll?{query}"))
+        .await
+        .expect(200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("cache-control"), "no-store, no-transform");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+fn position(answer: &Value) -> &str {
+    answer["position"].as_str().unwrap()
+}
+
+fn types(answer: &Value) -> Vec<&str> {
+    let events = answer["events"].as_array().unwrap();
+    events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect()
+}
+
+fn ask(query: &str) -> String {
+    format!("GET /poll?{query} HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again_anywhere() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let start = poll(live, "channel=a&channel=b").await;
+            assert_eq!(types(&start), ["welcome", "subscribed", "subscribed"]);
+            for number in 0..3 {
+                for name in ["a", "b"] {
+                    let body = format!(r#"{{"channel":"{name}","data":{number}}}"#);
+                    publish(live, &body).await.unwrap();
+                }
+            }
+            let query = format!("channel=a&channel=b&since={}", position(&start));
+            let mut seen = Vec::new();
+            let mut at = position(&start).to_owned();
+            while seen.len() < 6 {
+                let answer = poll(live, &format!("channel=a&channel=b&since={at}")).await;
+                at = position(&answer).to_owned();
+                seen.extend(answer["events"].as_array().unwrap().clone());
+            }
+            assert!(seen.iter().all(|event| event["type"] == "message"));
+            // Whatever was answered in between.
+            let again = poll(live, &query).await;
+            let first = &again["events"].as_array().unwrap()[0];
+            assert!(seen.contains(first));
+            assert_eq!(first["data"], 0);
+        },
+    );
+}
+
+#[test]
+fn a_poll_is_held_while_there_is_nothing_and_its_wait_shortens_that() {
+    run_on_shards(
+        |config| config.limits.poll_wait_max = Duration::from_secs(3_600),
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            let query = format!("channel=a&since={}", position(&start));
+            for wait in ["0", "1"] {
+                let answer = poll(live, &format!("{query}&wait={wait}")).await;
+                assert_eq!(answer["events"], serde_json::json!([]));
+                assert_eq!(position(&answer), position(&start));
+            }
+            let mut peer = Peer::connect(live.public).await;
+            peer.send(ask(&query)).await;
+            peer.hears_nothing().await;
+            publish(live, r#"{"channel":"a","data":1}"#).await.unwrap();
+            let answer: Value = serde_json::from_str(&peer.answer().await.expect(200).body).unwrap();
+            assert_eq!(types(&answer), ["message"]);
+        },
+    );
+}
+
+#[test]
+fn a_request_that_goes_away_takes_its_poll_along() {
+    run_on_shards(
+        |config| config.limits.poll_wait_max = Duration::from_secs(3_600),
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            let query = format!("channel=a&since={}&presence=member", position(&start));
+            let mut peers = Vec::new();
+            for _ in 0..3 {
+                let mut peer = Peer::connect(live.public).await;
+                peer.send(ask(&query)).await;
+                peers.push(peer);
+            }
+            eventually("they are held", async || (live.sessions() == 3).then_some(())).await;
+            drop(peers);
+            eventually("they are gone", async || (live.sessions() == 0).then_some(())).await;
+        },
+    );
+}
+
+#[test]
+fn requests_sent_ahead_are_answered_in_their_order() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            let query = format!("channel=a&since={}", position(&start));
+            let mut peer = Peer::connect(live.public).await;
+            let body = r#"{"channel":"a","data":1}"#;
+            let ahead = format!(
+                "{}{}POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}{}",
+                ask(&format!("{query}&wait=0")),
+                ask(&format!("{query}&wait=1")),
+                body.len(),
+                ask(&query),
+            );
+            peer.send(ahead).await;
+            for _ in 0..2 {
+                let answer = peer.answer().await.expect(200);
+                assert!(answer.body.ends_with(r#""events":[]}"#), "{answer:?}");
+            }
+            assert!(peer.answer().await.expect(200).body.contains("published"));
+            let answer = serde_json::from_str(&peer.answer().await.expect(200).body).unwrap();
+            assert_eq!(types(&answer), ["message"]);
+        },
+    );
+}
+
+#[test]
+fn a_list_that_a_poll_knows_is_not_told_again() {
+    run_on_shards(
+        |config| config.limits.presence_grace = Duration::from_millis(200),
+        async |live| {
+            let first = poll(live, "channel=a&presence=watch").await;
+            let query = |at: &str| format!("channel=a&presence=watch&since={at}");
+            // The list may have been in time for the first answer.
+            let empty = match types(&first).contains(&"presence") {
+                true => first,
+                false => poll(live, &query(position(&first))).await,
+            };
+            assert_eq!(types(&empty).last(), Some(&"presence"));
+            let none = poll(live, &format!("{}&wait=1", query(position(&empty)))).await;
+            assert_eq!(types(&none), [""; 0]);
+            assert_eq!(position(&none), position(&empty), "the list is the same");
+
+            let mut held = Peer::connect(live.public).await;
+            held.send(ask(&query(position(&none)))).await;
+            held.hears_nothing().await;
+            let mut ana = Client::connect(live).await;
+            ana.attend("a", Role::Member, Some(r#"{"n":1}"#)).await;
+            let one: Value = serde_json::from_str(&held.answer().await.expect(200).body).unwrap();
+            assert_eq!(types(&one), ["presence"]);
+            assert_eq!(one["events"][0]["members"][0]["info"]["n"], 1);
+
+            held.send(ask(&query(position(&one)))).await;
+            held.hears_nothing().await;
+            drop(ana);
+            let nobody: Value = serde_json::from_str(&held.answer().await.expect(200).body).unwrap();
+            assert_eq!(nobody["events"][0]["count"], 0);
+        },
+    );
+}
+
+#[test]
+fn polls_that_follow_each_other_are_one_member() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut watcher = Client::connect(live).await;
+            watcher.attend("a", Role::Watcher, None).await;
+            let first = poll(live, "channel=a").await;
+            let resume = first["events"][0]["resume"].as_str().unwrap();
+            let user = first["events"][0]["user"].as_str().unwrap();
+            let mut at = position(&first).to_owned();
+            for number in 0..20 {
+                let query = format!("channel=a&presence=member&since={at}&resume={resume}");
+                let mut peer = Peer::connect(live.public).await;
+                peer.send(ask(&query)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                let body = format!(r#"{{"channel":"a","data":{number},"resume":"{resume}"}}"#);
+                publish(live, &body).await.unwrap();
+                let answer: Value = serde_json::from_str(&peer.answer().await.expect(200).body).unwrap();
+                at = position(&answer).to_owned();
+            }
+            let mut messages = 0;
+            while messages < 20 {
+                match watcher.hear().await {
+                    Notice::Message { message, .. } => {
+                        assert_eq!(message.from.as_deref(), Some(user));
+                        messages += 1;
+                    }
+                    Notice::Presence { who, .. } => match who {
+                        Who::All(members) => assert!(members.iter().all(|member| member.key.user == user)),
+                        Who::Changed { left, .. } => assert_eq!(left, [], "it never left"),
+                        Who::Unlisted => panic!("it is alone"),
+                    },
+                    other => panic!("{other:?}"),
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn only_the_newest_of_each_key_where_that_is_asked_for() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            for number in 0..20 {
+                let key = number % 2;
+                let body = format!(r#"{{"channel":"a","data":{number},"conflate":"k{key}"}}"#);
+                publish(live, &body).await.unwrap();
+            }
+            let query = format!("channel=a&latest=true&since={}", position(&start));
+            let answer = poll(live, &query).await;
+            let events = answer["events"].as_array().unwrap();
+            let messages = events.iter().filter(|event| event["type"] == "message");
+            let data: Vec<_> = messages.map(|event| event["data"].as_u64().unwrap()).collect();
+            assert_eq!(data, [18, 19], "{answer}");
+        },
+    );
+}
+
+#[test]
+fn whoever_polls_too_often_is_told_to_wait() {
+    let mut config = support::config(2);
+    config.limits.session.commands = Rate {
+        per_second: 1,
+        burst: 3,
+    };
+    run(&config, async |live| {
+        let mut peer = Peer::connect(live.public).await;
+        for _ in 0..3 {
+            peer.send(ask("channel=a")).await;
+            peer.answer().await.expect(200);
+        }
+        peer.send(ask("channel=a")).await;
+        let refused = peer.answer().await.expect(429);
+        assert_eq!(refused.header("retry-after"), "1");
+        assert!(refused.body.contains(r#""code":"rate_limited""#), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_poll_larger_than_an_outbox_comes_in_parts() {
+    run_on_shards(
+        |config| {
+            config.limits.session.outbox_messages_max = 16;
+            config.channels.log_messages_max = 10_000;
+        },
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            let mut publisher = Client::connect(live).await;
+            for number in 0..500 {
+                publisher.publish("a", Payload::text(number.to_string())).await;
+            }
+            let mut at = position(&start).to_owned();
+            let mut numbers = Vec::new();
+            while numbers.len() < 500 {
+                let answer = poll(live, &format!("channel=a&since={at}")).await;
+                at = position(&answer).to_owned();
+                for event in answer["events"].as_array().unwrap() {
+                    numbers.push(event["data"].as_str().unwrap().parse::<u64>().unwrap());
+                }
+            }
+            assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+        },
+    );
+}
