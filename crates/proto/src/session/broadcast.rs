@@ -42,6 +42,7 @@ pub enum Framing {
 
 impl Framing {
     /// Appends a message, compressed if that is agreed and it has at least `compress_bytes_min`.
+    #[inline]
     fn put(
         self,
         kind: MessageKind,

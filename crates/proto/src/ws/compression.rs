@@ -131,6 +131,7 @@ fn is_like_a_bomb(payload: &[u8], compressed: &[u8]) -> bool {
 ///
 /// As with [`frame::encode_message`], the caller looks whether each connection is
 /// [`Open`](super::State::Open).
+#[inline]
 pub fn encode_shared(
     kind: MessageKind,
     payload: &[u8],
