@@ -18,19 +18,21 @@ export class Server {
   #directory;
   #output = '';
 
-  constructor(port, internalPort, directory) {
+  constructor(port, internalPort, directory, environment) {
+    this.environment = environment;
     this.port = port;
     this.internalPort = internalPort;
     this.origin = `http://127.0.0.1:${port}`;
     this.#directory = directory;
   }
 
-  static async start() {
+  /** `environment`: settings, as SWITCHBOARD_SECTION__KEY. */
+  static async start(environment = {}) {
     await access(BINARY).catch(() => {
       throw new Error(`no server at ${BINARY}: run \`cargo build\`, or set SERVER_UNDER_TEST`);
     });
     const [port, internalPort] = await freePorts();
-    const server = new Server(port, internalPort, await mkdtemp(join(tmpdir(), 'switchboard-browser-')));
+    const server = new Server(port, internalPort, await mkdtemp(join(tmpdir(), 'switchboard-browser-')), environment);
     await server.start();
     return server;
   }
@@ -38,7 +40,11 @@ export class Server {
   /** Starts the binary, on the same ports each time, and waits until it serves the page. */
   async start() {
     const listen = ['--listen', `127.0.0.1:${this.port}`, '--internal-listen', `127.0.0.1:${this.internalPort}`];
-    const child = spawn(BINARY, ['serve', ...listen], { cwd: this.#directory, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(BINARY, ['serve', ...listen], {
+      cwd: this.#directory,
+      env: { ...process.env, ...this.environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#process = child;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (bytes) => { this.#output = (this.#output + bytes).slice(-OUTPUT_CHARACTERS_MAX); });
@@ -76,6 +82,15 @@ export class Server {
     child.kill('SIGKILL');
     await ended;
     throw this.#failure(`the server did not end within ${STOP_MS_MAX} ms of SIGTERM`);
+  }
+
+  /** Ends it as a crash would. */
+  async kill() {
+    const child = this.#process;
+    this.#process = null;
+    const ended = new Promise((resolve) => { child.once('exit', resolve); });
+    child.kill('SIGKILL');
+    await ended;
   }
 
   async remove() {

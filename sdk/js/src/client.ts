@@ -1,0 +1,613 @@
+import { advised, isFinal, wait, type Backoff } from "./backoff.js";
+import { Channel, type PublishOptions } from "./channel.js";
+import { Emitter } from "./emitter.js";
+import { SwitchboardError } from "./errors.js";
+import { payload, type Command, type Published, type ServerEvent } from "./protocol.js";
+import { recall, remember } from "./memory.js";
+import type { Context, Ended, Transport, TransportName } from "./transport.js";
+import { eventStream, poll } from "./transports/http.js";
+import { webSocket } from "./transports/websocket.js";
+
+/** A token, or what gives one. `null`: there is none, and will be none. What throws is tried again. */
+export type Token = string | (() => string | null | undefined | Promise<string | null | undefined>);
+
+/** How to connect. All is optional. */
+export interface Options {
+  /** Who the client is. A function is asked for every connection, and before a token (a JWT with `exp`) expires. */
+  token?: Token;
+  /** Which transports may be used, best first. Default: all, WebSocket first. */
+  transports?: TransportName[];
+  /** Waits between attempts. Default: 0.5 s, up to 30 s. */
+  backoff?: Partial<Backoff>;
+  /** For how long a connection attempt, or an answer to a heartbeat, may take. Default 10,000. */
+  patienceMs?: number;
+  /** A connection that has lasted for so long ends a series of failures. Default 10,000. */
+  lastingMs?: number;
+  /** When a better transport is tried again; doubles each time. Default 60,000. */
+  upgradeAfterMs?: number;
+  /** Publications that may wait for the network. Default: 1,000 of 1 MiB together. */
+  queue?: { messages?: number; bytes?: number };
+  /** Connect only when {@link Switchboard.connect} or a subscription says so. Default: false, at once. */
+  lazy?: boolean;
+  /** The WebSocket class, where there is no global one. */
+  WebSocket?: unknown;
+  /** The function that makes requests, where it is not the global one. */
+  fetch?: typeof fetch;
+}
+
+/** What the connection is doing. */
+export type State =
+  | { status: "idle" }
+  | { status: "connecting"; transport: TransportName; attempt: number }
+  | { status: "open"; transport: TransportName; session: string; user: string }
+  /** The next attempt begins at `retryAt`, in milliseconds since 1970. */
+  | { status: "waiting"; attempt: number; retryAt: number; reason: string }
+  /** For good: {@link Switchboard.connect} begins anew. */
+  | { status: "closed"; reason: SwitchboardError };
+
+/** What the client tells. */
+export interface ClientEvents {
+  state: State;
+  /** Every publication has its answer. */
+  drained: undefined;
+}
+
+interface Publication {
+  command: Command;
+  bytes: number;
+  /** On its way, as this connection's command. */
+  id: number | undefined;
+  resolve: (published: Published) => void;
+  reject: (error: SwitchboardError) => void;
+}
+
+interface Ask {
+  command: Command;
+  resolve: (event: ServerEvent) => void;
+  reject: (error: SwitchboardError) => void;
+}
+
+const TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
+const NAMES = Object.keys(TRANSPORTS) as TransportName[];
+/** Publications without an answer on one connection. */
+const WINDOW = 64;
+/** Attempts that fail before a transport that has worked is doubted. */
+const DOUBT_AFTER = 3;
+/** So long before it expires a token is fetched anew. */
+const EXPIRES_MS = 30_000;
+
+/**
+ * A connection to a Switchboard: made again when it is lost, by the best transport there is.
+ *
+ * What is lost on the way is said again, publications never twice; channels go on where they were, and say what is missing.
+ */
+export class Switchboard extends Emitter<ClientEvents> {
+  #options: Options;
+  #base: string;
+  #names: TransportName[];
+  #state: State = { status: "idle" };
+  #link: Transport | undefined;
+  /** Takes the place of `#link` once it is welcome. */
+  #candidate: Transport | undefined;
+  #attempt = 0;
+  #failures = 0;
+  #best: TransportName;
+  #hasWorked = false;
+  #retryAfterMs: number | undefined;
+  #resume: string | undefined;
+  /** The token of the last connection. */
+  #shown: string | undefined;
+  #generation = 0;
+  #channels = new Map<string, Channel>();
+  #publications: Publication[] = [];
+  #bytes = 0;
+  #held: ReturnType<typeof setTimeout> | undefined;
+  #asks = new Map<number, Ask>();
+  #subscribes = new Map<number, Channel>();
+  #lastId = 0;
+  #name = Math.random().toString(36).slice(2, 10) + Date.now().toString(36);
+  #lastKey = 0;
+  #upgradeMs: number;
+  #timers = new Map<string, ReturnType<typeof setTimeout>>();
+  #unlisten: (() => void) | undefined;
+
+  /**
+   * @param url Where the server is: `https://chat.example`, `wss://chat.example/ws`, a path of this page's origin. By default this
+   * page's origin.
+   */
+  constructor(url?: string | URL, options: Options = {}) {
+    super();
+    this.#options = options;
+    this.#base = base(url);
+    this.#names = options.transports ?? NAMES;
+    const unknown = this.#names.find((name) => !(name in TRANSPORTS));
+    if (unknown || !this.#names.length) {
+      throw new TypeError(`transports: ${unknown ?? "none"} is not one of ${NAMES.join(", ")}`);
+    }
+    const known = recall(this.#base);
+    this.#best = this.#names.find((name) => name === known) ?? this.#names[0]!;
+    this.#upgradeMs = options.upgradeAfterMs ?? 60_000;
+    if (!options.lazy) this.connect();
+  }
+
+  /** What the connection is doing. The same object until it changes. */
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Whether there is a connection. */
+  get isOpen(): boolean {
+    return this.#state.status === "open";
+  }
+
+  /** Bytes of publications without an answer, and what else waits for the network. */
+  get bufferedAmount(): number {
+    return this.#bytes + (this.#link?.bufferedAmount ?? 0);
+  }
+
+  /** Settles when every publication has its answer. */
+  drained(): Promise<void> {
+    if (!this.#publications.length) return Promise.resolve();
+    return new Promise((resolve) => this.once("drained", () => resolve()));
+  }
+
+  /** A channel. The same object for the same name, as long as somebody uses it. */
+  channel<T = unknown, Info = Record<string, unknown>>(name: string): Channel<T, Info> {
+    check(name);
+    let channel = this.#channels.get(name);
+    if (!channel) this.#channels.set(name, (channel = new Channel(this, name)));
+    return channel as unknown as Channel<T, Info>;
+  }
+
+  /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
+  publish(channel: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
+    check(channel);
+    if (data === undefined) throw new TypeError("publish() takes something to publish; undefined is not JSON");
+    if (this.#state.status === "closed") return Promise.reject(closed());
+    const key = options.key ?? `${this.#name}-${++this.#lastKey}`;
+    const command: Command = { type: "publish", channel, key, conflate: options.conflate, ...payload(data) };
+    const json = JSON.stringify(command);
+    const bytes = json.length;
+    // The server would refuse the whole command, without a word of which one it was.
+    if (isTooComplex(data)) return refuse("too_complex", "the data is nested deeper than 31, or an object has more than 256 keys");
+    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "the text has half a character (a lone surrogate)");
+    const { messages = 1_000, bytes: bytesMax = 1 << 20 } = this.#options.queue ?? {};
+    const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
+    if (isFull && this.#publications.length) {
+      return refuse("queue_full", "more publications wait for the network than may; await drained()");
+    }
+    this.#bytes += bytes;
+    this.connect();
+    return new Promise((resolve, reject) => {
+      this.#publications.push({ command, bytes, id: undefined, resolve, reject });
+      this.#flush();
+    });
+  }
+
+  /** The time that a question to the server takes, in milliseconds. Needs a WebSocket. */
+  async ping(): Promise<number> {
+    const begun = performance.now();
+    await this.ask({ type: "ping" });
+    return performance.now() - begun;
+  }
+
+  /** Connects, if it is not connected and does not wait for that. While it waits, it waits no longer. */
+  connect(): void {
+    const { status } = this.#state;
+    if (status === "idle" || status === "closed") {
+      this.#listen();
+      this.#attempt = 0;
+      void this.#try();
+    }
+  }
+
+  /** Tries at once, where it waits for the next attempt. */
+  retry(): void {
+    if (this.#state.status === "waiting") void this.#try();
+    else if (this.isOpen) this.#link?.check();
+    else this.connect();
+  }
+
+  /** Drops the connection as the network would; it comes back. For trying out what happens then. */
+  cut(): void {
+    if (!this.#link) return;
+    this.#link.close();
+    this.#lost({ reason: "cut" });
+  }
+
+  /** Ends all: subscriptions, publications that wait, listeners. */
+  close(): void {
+    this.#end(closed());
+    for (const channel of this.#channels.values()) channel.end(closed());
+    this.#channels.clear();
+    this.removeListeners();
+  }
+
+  /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
+  ask(command: Command): Promise<ServerEvent> {
+    if (this.#state.status === "closed") return Promise.reject(closed());
+    this.connect();
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastId;
+      this.#asks.set(id, { command, resolve, reject });
+      if (this.isOpen) this.#link?.send({ ...command, id });
+    });
+  }
+
+  /** @internal */
+  say(command: Command): void {
+    const id = ++this.#lastId;
+    const channel = command.type === "subscribe" && this.#channels.get(command.channel!);
+    if (channel) this.#subscribes.set(id, channel);
+    this.#link?.send({ ...command, id });
+  }
+
+  /** @internal Nobody uses it any more. */
+  forget(channel: { name: string }): void {
+    if (this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name);
+  }
+
+  #set(state: State): void {
+    this.#state = state;
+    this.emit("state", state);
+  }
+
+  #after(name: string, ms: number, callback: () => void): void {
+    this.#clear(name);
+    this.#timers.set(name, setTimeout(callback, ms));
+  }
+
+  #clear(name: string): void {
+    clearTimeout(this.#timers.get(name));
+    this.#timers.delete(name);
+  }
+
+  /** One attempt, by the transport that is held for the best. */
+  async #try(name = this.#best): Promise<void> {
+    const generation = ++this.#generation;
+    this.#clear("retry");
+    this.#set({ status: "connecting", transport: name, attempt: this.#attempt });
+    const token = await this.#token();
+    if (generation !== this.#generation) return;
+    if (token instanceof SwitchboardError) {
+      return token.retryable ? this.#wait(token.message) : this.#end(token);
+    }
+    this.#shown = token;
+    const link = (this.#link = this.#open(name, token, (ended) => this.#lost(ended, name)));
+    // An attempt that neither works nor fails has failed.
+    this.#after("patience", this.#options.patienceMs ?? 10_000, () => {
+      link.close();
+      this.#lost({ reason: "there was no welcome in time" }, name);
+    });
+    const commands = [...this.#channels.values()].map((channel) => this.#numbered(channel));
+    link.start(commands.filter((command) => command !== undefined));
+  }
+
+  #numbered(channel: Channel): Command | undefined {
+    const command = channel.asked();
+    if (!command) return undefined;
+    const id = ++this.#lastId;
+    this.#subscribes.set(id, channel);
+    return { ...command, id };
+  }
+
+  #open(name: TransportName, token: string | undefined, end: (ended: Ended) => void): Transport {
+    const { patienceMs = 10_000 } = this.#options;
+    const context: Context = {
+      base: this.#base,
+      token,
+      resume: this.#resume,
+      fetch: this.#options.fetch ?? ((input, init) => fetch(input, init)),
+      WebSocket: (this.#options.WebSocket ?? globalThis.WebSocket) as typeof WebSocket | undefined,
+      patienceMs,
+      event: (event) => this.#handle(transport, event),
+      end: (ended) => {
+        if (transport === this.#link || transport === this.#candidate) end(ended);
+      },
+    };
+    const transport = TRANSPORTS[name](context);
+    return transport;
+  }
+
+  async #token(): Promise<string | undefined | SwitchboardError> {
+    const { token } = this.#options;
+    if (typeof token !== "function") return token;
+    try {
+      const fresh = await token();
+      if (fresh) return fresh;
+      return new SwitchboardError("unauthorized", "there is no token for this client");
+    } catch (error) {
+      return new SwitchboardError("no_token", `the token could not be had: ${String(error)}`);
+    }
+  }
+
+  /** The connection is gone, or an attempt has failed. */
+  #lost({ code, reason }: Ended, name?: TransportName): void {
+    const wasOpen = this.isOpen;
+    this.#link = undefined;
+    this.#candidate?.close();
+    this.#candidate = undefined;
+    for (const timer of ["patience", "lasting", "upgrade", "token"]) this.#clear(timer);
+    clearTimeout(this.#held);
+    this.#held = undefined;
+    this.#subscribes.clear();
+    for (const channel of this.#channels.values()) channel.disconnected();
+    this.#retreat(code);
+    if (isFinal(code)) {
+      const isRefused = code === 4401;
+      // One that was good may have expired on the way.
+      if (!isRefused || typeof this.#options.token !== "function" || !wasOpen) {
+        return this.#end(new SwitchboardError(isRefused ? "unauthorized" : "closed", reason));
+      }
+    }
+    if (!wasOpen && name) {
+      this.#failures++;
+      const next = this.#names[this.#names.indexOf(name) + 1];
+      const isDoubted = !this.#hasWorked || this.#failures >= DOUBT_AFTER;
+      const isOnline = globalThis.navigator?.onLine !== false;
+      if (next && isDoubted && isOnline) return void this.#try(next);
+      if (isDoubted) this.#best = this.#names[0]!;
+    }
+    this.#wait(reason);
+  }
+
+  /** What was on its way has to be said again. What the server cannot take is not. */
+  #retreat(code: number | undefined): void {
+    if (code === 1009) {
+      const sent = this.#publications.filter(({ id }) => id !== undefined);
+      const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
+      if (largest) {
+        this.#settle(largest);
+        largest.reject(new SwitchboardError("message_too_big", "the message is larger than the server takes"));
+      }
+    }
+    for (const publication of this.#publications) publication.id = undefined;
+  }
+
+  #wait(reason: string): void {
+    const { baseMs = 500, capMs = 30_000 } = this.#options.backoff ?? {};
+    const ms =
+      this.#retryAfterMs !== undefined
+        ? advised(this.#retryAfterMs)
+        : wait({ baseMs, capMs }, this.#attempt, Math.random());
+    this.#retryAfterMs = undefined;
+    this.#attempt++;
+    this.#set({ status: "waiting", attempt: this.#attempt, retryAt: Date.now() + ms, reason });
+    this.#after("retry", ms, () => void this.#try());
+  }
+
+  /** For good. */
+  #end(reason: SwitchboardError): void {
+    this.#generation++;
+    this.#link?.close();
+    this.#candidate?.close();
+    this.#link = this.#candidate = undefined;
+    for (const name of [...this.#timers.keys()]) this.#clear(name);
+    clearTimeout(this.#held);
+    this.#held = undefined;
+    this.#unlisten?.();
+    this.#unlisten = undefined;
+    this.#subscribes.clear();
+    const waiting = [...this.#publications, ...this.#asks.values()];
+    this.#publications = [];
+    this.#bytes = 0;
+    this.#asks.clear();
+    for (const channel of this.#channels.values()) channel.disconnected();
+    if (this.#state.status !== "closed") this.#set({ status: "closed", reason });
+    for (const { reject } of waiting) reject(reason);
+    this.emit("drained", undefined);
+  }
+
+  #handle(link: Transport, event: ServerEvent): void {
+    if (link !== this.#link && link !== this.#candidate) return;
+    switch (event.type) {
+      case "welcome":
+        return this.#welcome(link, event);
+      case "goodbye":
+        this.#retryAfterMs = event.retry_after_ms;
+        return;
+      case "published": {
+        const publication = this.#publication(event.id);
+        if (!publication) return;
+        this.#settle(publication);
+        publication.resolve({ offset: event.offset, position: event.position });
+        return this.#flush();
+      }
+      case "history":
+      case "members":
+      case "pong": {
+        const ask = this.#asks.get(event.id!);
+        this.#asks.delete(event.id!);
+        return ask?.resolve(event);
+      }
+      case "error":
+        return this.#refused(event);
+      default:
+        this.#channels.get(event.channel)?.handle(event);
+    }
+  }
+
+  #welcome(link: Transport, { session, user, resume }: ServerEvent): void {
+    this.#resume = resume ?? this.#resume;
+    const known = this.#state.status === "open" ? this.#state : undefined;
+    if (link === this.#candidate) {
+      const old = this.#link;
+      this.#link = link;
+      this.#candidate = undefined;
+      old?.close();
+      this.#retreat(undefined);
+      this.#subscribes.clear();
+      for (const channel of this.#channels.values()) channel.disconnected();
+    } else if (known) {
+      // Of an event stream that has begun anew.
+      if (session && known.session !== session) this.#set({ ...known, session, user });
+      return;
+    }
+    this.#clear("patience");
+    this.#failures = 0;
+    this.#hasWorked = true;
+    this.#best = link.name;
+    remember(this.#base, link.name);
+    this.#after("lasting", this.#options.lastingMs ?? 10_000, () => (this.#attempt = 0));
+    this.#set({ status: "open", transport: link.name, session: session ?? "", user: user ?? "" });
+    for (const channel of this.#channels.values()) channel.sync();
+    for (const [id, { command }] of this.#asks) link.send({ ...command, id });
+    this.#flush();
+    if (link.name !== this.#names[0]) this.#planUpgrade();
+    const expiresAt = typeof this.#options.token === "function" ? expiry(this.#shown) : undefined;
+    if (expiresAt !== undefined) {
+      const inMs = Math.max(expiresAt - Date.now() - EXPIRES_MS, 1_000);
+      this.#after("token", Math.min(inMs, 2 ** 31 - 1), () => void this.#replace(link.name));
+    }
+  }
+
+  /** A better transport may work by then. */
+  #planUpgrade(): void {
+    this.#after("upgrade", this.#upgradeMs, () => {
+      this.#upgradeMs *= 2;
+      void this.#replace(this.#names[0]!);
+    });
+  }
+
+  /** Opens another connection beside this one, which takes its place if it is welcome. */
+  async #replace(name: TransportName): Promise<void> {
+    const token = await this.#token();
+    if (!this.isOpen || this.#candidate || token instanceof SwitchboardError) return;
+    const give = (): void => {
+      this.#candidate?.close();
+      this.#candidate = undefined;
+      this.#clear("patience");
+      if (this.#link?.name !== this.#names[0]) this.#planUpgrade();
+    };
+    this.#shown = token;
+    const candidate = (this.#candidate = this.#open(name, token, give));
+    this.#after("patience", this.#options.patienceMs ?? 10_000, give);
+    candidate.start([]);
+  }
+
+  #refused({ id = -1, code, message = "", retry_after_ms }: ServerEvent): void {
+    const error = new SwitchboardError(code as SwitchboardError["code"], message, retry_after_ms);
+    const channel = this.#subscribes.get(id);
+    this.#subscribes.delete(id);
+    if (channel) return channel.refused(error);
+    const ask = this.#asks.get(id);
+    if (ask) {
+      if (error.retryable) {
+        setTimeout(() => {
+          if (this.#asks.has(id) && this.isOpen) this.#link?.send({ ...ask.command, id });
+        }, retry_after_ms ?? 1_000);
+        return;
+      }
+      this.#asks.delete(id);
+      return ask.reject(error);
+    }
+    const publication = this.#publication(id);
+    if (!publication) return;
+    if (!error.retryable) {
+      this.#settle(publication);
+      publication.reject(error);
+      return this.#flush();
+    }
+    // Those behind it are refused, too. Together they keep their order.
+    publication.id = undefined;
+    clearTimeout(this.#held);
+    this.#held = setTimeout(() => {
+      this.#held = undefined;
+      this.#flush();
+    }, retry_after_ms ?? 1_000);
+  }
+
+  #publication(id: number | undefined): Publication | undefined {
+    return this.#publications.find((publication) => publication.id !== undefined && publication.id === id);
+  }
+
+  #settle(publication: Publication): void {
+    this.#publications.splice(this.#publications.indexOf(publication), 1);
+    this.#bytes -= publication.bytes;
+    if (!this.#publications.length) this.emit("drained", undefined);
+  }
+
+  /** Says what waits, in its order. */
+  #flush(): void {
+    if (!this.isOpen || this.#held !== undefined) return;
+    for (const publication of this.#publications.slice(0, WINDOW)) {
+      if (publication.id !== undefined) continue;
+      publication.id = ++this.#lastId;
+      this.#link?.send({ ...publication.command, id: publication.id });
+    }
+  }
+
+  /** The network is back, the page is seen again, the machine wakes up: no reason to wait any longer. */
+  #listen(): void {
+    if (this.#unlisten) return;
+    const retry = (): void => {
+      if (this.#state.status === "waiting" || this.isOpen) this.retry();
+    };
+    const seen = (): void => {
+      if (globalThis.document?.visibilityState === "visible") retry();
+    };
+    const targets: [EventTarget | undefined, string, () => void][] = [
+      [globalThis.window, "online", retry],
+      [globalThis.window, "pageshow", retry],
+      [globalThis.document, "visibilitychange", seen],
+      [globalThis.document, "resume", retry],
+    ];
+    for (const [target, name, listener] of targets) target?.addEventListener?.(name, listener);
+    this.#unlisten = () => {
+      for (const [target, name, listener] of targets) target?.removeEventListener?.(name, listener);
+    };
+  }
+}
+
+const refuse = (code: SwitchboardError["code"], words: string): Promise<never> =>
+  Promise.reject(new SwitchboardError(code, words));
+
+/** As JSON says it: a whole character is not escaped. */
+const LONE_SURROGATE = /(?<!\\)(\\\\)*\\ud[89a-f]/;
+/** Bounds of the server (spec/protocol.md, section 6). */
+const DEPTH_MAX = 31;
+const KEYS_MAX = 256;
+
+function isTooComplex(data: unknown, depth = 1): boolean {
+  if (typeof data !== "object" || !data || ArrayBuffer.isView(data)) return false;
+  const values = Object.values(data) as unknown[];
+  if (depth > DEPTH_MAX || (!Array.isArray(data) && values.length > KEYS_MAX)) return true;
+  return values.some((value) => isTooComplex(value, depth + 1));
+}
+
+const closed = (): SwitchboardError => new SwitchboardError("closed", "the client was closed");
+
+/** When a JWT expires, in milliseconds since 1970; other tokens do not say it. */
+function expiry(token: string | undefined): number | undefined {
+  try {
+    const claims = token!.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
+    const { exp } = JSON.parse(atob(claims)) as { exp?: number };
+    return exp === undefined ? undefined : exp * 1_000;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The names that a server takes (spec/protocol.md, section 7), or a word about what is wrong. */
+function check(name: unknown): void {
+  if (typeof name !== "string" || !name) {
+    throw new TypeError(`a channel has a name, such as "room:42"; this is ${JSON.stringify(name) ?? typeof name}`);
+  }
+  if (name.startsWith("$")) throw new TypeError(`channels that begin with $ are the server's own: ${name}`);
+  if (new TextEncoder().encode(name).length > 255) throw new TypeError("a channel's name has at most 255 bytes");
+}
+
+/** Where the server is, as an http or https URL that ends with a slash. */
+function base(url: string | URL | undefined): string {
+  const page = globalThis.location?.href;
+  if (url === undefined && !page) throw new TypeError('where is the server? new Switchboard("https://chat.example")');
+  let parsed: URL;
+  try {
+    parsed = new URL(url ?? "/", page);
+  } catch {
+    throw new TypeError(`this is no URL: ${String(url)}; try "https://chat.example"`);
+  }
+  const scheme = parsed.protocol.replace(/^ws/, "http");
+  if (!/^https?:$/.test(scheme)) throw new TypeError(`the server's URL begins with https:, wss:, http: or ws:, not ${parsed.protocol}`);
+  return `${scheme}//${parsed.host}${parsed.pathname.replace(/(\/ws)?\/*$/, "/")}`;
+}

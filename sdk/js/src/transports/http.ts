@@ -1,0 +1,261 @@
+import type { ErrorCode } from "../codes.js";
+import type { Command, ServerEvent } from "../protocol.js";
+import { SILENCE, type Context, type Transport, type TransportName } from "../transport.js";
+
+/** What a request is given beyond the time for which the server may hold it. */
+const HELD_MS = 30_000;
+
+/** An answer that says why not. */
+class Refused extends Error {
+  constructor(
+    readonly status: number,
+    readonly body: Partial<ServerEvent>,
+  ) {
+    super(body.message ?? `HTTP ${status}`);
+  }
+}
+
+/** Server-Sent Events, with publications by POST. */
+export const eventStream = (context: Context): Transport => http(context, "sse");
+/** Polling, with publications by POST. */
+export const poll = (context: Context): Transport => http(context, "poll");
+
+/** Channels that are read by one request: those with the same wishes. */
+interface Reader {
+  channels: Map<string, Command>;
+  abort: AbortController | undefined;
+  /** Where it is in all its channels, as the last answer to a poll says. */
+  token: string | undefined;
+}
+
+function http(context: Context, name: TransportName): Transport {
+  const { base, patienceMs } = context;
+  const readers = new Map<string, Reader>();
+  const posts: string[] = [];
+  const life = new AbortController();
+  let { resume } = context;
+  let heartbeatMs = 25_000;
+  let isPosting = false;
+  let isWelcome = false;
+  let dirty: Set<Reader> | undefined;
+
+  const end = (reason: unknown): void => {
+    if (life.signal.aborted) return;
+    transport.close();
+    const code = reason instanceof Refused && reason.status === 401 ? 4401 : undefined;
+    context.end({ reason: reason instanceof Error ? reason.message : String(reason), code });
+  };
+
+  const request = async (path: string, init: RequestInit, timeoutMs: number): Promise<Response> => {
+    const headers: Record<string, string> = {};
+    if (context.token) headers.Authorization = `Bearer ${context.token}`;
+    const response = await timed(context.fetch(base + path, { ...init, headers, cache: "no-store" }), timeoutMs);
+    if (response.ok) return response;
+    let body: Partial<ServerEvent> = {};
+    try {
+      body = (await response.json()) as ServerEvent;
+    } catch {
+      // A proxy's answer.
+    }
+    throw new Refused(response.status, body);
+  };
+
+  /** Something happened in a channel of a reader. */
+  const deliver = (reader: Reader | undefined, event: ServerEvent): void => {
+    if (life.signal.aborted) return;
+    if (event.type === "welcome") {
+      resume = event.resume ?? resume;
+      heartbeatMs = event.heartbeat_ms;
+      // Of several readers the others go on as the same session.
+      isWelcome = true;
+      for (const other of readers.values()) if (!other.abort) read(other);
+    }
+    const wish = event.position && reader?.channels.get(event.channel);
+    if (wish) wish.since = event.position;
+    if (event.type === "error") return end(event.message);
+    context.event(event);
+  };
+
+  const query = (reader: Reader): string => {
+    const parameters = new URLSearchParams();
+    const [wish] = reader.channels.values();
+    for (const channel of reader.channels.keys()) parameters.append("channel", channel);
+    const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
+    const since = reader.token ?? positions.join(".");
+    if (since) parameters.set("since", since);
+    if (resume) parameters.set("resume", resume);
+    if (wish?.latest) parameters.set("latest", "true");
+    if (wish?.presence) parameters.set("presence", String(wish.presence));
+    if (wish?.info) parameters.set("info", JSON.stringify(wish.info));
+    return `${name}?${parameters}`;
+  };
+
+  const read = (reader: Reader): void => {
+    reader.abort?.abort();
+    reader.abort = undefined;
+    if (life.signal.aborted || !reader.channels.size) return;
+    // Who it is must be known before a second one asks.
+    const isFirst = ![...readers.values()].some((other) => other.abort);
+    if (!isWelcome && !isFirst) return;
+    const abort = (reader.abort = new AbortController());
+    const loop = name === "sse" ? stream : polls;
+    loop(reader, abort.signal).catch((error: unknown) => {
+      if (abort.signal.aborted) return;
+      if (error instanceof Refused && isFinal(error)) refuse(reader, error);
+      else end(error);
+    });
+  };
+
+  /** What is wrong is in what was asked for: nobody gets it by asking again. */
+  const refuse = (reader: Reader, { body }: Refused): void => {
+    if (!isWelcome) deliver(undefined, hello());
+    const { code = "bad_request", message } = body;
+    for (const { id, channel } of reader.channels.values()) {
+      context.event({ type: "error", id, channel, code, message } as ServerEvent);
+    }
+    reader.channels.clear();
+    reader.abort = undefined;
+  };
+
+  const stream = async (reader: Reader, signal: AbortSignal): Promise<void> => {
+    const response = await request(query(reader), { signal }, patienceMs);
+    const body = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    if (!body) throw new Error("the answer has no body");
+    let unread = "";
+    for (;;) {
+      // A proxy that keeps what it should pass on is found out by the first event.
+      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
+      const { done, value } = await timed(body.read(), silenceMs);
+      if (signal.aborted) return;
+      if (done) throw new Error("the stream has ended");
+      const blocks = (unread + value).split(/\r?\n\r?\n/);
+      unread = blocks.pop() ?? "";
+      for (const block of blocks) {
+        const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+        if (lines.length) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
+        if (signal.aborted) return;
+      }
+    }
+  };
+
+  const polls = async (reader: Reader, signal: AbortSignal): Promise<void> => {
+    const begun = new Set<string>();
+    for (;;) {
+      const answer = await request(query(reader), { signal }, HELD_MS + patienceMs);
+      const { position, events } = (await answer.json()) as { position: string; events: ServerEvent[] };
+      if (signal.aborted) return;
+      if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
+      // What goes on is not said to be subscribed: what is missing, or nothing, tells.
+      for (const [channel, { since }] of reader.channels) {
+        if (!since || begun.has(channel)) continue;
+        const broken = events.some((event) => event.channel === channel && /gap|reset/.test(event.type));
+        context.event({ type: "subscribed", channel, position: since, recovered: !broken } as ServerEvent);
+      }
+      for (const channel of reader.channels.keys()) begun.add(channel);
+      for (const event of events) {
+        deliver(reader, event);
+        if (signal.aborted) return;
+      }
+      reader.token = position;
+    }
+  };
+
+  /** Publications leave one after the other, so that they keep their order. */
+  const post = async (): Promise<void> => {
+    if (isPosting) return;
+    isPosting = true;
+    for (let body; (body = posts[0]) && !life.signal.aborted; posts.shift()) {
+      const { id, ...publish } = JSON.parse(body) as Command;
+      let answer: Partial<ServerEvent>;
+      try {
+        const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
+        answer = (await (await request("publish", init, patienceMs * 2)).json()) as ServerEvent;
+      } catch (error) {
+        if (!(error instanceof Refused) || !error.body.code) return end(error);
+        answer = error.body;
+        if (error.status === 401) return end(error);
+      }
+      if (!life.signal.aborted) context.event({ ...answer, id } as ServerEvent);
+    }
+    isPosting = false;
+  };
+
+  const hello = (): ServerEvent => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume }) as ServerEvent;
+
+  /** Reads what has changed, all changes of one moment at once. */
+  const change = (reader: Reader): void => {
+    if (!dirty) {
+      dirty = new Set();
+      setTimeout(() => {
+        const changed = dirty ?? [];
+        dirty = undefined;
+        for (const reader of changed) {
+          reader.token = undefined;
+          read(reader);
+        }
+      });
+    }
+    dirty.add(reader);
+  };
+
+  const transport: Transport = {
+    name,
+    start(subscribe) {
+      subscribe.forEach(this.send);
+      // Without channels there is nothing to read, and nothing to wait for.
+      if (!subscribe.length) queueMicrotask(() => deliver(undefined, hello()));
+    },
+    send(command) {
+      const { type, id, channel = "", latest, presence, info } = command;
+      if (type === "subscribe") {
+        const key = JSON.stringify([latest, presence, info]);
+        let reader = readers.get(key);
+        if (!reader) readers.set(key, (reader = { channels: new Map(), abort: undefined, token: undefined }));
+        reader.channels.set(channel, { ...command });
+        change(reader);
+      } else if (type === "unsubscribe") {
+        for (const reader of readers.values()) if (reader.channels.delete(channel)) change(reader);
+        queueMicrotask(() => context.event({ type: "unsubscribed", id, channel } as ServerEvent));
+      } else if (type === "publish") {
+        posts.push(JSON.stringify({ ...command, type: undefined }));
+        void post();
+      } else if (type !== "ping") {
+        const code: ErrorCode = "unsupported";
+        const message = `${type} needs a WebSocket, and this connection is ${name}`;
+        queueMicrotask(() => context.event({ type: "error", id, code, message } as ServerEvent));
+      }
+    },
+    check() {
+      for (const reader of readers.values()) if (reader.abort) read(reader);
+    },
+    close() {
+      life.abort();
+      for (const reader of readers.values()) reader.abort?.abort();
+    },
+    get bufferedAmount() {
+      return posts.reduce((bytes, body) => bytes + body.length, 0);
+    },
+  };
+  return transport;
+}
+
+class Stale extends Error {
+  constructor() {
+    super("the server is silent");
+  }
+}
+
+/** Whether an answer stays the same until the question is another one. */
+const isFinal = ({ status, body }: Refused): boolean =>
+  status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code;
+
+const parse = (json: string): ServerEvent => JSON.parse(json) as ServerEvent;
+
+/** What does not come in time fails. */
+function timed<T>(promise: Promise<T>, afterMs: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout>;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Stale()), afterMs);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,81 @@
+import type { Command, ServerEvent } from "../protocol.js";
+import { SILENCE, type Context, type Transport } from "../transport.js";
+
+const SUBPROTOCOL = "switchboard.v1.json";
+/** What the server is given to answer after a wake-up. */
+const CHECK_MS = 5_000;
+
+/** A WebSocket. */
+export function webSocket(context: Context): Transport {
+  const { token, resume, patienceMs } = context;
+  let socket: WebSocket | undefined;
+  let heartbeatMs = 25_000;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let ended = false;
+
+  const end = (reason: string, code?: number): void => {
+    if (ended) return;
+    transport.close();
+    context.end({ reason, code });
+  };
+  const send = (command: Command): void => {
+    if (socket?.readyState === 1) socket.send(JSON.stringify(command));
+  };
+  // Whatever comes shows that the server is there; nothing for a while, and it is asked.
+  const watch = (silenceMs: number): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => ask(patienceMs), silenceMs);
+  };
+  const ask = (answerMs: number): void => {
+    send({ type: "ping", id: 0 });
+    clearTimeout(timer);
+    timer = setTimeout(() => end("the server is silent"), answerMs);
+  };
+
+  const transport: Transport = {
+    name: "websocket",
+    start(subscribe) {
+      if (!context.WebSocket) return queueMicrotask(() => end("there is no WebSocket here"));
+      try {
+        const url = context.base.replace(/^http/, "ws") + "ws";
+        socket = new context.WebSocket(url, SUBPROTOCOL);
+      } catch (error) {
+        return queueMicrotask(() => end(String(error)));
+      }
+      socket.onopen = () => {
+        send({ type: "connect", token, resume });
+        subscribe.forEach(send);
+      };
+      socket.onmessage = ({ data }) => {
+        if (ended) return;
+        let event: ServerEvent;
+        try {
+          event = JSON.parse(data as string) as ServerEvent;
+        } catch {
+          return end("the server sends what is no JSON");
+        }
+        if (event.type === "welcome") heartbeatMs = event.heartbeat_ms;
+        watch(heartbeatMs * SILENCE);
+        context.event(event);
+      };
+      socket.onclose = ({ code, reason }) => end(reason || "the connection was lost", code);
+      // What it is, `close` tells.
+      socket.onerror = () => {};
+    },
+    send,
+    check: () => ask(CHECK_MS),
+    close() {
+      ended = true;
+      clearTimeout(timer);
+      if (!socket) return;
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      // A socket that has not opened yet says that it was closed, to nobody.
+      socket.onerror = () => {};
+      socket.close(1000);
+    },
+    get bufferedAmount() {
+      return socket?.bufferedAmount ?? 0;
+    },
+  };
+  return transport;
+}

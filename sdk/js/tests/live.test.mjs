@@ -1,0 +1,315 @@
+// The client against the real server, by every transport.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { Switchboard, SwitchboardError } from 'switchboard-client';
+import { client, count, eventually, hear, messages, reaches, Server, soon, TRANSPORTS } from './support.mjs';
+
+let server;
+let backend;
+
+before(async () => {
+  server = await Server.start({
+    SWITCHBOARD_LIMITS__COMMANDS_PER_S: 'unlimited',
+    SWITCHBOARD_NAMESPACES__SHORT__LOG_MESSAGES_MAX: '10',
+    SWITCHBOARD_LIMITS__PRESENCE_GRACE: '300ms',
+  });
+  backend = client(server, 'websocket');
+});
+
+after(async () => {
+  backend?.close();
+  await server?.remove();
+});
+
+const publish = async (name, numbers) => {
+  for (const number of numbers) await backend.publish(name, number);
+};
+
+for (const transport of TRANSPORTS) {
+  describe(transport, () => {
+    test('messages come in their order, the own ones too', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:order`);
+      const { heard, subscription } = hear(room);
+      const subscribed = await soon(subscription.ready, 'subscribed');
+      assert.equal(subscribed.channel, room.name);
+      const places = await Promise.all(count(0, 100).map((number) => room.publish(number)));
+      assert.deepEqual(places.map(({ offset }) => offset), count(1, 101));
+      await eventually('all are there', () => heard.length === 100);
+      assert.deepEqual(messages(heard), count(0, 100));
+      assert.equal(room.position, places[99].position);
+      one.close();
+    });
+
+    test('what is published meanwhile is there after a cut, once', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:cut`);
+      const { heard, subscription } = hear(room);
+      const recovered = [];
+      room.on('subscribed', (subscribed) => recovered.push(subscribed.recovered));
+      await soon(subscription.ready, 'subscribed');
+      for (let round = 0; round < 5; round++) {
+        await publish(room.name, count(round * 20, round * 20 + 10));
+        one.cut();
+        await publish(room.name, count(round * 20 + 10, round * 20 + 20));
+        await reaches(one, 'open');
+      }
+      await eventually('all are there', () => heard.length >= 100);
+      assert.deepEqual(messages(heard), count(0, 100));
+      assert.deepEqual(new Set(recovered.slice(1)), new Set([true]));
+      one.close();
+    });
+
+    test('what the log has no more is a gap', async () => {
+      const one = client(server, transport, { backoff: { baseMs: 1_000, capMs: 1_000 } });
+      const room = one.channel(`short:${transport}`);
+      const { heard, subscription } = hear(room);
+      const recovered = [];
+      room.on('subscribed', (subscribed) => recovered.push(subscribed.recovered));
+      await soon(subscription.ready, 'subscribed');
+      // It tells that it is cut off before it tries again.
+      const waiting = reaches(one, 'waiting');
+      one.cut();
+      await waiting;
+      const isBack = reaches(one, 'open');
+      await publish(room.name, count(0, 25));
+      one.retry();
+      await isBack;
+      await eventually('all are there', () => messages(heard).at(-1) === 24);
+      if (messages(heard).length < 25) {
+        const [kind, from, to] = heard[0];
+        assert.equal(kind, 'gap');
+        assert.equal(from, 1);
+        assert.deepEqual(messages(heard), count(to, 25));
+        assert.equal(recovered[1], false);
+      }
+      one.close();
+    });
+
+    test('publications wait for the connection and are there once, in their order', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:queue`);
+      const { heard, subscription } = hear(backend.channel(room.name));
+      await soon(subscription.ready, 'subscribed');
+      const published = [];
+      for (const number of count(0, 200)) {
+        published.push(room.publish(number));
+        if (number % 40 === 20) one.cut();
+        if (number % 10 === 0) await new Promise((next) => setTimeout(next, 5));
+      }
+      assert.ok(one.bufferedAmount > 0);
+      await soon(one.drained(), 'drained');
+      const offsets = (await Promise.all(published)).map(({ offset }) => offset);
+      assert.deepEqual(offsets, count(1, 201));
+      assert.equal(one.bufferedAmount, 0);
+      await eventually('all are there', () => heard.length >= 200);
+      assert.deepEqual(messages(heard), count(0, 200));
+      subscription.unsubscribe();
+      one.close();
+    });
+
+    test('bytes stay bytes, and JSON what it is', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:kinds`);
+      const { heard, subscription } = hear(room);
+      await soon(subscription.ready, 'subscribed');
+      const sent = [null, 0, 'ü\r\n ', [1, { a: [] }], new Uint8Array([0, 255, 10])];
+      for (const data of sent) await room.publish(data);
+      await eventually('all are there', () => heard.length === sent.length);
+      assert.deepEqual(messages(heard), sent);
+      one.close();
+    });
+
+    test('who is there, by a list that follows what happens', async () => {
+      const one = client(server, transport);
+      const two = client(server, transport);
+      const room = one.channel(`${transport}:who`);
+      room.subscribe({ presence: true, info: { name: 'Ana' } });
+      await eventually('Ana is there', () => room.presence?.count === 1);
+      const other = two.channel(room.name).subscribe({ presence: 'member', info: { name: 'Ben' } });
+      await eventually('both are there', () => room.presence.members.size === 2);
+      const names = [...room.presence.members.values()].map(({ info }) => info.name);
+      assert.deepEqual(names.sort(), ['Ana', 'Ben']);
+      assert.ok(room.presence.listed && room.presence.users === 2);
+      other.unsubscribe();
+      two.close();
+      await eventually('Ben has left', () => room.presence.count === 1);
+      one.close();
+    });
+
+    test('many channels, each as long as it is used', async () => {
+      const one = client(server, transport);
+      const rooms = count(0, 20).map((number) => one.channel(`${transport}:many:${number}`));
+      const uses = rooms.map((room) => hear(room));
+      await soon(Promise.all(uses.map(({ subscription }) => subscription.ready)), 'all are subscribed');
+      for (const room of rooms) await backend.publish(room.name, 'first');
+      await eventually('each has its message', () => uses.every(({ heard }) => heard.length === 1));
+      // Half of them end.
+      for (const { subscription } of uses.slice(10)) subscription.unsubscribe();
+      await eventually('they have left', () => rooms.slice(10).every((room) => !room.subscribed));
+      for (const room of rooms) await backend.publish(room.name, 'second');
+      await eventually('those that stay go on', () => uses.slice(0, 10).every(({ heard }) => heard.length === 2));
+      assert.ok(uses.slice(10).every(({ heard }) => heard.length === 1));
+      one.close();
+    });
+
+    test('a loop takes messages until it ends', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:loop`);
+      const seen = [];
+      const loop = (async () => {
+        for await (const { data } of room) {
+          seen.push(data);
+          if (data === 9) break;
+        }
+      })();
+      await eventually('it is subscribed', () => room.subscribed);
+      await publish(room.name, count(0, 12));
+      await soon(loop, 'the loop ends');
+      assert.deepEqual(seen, count(0, 10));
+      await eventually('it has left', () => !room.subscribed);
+      one.close();
+    });
+
+    test('a listener that throws hurts no other', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:throws`);
+      const reported = [];
+      const { error } = console;
+      console.error = (problem) => reported.push(problem.message);
+      try {
+        room.on('message', () => {
+          throw new Error('mine');
+        });
+        const { heard, subscription } = hear(room);
+        await soon(subscription.ready, 'subscribed');
+        await publish(room.name, [1, 2]);
+        await eventually('the other one goes on', () => heard.length === 2);
+      } finally {
+        console.error = error;
+      }
+      assert.deepEqual(reported, ['mine', 'mine']);
+      one.close();
+    });
+
+    test('what the server does not take is told, and the others go on', async () => {
+      const one = client(server, transport);
+      const good = hear(one.channel(`${transport}:good`));
+      await soon(good.subscription.ready, 'subscribed');
+      const deep = (depth) => (depth ? [deep(depth - 1)] : 0);
+      await assert.rejects(one.publish(`${transport}:good`, '\ud800'), { code: 'bad_payload' });
+      await assert.rejects(one.publish(`${transport}:good`, deep(32)), { code: 'too_complex' });
+      await assert.rejects(one.publish(`${transport}:good`, 0, { key: '' }), { code: 'bad_request' });
+      assert.equal((await one.publish(`${transport}:good`, ['\\ud800', '😀', deep(30)])).offset, 1);
+      await eventually('it goes on', () => good.heard.length === 1);
+      one.close();
+    });
+  });
+}
+
+test('a session that goes on by another transport loses nothing', async () => {
+  const one = client(server, 'websocket', { transports: ['websocket', 'sse', 'poll'] });
+  const room = one.channel('across');
+  const { heard, subscription } = hear(room);
+  await soon(subscription.ready, 'subscribed');
+  await publish('across', count(0, 5));
+  await eventually('the first are there', () => heard.length === 5);
+  const since = room.position;
+  one.close();
+  for (const transport of TRANSPORTS) {
+    const next = client(server, transport);
+    await publish('across', [transport]);
+    const { heard } = hear(next.channel('across'), { since });
+    await eventually(`it goes on by ${transport}`, () => messages(heard).at(-1) === transport);
+    next.close();
+  }
+});
+
+test('history and members, by WebSocket', async () => {
+  const one = client(server, 'websocket');
+  const room = one.channel('log');
+  await publish('log', count(0, 10));
+  const { messages: log } = await room.history({ limit: 3 });
+  assert.deepEqual(log.map(({ data }) => data), [7, 8, 9]);
+  room.subscribe({ presence: 'member' });
+  await eventually('it is there', async () => (await room.members()).count === 1);
+  assert.ok((await one.ping()) >= 0);
+  one.close();
+  const other = client(server, 'sse');
+  await assert.rejects(other.channel('log').history(), ({ code }) => code === 'unsupported');
+  other.close();
+});
+
+test('wishes of several uses are one subscription', async () => {
+  const one = client(server, 'websocket');
+  const room = one.channel('wishes');
+  const plain = hear(room);
+  await soon(plain.subscription.ready, 'subscribed');
+  await publish('wishes', [1]);
+  const watch = room.subscribe({ presence: 'watch' });
+  const member = room.subscribe({ presence: 'member', info: { n: 1 } });
+  await eventually('it is there, and knows', () => room.presence?.count === 1);
+  await publish('wishes', [2]);
+  await eventually('nothing was lost', () => plain.heard.length === 2);
+  assert.deepEqual(plain.heard, [['message', 1], ['message', 2]]);
+  member.unsubscribe();
+  watch.unsubscribe();
+  await eventually('it has left', async () => (await room.members()).count === 0);
+  one.close();
+});
+
+test('who ends and begins anew at once stays subscribed', async () => {
+  const one = client(server, 'websocket');
+  const room = one.channel('again');
+  const first = hear(room);
+  await soon(first.subscription.ready, 'subscribed');
+  let subscribed = 0;
+  room.on('subscribed', () => subscribed++);
+  for (let round = 0; round < 50; round++) {
+    const use = room.subscribe();
+    (round === 0 ? first.subscription : use).unsubscribe();
+    room.subscribe();
+  }
+  await publish('again', [1]);
+  await new Promise((later) => setTimeout(later, 300));
+  assert.equal(subscribed, 0, 'the server was told nothing');
+  one.close();
+});
+
+test('misuse is told in words', () => {
+  const one = client(server, 'websocket', { lazy: true });
+  for (const [use, words] of [
+    [() => one.channel(''), /a channel has a name/],
+    [() => one.channel(7), /a channel has a name/],
+    [() => one.channel('$sys'), /server's own/],
+    [() => one.channel('x'.repeat(256)), /255 bytes/],
+    [() => one.publish('a', undefined), /undefined is not JSON/],
+    [() => one.channel('a').subscribe('x'), /takes a function/],
+    [() => new Switchboard('ftp://x'), /begins with https/],
+    [() => new Switchboard(), /where is the server/],
+    [() => new Switchboard('http://x', { transports: ['carrier-pigeon'] }), /carrier-pigeon is not one of/],
+  ]) {
+    assert.throws(use, { name: 'TypeError', message: words });
+  }
+  one.close();
+});
+
+test('a client that is closed says so to everyone who waits', async () => {
+  const one = client({ origin: 'http://127.0.0.1:9' }, 'websocket');
+  const room = one.channel('a');
+  const { ready } = room.subscribe();
+  const waiting = [ready, room.publish(1), room.history()];
+  one.close();
+  for (const promise of waiting) await assert.rejects(promise, { name: 'SwitchboardError', code: 'closed' });
+  await assert.rejects(room.publish(1), SwitchboardError);
+  assert.equal(one.state.status, 'closed');
+});
+
+test('a queue has a size', async () => {
+  const one = client({ origin: 'http://127.0.0.1:9' }, 'websocket', { queue: { messages: 3 } });
+  const waiting = count(0, 3).map((number) => one.publish('a', number));
+  await assert.rejects(one.publish('a', 3), { code: 'queue_full', retryable: true });
+  one.close();
+  await Promise.allSettled(waiting);
+});
