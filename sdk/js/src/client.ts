@@ -94,6 +94,8 @@ export class Switchboard extends Emitter<ClientEvents> {
   #best: TransportName;
   #hasWorked = false;
   #retryAfterMs: number | undefined;
+  /** When there was last a reason to look at once. */
+  #wokeAt = -Infinity;
   #resume: string | undefined;
   /** The token of the last connection. */
   #shown: string | undefined;
@@ -348,7 +350,10 @@ export class Switchboard extends Emitter<ClientEvents> {
       if (next && isDoubted && isOnline) return void this.#try(next);
       if (isDoubted) this.#best = this.#names[0]!;
     }
-    this.#wait(reason);
+    // What was lost while the machine slept is known only now.
+    const isWakeUp = wasOpen && Date.now() - this.#wokeAt < 10_000;
+    this.#wokeAt = -Infinity;
+    this.#wait(reason, isWakeUp ? 0 : undefined);
   }
 
   /** What was on its way has to be said again. What the server cannot take is not. */
@@ -364,12 +369,12 @@ export class Switchboard extends Emitter<ClientEvents> {
     for (const publication of this.#publications) publication.id = undefined;
   }
 
-  #wait(reason: string): void {
+  #wait(reason: string, atOnce?: number): void {
     const { baseMs = 500, capMs = 30_000 } = this.#options.backoff ?? {};
     const ms =
-      this.#retryAfterMs !== undefined
+      atOnce ?? (this.#retryAfterMs !== undefined
         ? advised(this.#retryAfterMs)
-        : wait({ baseMs, capMs }, this.#attempt, Math.random());
+        : wait({ baseMs, capMs }, this.#attempt, Math.random()));
     this.#retryAfterMs = undefined;
     this.#attempt++;
     this.#set({ status: "waiting", attempt: this.#attempt, retryAt: Date.now() + ms, reason });
@@ -541,6 +546,7 @@ export class Switchboard extends Emitter<ClientEvents> {
   #listen(): void {
     if (this.#unlisten) return;
     const retry = (): void => {
+      this.#wokeAt = Date.now();
       if (this.#state.status === "waiting" || this.isOpen) this.retry();
     };
     const seen = (): void => {
