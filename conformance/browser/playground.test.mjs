@@ -170,7 +170,7 @@ test('a server that restarts is seen to close and to come back, and both tabs ta
   await ben.hears('before the restart');
 
   // The browser itself reports each attempt that nobody answers; no page can prevent that.
-  visit.excuse(/^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/ws' failed/);
+  visit.excuse(/^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/ws' failed|ERR_CONNECTION_REFUSED/);
   await server.stop();
   for (const tab of [ada, ben]) {
     await tab.frames('line', 'closed').filter({ hasText: '1001' }).waitFor();
@@ -193,7 +193,7 @@ test('a stopped server leaves a countdown and a way to hurry it', async () => {
   const { visit, ada } = await twoTabs('countdown', { colorScheme: 'dark' });
   await ada.say('this line will be cut');
   await ada.hears('this line will be cut');
-  visit.excuse(/^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/ws' failed/);
+  visit.excuse(/^WebSocket connection to 'ws:\/\/127\.0\.0\.1:\d+\/ws' failed|ERR_CONNECTION_REFUSED/);
   await server.stop();
   await ada.page.getByText(/attempt [3-9] in \d+\.\d s/).waitFor({ timeout: 60_000 });
   await ada.picture('disconnected-dark');
@@ -214,6 +214,32 @@ test('a burst moves the chart and is one row of the conversation', async () => {
   await ben.at('total-messages-in').filter({ hasText: /^100$/ }).waitFor();
   await ada.page.getByText(/^last 60 s, busiest: [1-9]/).waitFor();
   await ada.at('load-words').filter({ hasText: '100 acknowledged' }).waitFor();
+  await visit.end();
+});
+
+test('a connection that is cut comes back with what was said meanwhile, by every transport', async () => {
+  const { visit, ada, ben } = await twoTabs('cut');
+  visit.excuse(/ERR_/);
+  const said = [];
+  for (const [transport, words] of [['websocket', 'by WebSocket'], ['sse', 'by Server-Sent Events'], ['poll', 'by polling']]) {
+    await ben.at('transport').selectOption(transport);
+    await ben.page.getByTestId('line-transport').filter({ hasText: words }).waitFor();
+    await ben.joined();
+    for (let round = 0; round < 3; round += 1) {
+      await ben.at('cut').click();
+      await ada.say(`${transport} ${round}`);
+      said.push(`${transport} ${round}`);
+      await ben.joined();
+      await ben.hears(`${transport} ${round}`);
+    }
+    await ben.say(`answer by ${transport}`);
+    said.push(`answer by ${transport}`);
+    await ada.hears(`answer by ${transport}`);
+    await ben.picture(`by-${transport}`);
+  }
+  assert.deepEqual(await ada.transcript(), said);
+  assert.deepEqual((await ben.transcript()).filter((row) => !row.startsWith('(')), said);
+  assert.ok((await ben.transcript()).some((row) => /caught up 1 message/.test(row)));
   await visit.end();
 });
 

@@ -1,5 +1,6 @@
 // Builds dist: ES modules and CommonJS with source maps, and their types. --size: only says how large the core is, and fails
-// where that is too large.
+// where that is too large. --playground: writes the core for the playground, which is in the server's binary and needs no Node; with
+// --check says whether it is there as it should be.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -58,4 +59,17 @@ async function all() {
   }
 }
 
-await (process.argv.includes("--size") ? size() : all());
+/** As the server serves it: to be read, without a source map that nobody serves. */
+async function playground() {
+  const file = "../../crates/server/assets/switchboard-client.js";
+  const { outputFiles } = await build({ ...common, entryPoints: ["src/index.ts"], format: "esm", write: false, sourcemap: false });
+  const text = `// The package of sdk/js, as \`npm run playground\` builds it.\n${outputFiles[0].text}`;
+  if (!process.argv.includes("--check")) writeFileSync(file, text);
+  else if (readFileSync(file, "utf8") !== text) {
+    console.error(`${file} is stale: npm run playground`);
+    process.exit(1);
+  }
+}
+
+const has = (flag) => process.argv.includes(flag);
+await (has("--size") ? size() : has("--playground") ? playground() : all());

@@ -205,8 +205,6 @@ function dividerWords(entry) {
         : `messages ${entry.from} to ${entry.to} are missing: the server no longer has them`];
     case 'reset':
       return ['warn', 'a new log began here: positions start anew'];
-    case 'cut':
-      return ['warn', 'more was missed than this page reads: some messages are left out'];
     case 'lost':
       return ['quiet', `the line closed${entry.words ? `: ${entry.words}` : ''}`];
     default:
@@ -216,7 +214,6 @@ function dividerWords(entry) {
 
 function pendingWords({ state, refusal }) {
   if (state === 'refused') return `not sent: ${refusalWords(refusal)}`;
-  if (state === 'waiting' && refusal?.retryAfterMs) return `the server asks for a moment (${refusal.code})`;
   return state === 'waiting' ? 'waits for the line' : 'on its way';
 }
 

@@ -3,6 +3,8 @@
 
 import { milliseconds } from './dom.js';
 
+const TRANSPORTS = { websocket: 'WebSocket', sse: 'Server-Sent Events', poll: 'polling' };
+
 const CLOSE_CODES = {
   1000: 'a normal close',
   1001: 'the server is going away',
@@ -35,6 +37,8 @@ export class LinePanel {
   #countdown = document.querySelector('#countdown');
   #connect = document.querySelector('#connect');
   #disconnect = document.querySelector('#disconnect');
+  #cut = document.querySelector('#cut');
+  #transport = document.querySelector('#transport');
   #status;
   #roundTripMs = null;
   #counting = 0;
@@ -46,6 +50,11 @@ export class LinePanel {
     });
     press(this.#connect, () => line.connect());
     press(this.#disconnect, () => line.disconnect());
+    press(this.#cut, () => line.cut());
+    this.#transport.addEventListener('change', () => {
+      const { value } = this.#transport;
+      line.choose(value === 'any' ? undefined : [value]);
+    });
     document.querySelector('#retry-now').addEventListener('click', () => line.retryNow());
     line.on('status', (status) => this.#show(status));
     line.on('round-trip', (ms) => { this.#roundTripMs = ms; this.#drawWords(); });
@@ -66,6 +75,7 @@ export class LinePanel {
     const dialled = status.step !== 'closed' || status.retry !== null;
     this.#connect.setAttribute('aria-disabled', String(dialled));
     this.#disconnect.setAttribute('aria-disabled', String(!dialled || status.step === 'closing'));
+    this.#cut.setAttribute('aria-disabled', String(!status.ready));
     this.#keepFocus();
     this.#drawWords();
     this.#drawCord();
@@ -81,10 +91,10 @@ export class LinePanel {
   }
 
   #drawWords() {
-    const { step, session, user, code } = this.#status;
+    const { step, session, user, code, transport } = this.#status;
     write(this.#words, headline(this.#status));
     const trip = this.#roundTripMs === null ? '' : `round trip ${milliseconds(this.#roundTripMs)}`;
-    const details = [user && `you are ${user}`, session && `session ${session}`, trip];
+    const details = [transport && `by ${TRANSPORTS[transport]}`, user && `you are ${user}`, session && `session ${session}`, trip];
     this.#detail.hidden = step !== 'open';
     details.forEach((words, at) => write(this.#detail.children[at], words || ''));
     write(this.#close, step === 'closing' || step === 'closed' ? closeWords(this.#status) : '');

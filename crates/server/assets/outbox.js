@@ -1,6 +1,6 @@
-// What the user wrote and the server has not acknowledged yet. One publication at a time, oldest
-// first, so that their order is the order of writing; each carries a key, so that sending it again
-// after a broken line cannot make it appear twice.
+// What the user wrote and the server has not acknowledged yet. The client package keeps it, in its
+// order and once, while the line is away; this is what the page shows of that, and what outlives a
+// client that was closed.
 //
 // Event: `change`, after anything in `entries` changed. An entry is `{channel, data, key, state,
 // refusal, offset}` with state waiting, sending, acknowledged or refused.
@@ -11,12 +11,10 @@ const ENTRIES_MAX = 20;
 
 export class Outbox extends Emitter {
   #line;
-  #flowing = false;
-  #busy = false;
-  #wake = 0;
   #writer = Math.random().toString(36).slice(2, 10);
   #written = 0;
   #seen = { channel: null, offset: -1 };
+  #flowing = false;
   entries = [];
 
   constructor(line) {
@@ -25,12 +23,12 @@ export class Outbox extends Emitter {
   }
 
   /**
-   * Whether to send now. Held back while the room is still being read, so that what the user wrote
-   * on a closed line comes after what was missed there, and is not counted among it.
+   * Whether to send now. Held back while the room is not joined, so that what the user wrote on a
+   * closed line comes after what was missed there.
    */
   flow(flowing) {
     this.#flowing = flowing;
-    this.#next();
+    for (const entry of this.entries) this.#send(entry);
   }
 
   /** Returns false, and keeps nothing, when too much is waiting already. */
@@ -38,17 +36,18 @@ export class Outbox extends Emitter {
     if (this.entries.length >= ENTRIES_MAX) return false;
     this.#written += 1;
     const key = `${this.#writer}-${this.#written}`;
-    this.entries.push({ channel, data, key, state: 'waiting', refusal: null, offset: null });
+    const entry = { channel, data, key, state: 'waiting', refusal: null, offset: null };
+    this.entries.push(entry);
+    this.#send(entry);
     this.emit('change');
-    this.#next();
     return true;
   }
 
   tryAgain(entry) {
     entry.state = 'waiting';
     entry.refusal = null;
+    this.#send(entry);
     this.emit('change');
-    this.#next();
   }
 
   discard(entry) {
@@ -71,31 +70,21 @@ export class Outbox extends Emitter {
     this.emit('change');
   }
 
-  async #next() {
-    const entry = this.entries.find(({ state }) => state === 'waiting');
-    if (!this.#flowing || this.#busy || this.#wake || !entry || !this.#line.status.ready) return;
-    this.#busy = true;
+  async #send(entry) {
+    const { client } = this.#line;
+    if (!this.#flowing || !client || entry.state !== 'waiting') return;
     entry.state = 'sending';
-    this.emit('change');
     try {
       const { channel, data, key } = entry;
-      const published = await this.#line.request({ type: 'publish', channel, data, key });
+      const { offset } = await client.publish(channel, data, { key });
       entry.state = 'acknowledged';
-      entry.offset = published.offset ?? 0;
+      entry.offset = offset;
       this.#settle();
-    } catch (refusal) {
-      this.#refused(entry, refusal);
+    } catch (error) {
+      // A client that was closed: the next one takes it.
+      entry.state = error.code === 'closed' ? 'waiting' : 'refused';
+      entry.refusal = entry.state === 'refused' ? error : null;
     }
-    this.#busy = false;
     this.emit('change');
-    this.#next();
-  }
-
-  #refused(entry, refusal) {
-    const again = refusal.code === 'not_connected' || refusal.code === 'no_answer' || refusal.retryAfterMs !== null;
-    entry.state = again ? 'waiting' : 'refused';
-    entry.refusal = refusal;
-    if (refusal.retryAfterMs === null || this.#wake) return;
-    this.#wake = setTimeout(() => { this.#wake = 0; this.#next(); }, refusal.retryAfterMs);
   }
 }

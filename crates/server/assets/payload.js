@@ -10,8 +10,8 @@ const BYTES_SHOWN = 96;
  */
 export function present(message) {
   const from = typeof message.from === 'string' && message.from !== '' ? message.from : 'someone';
-  if (typeof message.data_base64 === 'string') return { ...presentBytes(message.data_base64), name: from };
   const { data } = message;
+  if (data instanceof Uint8Array) return { ...presentBytes(data), name: from };
   if (typeof data === 'string') return { kind: 'text', name: from, text: clip(data), note: 'text' };
   if (data !== null && typeof data === 'object' && typeof data.text === 'string') {
     const name = typeof data.name === 'string' && data.name.trim() !== '' ? data.name.trim().slice(0, 60) : from;
@@ -20,13 +20,7 @@ export function present(message) {
   return { kind: 'json', name: from, text: clip(prettyText(data)), note: 'JSON' };
 }
 
-function presentBytes(base64) {
-  let bytes;
-  try {
-    bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  } catch {
-    return { kind: 'text', text: clip(base64), note: 'bytes, but not valid base64' };
-  }
+function presentBytes(bytes) {
   return { kind: 'bytes', text: hexDump(bytes.subarray(0, BYTES_SHOWN)), note: bytesNote(bytes.length) };
 }
 

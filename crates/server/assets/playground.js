@@ -1,7 +1,7 @@
 // The playground: one line to the server, one room on it, and the views that show both.
-// Reading order: line.js, room.js, outbox.js (no page in them), then this, then the views.
+// Reading order: line.js, room.js, outbox.js (no page in them; around the client package), then this, then the views.
 
-import { Chat, refusalWords } from './chat.js';
+import { Chat } from './chat.js';
 import { stored } from './dom.js';
 import { Frames } from './frames.js';
 import { Identity, anotherName } from './identity.js';
@@ -21,7 +21,7 @@ const NAMES_MAX = 30;
 const find = (selector) => document.querySelector(selector);
 const address = new URL(location.href);
 
-const line = new Line(`${location.protocol === 'https:' ? 'wss:' : 'ws:'}//${location.host}/ws`);
+const line = new Line(location.origin);
 const identity = new Identity(address.searchParams.get('name'));
 const outbox = new Outbox(line);
 const chat = new Chat(identity, outbox);
@@ -213,7 +213,6 @@ nameField.addEventListener('keydown', (event) => {
 line.on('frame', (frame) => frames.add(frame));
 line.on('frame', (frame) => rate.add(frame));
 line.on('welcome', ({ user }) => identity.welcome(user));
-line.on('refusal', (refusal) => { find('#composer-fault').textContent = refusalWords(refusal); });
 
 let stepShown = '';
 let wasReady = false;
@@ -226,13 +225,9 @@ line.on('status', (status) => {
   wasReady = status.ready;
 });
 
-addEventListener('online', () => line.retryNow());
 document.addEventListener('visibilitychange', () => {
-  if (document.hidden) return;
-  setUnread(0);
-  line.retryNow();
+  if (!document.hidden) setUnread(0);
 });
-addEventListener('pageshow', (event) => { if (event.persisted) line.retryNow(); });
 
 function setUnread(number) {
   unread = number;
@@ -260,5 +255,5 @@ enter(channelInAddress());
 history.replaceState(null, '', `?room=${encodeURIComponent(nameOf(room.channel))}`);
 line.connect();
 
-/** For the browser's console: `switchboard.on('message', console.log)`, `switchboard.request({type: 'ping'})`. */
+/** For the browser's console: `switchboard.client.channel('room:lobby').on('message', console.log)`. */
 globalThis.switchboard = line;

@@ -155,7 +155,8 @@ export class Load {
     if (last) this.#end();
     const sentAt = performance.now();
     try {
-      await this.#line.request({ type: 'publish', ...this.#message(this.#sent) });
+      const { channel, data } = this.#message(this.#sent);
+      await this.#line.client.publish(channel, data);
       this.#answers.push(performance.now() - sentAt);
     } catch {
       this.#refused += 1;

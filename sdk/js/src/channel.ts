@@ -305,7 +305,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
       }
       case "message":
         // It came by another connection, too.
-        if (event.offset <= this.#offset) return;
+        if (!(event.offset > this.#offset)) return;
         this.#at(event);
         return this.emit("message", withData(event) as Message<T>);
       case "gap":

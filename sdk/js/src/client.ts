@@ -29,6 +29,8 @@ export interface Options {
   queue?: { messages?: number; bytes?: number };
   /** Connect only when {@link Switchboard.connect} or a subscription says so. Default: false, at once. */
   lazy?: boolean;
+  /** For inspection: what is said (`out`) and what is heard (`in`), as it is. */
+  trace?: (direction: "in" | "out", what: object) => void;
   /** The WebSocket class, where there is no global one. */
   WebSocket?: unknown;
   /** The function that makes requests, where it is not the global one. */
@@ -41,7 +43,7 @@ export type State =
   | { status: "connecting"; transport: TransportName; attempt: number }
   | { status: "open"; transport: TransportName; session: string; user: string }
   /** The next attempt begins at `retryAt`, in milliseconds since 1970. */
-  | { status: "waiting"; attempt: number; retryAt: number; reason: string }
+  | { status: "waiting"; attempt: number; retryAt: number; reason: string; code?: number }
   /** For good: {@link Switchboard.connect} begins anew. */
   | { status: "closed"; reason: SwitchboardError };
 
@@ -302,7 +304,11 @@ export class Switchboard extends Emitter<ClientEvents> {
       fetch: this.#options.fetch ?? ((input, init) => fetch(input, init)),
       WebSocket: (this.#options.WebSocket ?? globalThis.WebSocket) as typeof WebSocket | undefined,
       patienceMs,
-      event: (event) => this.#handle(transport, event),
+      event: (event) => {
+        this.#options.trace?.("in", event);
+        this.#handle(transport, event);
+      },
+      said: (what) => this.#options.trace?.("out", what),
       end: (ended) => {
         if (transport === this.#link || transport === this.#candidate) end(ended);
       },
@@ -351,9 +357,9 @@ export class Switchboard extends Emitter<ClientEvents> {
       if (isDoubted) this.#best = this.#names[0]!;
     }
     // What was lost while the machine slept is known only now.
-    const isWakeUp = wasOpen && Date.now() - this.#wokeAt < 10_000;
+    const isWakeUp = wasOpen && this.#retryAfterMs === undefined && Date.now() - this.#wokeAt < 10_000;
     this.#wokeAt = -Infinity;
-    this.#wait(reason, isWakeUp ? 0 : undefined);
+    this.#wait(reason, code, isWakeUp ? 0 : undefined);
   }
 
   /** What was on its way has to be said again. What the server cannot take is not. */
@@ -369,7 +375,7 @@ export class Switchboard extends Emitter<ClientEvents> {
     for (const publication of this.#publications) publication.id = undefined;
   }
 
-  #wait(reason: string, atOnce?: number): void {
+  #wait(reason: string, code?: number, atOnce?: number): void {
     const { baseMs = 500, capMs = 30_000 } = this.#options.backoff ?? {};
     const ms =
       atOnce ?? (this.#retryAfterMs !== undefined
@@ -377,7 +383,7 @@ export class Switchboard extends Emitter<ClientEvents> {
         : wait({ baseMs, capMs }, this.#attempt, Math.random()));
     this.#retryAfterMs = undefined;
     this.#attempt++;
-    this.#set({ status: "waiting", attempt: this.#attempt, retryAt: Date.now() + ms, reason });
+    this.#set({ status: "waiting", attempt: this.#attempt, retryAt: Date.now() + ms, reason, code });
     this.#after("retry", ms, () => void this.#try());
   }
 
@@ -549,12 +555,15 @@ export class Switchboard extends Emitter<ClientEvents> {
       this.#wokeAt = Date.now();
       if (this.#state.status === "waiting" || this.isOpen) this.retry();
     };
+    const shown = (event: Event): void => {
+      if ((event as PageTransitionEvent).persisted) retry();
+    };
     const seen = (): void => {
       if (globalThis.document?.visibilityState === "visible") retry();
     };
-    const targets: [EventTarget | undefined, string, () => void][] = [
+    const targets: [EventTarget | undefined, string, (event: Event) => void][] = [
       [globalThis.window, "online", retry],
-      [globalThis.window, "pageshow", retry],
+      [globalThis.window, "pageshow", shown],
       [globalThis.document, "visibilitychange", seen],
       [globalThis.document, "resume", retry],
     ];

@@ -148,7 +148,11 @@ export interface ServerEvent {
 export function withData(event: ServerEvent): Message {
   const { type: _type, data_base64: base64, ...message } = event;
   if (base64 !== undefined) {
-    message.data = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    try {
+      message.data = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    } catch {
+      // No server says that.
+    }
   }
   return message as unknown as Message;
 }

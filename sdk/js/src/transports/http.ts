@@ -47,6 +47,7 @@ function http(context: Context, name: TransportName): Transport {
   };
 
   const request = async (path: string, init: RequestInit, timeoutMs: number): Promise<Response> => {
+    context.said(init.body ? { ...parse(init.body as string), type: path } : { type: name, query: path.slice(name.length + 1) });
     const headers: Record<string, string> = {};
     if (context.token) headers.Authorization = `Bearer ${context.token}`;
     const response = await timed(context.fetch(base + path, { ...init, headers, cache: "no-store" }), timeoutMs);

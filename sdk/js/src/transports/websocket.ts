@@ -19,7 +19,9 @@ export function webSocket(context: Context): Transport {
     context.end({ reason, code });
   };
   const send = (command: Command): void => {
-    if (socket?.readyState === 1) socket.send(JSON.stringify(command));
+    if (socket?.readyState !== 1) return;
+    context.said(command);
+    socket.send(JSON.stringify(command));
   };
   // Whatever comes shows that the server is there; nothing for a while, and it is asked.
   const watch = (silenceMs: number): void => {
@@ -54,6 +56,8 @@ export function webSocket(context: Context): Transport {
         } catch {
           return end("the server sends what is no JSON");
         }
+        // What means nothing shows at least that somebody is there.
+        if (typeof event !== "object" || !event) return watch(heartbeatMs * SILENCE);
         if (event.type === "welcome") heartbeatMs = event.heartbeat_ms;
         watch(heartbeatMs * SILENCE);
         context.event(event);

@@ -1,0 +1,1152 @@
+// The package of sdk/js, as `npm run playground` builds it.
+// src/backoff.ts
+function wait({ baseMs, capMs }, attempt, random) {
+  return Math.floor(random * Math.min(capMs, baseMs * 2 ** attempt));
+}
+var RETRY_AFTER_MAX_MS = 6e4;
+var advised = (retryAfterMs) => Math.min(retryAfterMs, RETRY_AFTER_MAX_MS);
+var isFinal = (code) => code !== void 0 && [1002, 1007, 4401].includes(code);
+
+// src/emitter.ts
+var Emitter = class {
+  #listeners = /* @__PURE__ */ new Map();
+  /** Calls `listener` from now on. Returns what ends that. */
+  on(name, listener) {
+    let set = this.#listeners.get(name);
+    if (!set) this.#listeners.set(name, set = /* @__PURE__ */ new Set());
+    const own = (value) => listener(value);
+    set.add(own);
+    return () => {
+      set.delete(own);
+    };
+  }
+  /** Calls `listener` once. */
+  once(name, listener) {
+    const off = this.on(name, (value) => {
+      off();
+      listener(value);
+    });
+    return off;
+  }
+  /** How many listeners there are. */
+  listeners(name) {
+    return this.#listeners.get(name)?.size ?? 0;
+  }
+  emit(name, value) {
+    for (const listener of [...this.#listeners.get(name) ?? []]) {
+      guarded(listener, value);
+    }
+  }
+  removeListeners() {
+    this.#listeners.clear();
+  }
+};
+function guarded(callback, value) {
+  try {
+    callback(value);
+  } catch (error) {
+    if (typeof reportError === "function") reportError(error);
+    else console.error(error);
+  }
+}
+
+// src/codes.ts
+var RETRYABLE = [
+  "too_many_channels",
+  "rate_limited",
+  "overloaded",
+  "unavailable",
+  "lagged",
+  "stopping",
+  "internal",
+  "queue_full",
+  "timeout",
+  "no_token",
+  "disconnected"
+];
+
+// src/errors.ts
+var SwitchboardError = class extends Error {
+  constructor(code, message, retryAfterMs) {
+    super(message);
+    this.code = code;
+    this.retryAfterMs = retryAfterMs;
+  }
+  code;
+  retryAfterMs;
+  name = "SwitchboardError";
+  /** Whether the same may succeed later, without a change. */
+  get retryable() {
+    return RETRYABLE.includes(this.code);
+  }
+};
+
+// src/protocol.ts
+function withData(event) {
+  const { type: _type, data_base64: base64, ...message } = event;
+  if (base64 !== void 0) {
+    try {
+      message.data = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    } catch {
+    }
+  }
+  return message;
+}
+function payload(data) {
+  const bytes = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+  if (ArrayBuffer.isView(bytes)) {
+    const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    let binary = "";
+    for (const byte of view) binary += String.fromCharCode(byte);
+    return { data_base64: btoa(binary) };
+  }
+  return { data };
+}
+
+// src/channel.ts
+var ITERATION_MAX = 1024;
+var LEAVE_AFTER_MS = 100;
+var Channel = class extends Emitter {
+  /** @internal */
+  constructor(client, name) {
+    super();
+    this.name = name;
+    this.#client = client;
+  }
+  name;
+  #client;
+  #uses = /* @__PURE__ */ new Map();
+  #stage = "idle";
+  #said = "";
+  #begun;
+  #since;
+  #offset = -1;
+  #leaving;
+  #presence;
+  #waiters = /* @__PURE__ */ new Set();
+  /** Whether the server delivers its messages now. */
+  get subscribed() {
+    return this.#stage === "subscribed";
+  }
+  /** Who is there, if a subscription asked for that. */
+  get presence() {
+    return this.#presence;
+  }
+  /** Where this client is in the channel. */
+  get position() {
+    return this.#since;
+  }
+  subscribe(listener, options = {}) {
+    if (typeof listener === "object") [listener, options] = [void 0, listener];
+    if (listener !== void 0 && typeof listener !== "function") {
+      throw new TypeError("subscribe() takes a function that gets the messages, and options");
+    }
+    const use = {};
+    const off = listener && this.on("message", listener);
+    this.#uses.set(use, options);
+    clearTimeout(this.#leaving);
+    this.#since ??= options.since;
+    const begun = this.#begun;
+    const ready = new Promise((resolve, reject) => {
+      if (begun) resolve(begun);
+      else this.#waiters.add({ resolve, reject });
+    });
+    ready.catch(() => {
+    });
+    this.#client.connect();
+    this.sync();
+    const unsubscribe = () => {
+      off?.();
+      if (!this.#uses.delete(use)) return;
+      clearTimeout(this.#leaving);
+      if (this.#uses.size) this.sync();
+      else this.#leaving = setTimeout(() => this.#leave(), LEAVE_AFTER_MS);
+    };
+    return { ready, unsubscribe };
+  }
+  /** Messages as they come, for as long as the loop goes on. */
+  async *[Symbol.asyncIterator]() {
+    const waiting = [];
+    let failed;
+    let wake = () => {
+    };
+    const subscription = this.subscribe((message) => {
+      if (waiting.length >= ITERATION_MAX) failed = new SwitchboardError("iteration_full", FULL);
+      else waiting.push(message);
+      wake();
+    });
+    subscription.ready.catch((error) => {
+      failed = error;
+      wake();
+    });
+    const offs = [
+      this.on("error", (error) => {
+        failed = error;
+        wake();
+      }),
+      this.#client.on("state", ({ status }) => {
+        if (status === "closed") failed = new SwitchboardError("closed", "the client was closed");
+        wake();
+      })
+    ];
+    try {
+      for (; ; ) {
+        const message = waiting.shift();
+        if (message) yield message;
+        else if (failed) throw failed;
+        else await new Promise((resolve) => wake = resolve);
+      }
+    } finally {
+      subscription.unsubscribe();
+      for (const off of offs) off();
+    }
+  }
+  /** Publishes. Settles with the place of the message when the server has it. */
+  publish(data, options) {
+    return this.#client.publish(this.name, data, options);
+  }
+  /** Reads the log: the newest messages by default. */
+  history(options = {}) {
+    const asked = this.#client.ask({ type: "history", channel: this.name, ...options });
+    return asked.then((event) => ({
+      ...event,
+      messages: (event.messages ?? []).map((message) => withData({ ...message, channel: this.name }))
+    }));
+  }
+  /** Asks who is in the channel, without subscribing. */
+  members(options = {}) {
+    const asked = this.#client.ask({ type: "members", channel: this.name, ...options });
+    return asked.then((event) => event);
+  }
+  /** @internal What is to be said so that the server knows what is wanted; nothing if it does. */
+  command() {
+    if (!this.#uses.size) return void 0;
+    const uses = [...this.#uses.values()];
+    const wishes = new Set(uses.map((use) => use.presence).filter(Boolean));
+    const presence = wishes.size > 1 ? true : [...wishes][0];
+    return {
+      type: "subscribe",
+      channel: this.name,
+      since: this.#since,
+      latest: uses.some((use) => use.latest) || void 0,
+      presence,
+      info: presence === "watch" ? void 0 : uses.find((use) => use.info)?.info
+    };
+  }
+  /** @internal The same, and it is said. */
+  asked() {
+    const command = this.command();
+    this.#stage = command ? "asked" : "idle";
+    this.#said = wish(command);
+    return command;
+  }
+  /** @internal Says what the server does not know yet. */
+  sync() {
+    if (!this.#client.isOpen || this.#stage === "asked") return;
+    if (this.#stage === "subscribed") {
+      if (wish(this.command()) === this.#said) return;
+      this.#client.say({ type: "unsubscribe", channel: this.name });
+    }
+    const command = this.asked();
+    if (command) this.#client.say(command);
+  }
+  #leave() {
+    if (this.#stage !== "idle" && this.#client.isOpen) {
+      this.#client.say({ type: "unsubscribe", channel: this.name });
+    }
+    this.#forget();
+    this.#client.forget(this);
+  }
+  #forget() {
+    this.#stage = "idle";
+    this.#begun = this.#since = this.#presence = void 0;
+    this.#offset = -1;
+  }
+  /** @internal The connection is gone. */
+  disconnected() {
+    this.#stage = "idle";
+  }
+  /** @internal The client is closed: nothing comes any more. */
+  end(error) {
+    clearTimeout(this.#leaving);
+    for (const { reject } of this.#waiters) reject(error);
+    this.#waiters.clear();
+    this.#uses.clear();
+    this.#forget();
+    this.removeListeners();
+  }
+  /** @internal The server refuses the subscription. */
+  refused(error) {
+    this.#stage = "idle";
+    if (error.retryable) {
+      setTimeout(() => this.sync(), error.retryAfterMs ?? 1e3);
+      return;
+    }
+    for (const { reject } of this.#waiters) reject(error);
+    this.#waiters.clear();
+    this.#uses.clear();
+    this.#forget();
+    this.emit("error", error);
+  }
+  /** @internal Something of this channel. */
+  handle(event) {
+    if (!this.#uses.size) return;
+    switch (event.type) {
+      case "subscribed": {
+        this.#stage = "subscribed";
+        this.#since = event.position ?? this.#since;
+        if (event.offset !== void 0 && this.#offset < 0) this.#offset = event.offset;
+        const subscribed = this.#begun = plain(event);
+        for (const { resolve } of this.#waiters) resolve(subscribed);
+        this.#waiters.clear();
+        this.emit("subscribed", subscribed);
+        return this.sync();
+      }
+      case "message":
+        if (!(event.offset > this.#offset)) return;
+        this.#at(event);
+        return this.emit("message", withData(event));
+      case "gap":
+        if ((event.to ?? 0) <= this.#offset) return;
+        this.#since = event.position;
+        this.#offset = event.to ?? this.#offset;
+        return this.emit("gap", plain(event));
+      case "reset":
+        this.#at(event);
+        return this.emit("reset", plain(event));
+      case "presence":
+        return this.#handlePresence(event);
+    }
+  }
+  #at({ position, offset }) {
+    this.#since = position;
+    this.#offset = offset;
+  }
+  #handlePresence({ members, joined = [], left = [], count, users }) {
+    const isWhole = members !== void 0;
+    const isChange = joined.length + left.length > 0;
+    const known = new Map(isWhole || !isChange ? [] : this.#presence?.members);
+    for (const { session } of left) known.delete(session);
+    for (const member of [...members ?? [], ...joined]) known.set(member.session, member);
+    this.#presence = { members: known, count, users, listed: isWhole || isChange && known.size === count };
+    this.emit("presence", this.#presence);
+  }
+};
+var FULL = `the loop is ${ITERATION_MAX} messages behind: take them faster, or subscribe with latest`;
+var wish = (command) => command ? JSON.stringify([command.latest, command.presence, command.info]) : "";
+function plain({ type: _type, id: _id, ...rest }) {
+  return rest;
+}
+
+// src/memory.ts
+var here = /* @__PURE__ */ new Map();
+var PREFIX = "switchboard:";
+function recall(server) {
+  try {
+    return sessionStorage.getItem(PREFIX + server);
+  } catch {
+    return here.get(server);
+  }
+}
+function remember(server, name) {
+  try {
+    sessionStorage.setItem(PREFIX + server, name);
+  } catch {
+    here.set(server, name);
+  }
+}
+
+// src/transport.ts
+var SILENCE = 1.5;
+
+// src/transports/http.ts
+var HELD_MS = 3e4;
+var Refused = class extends Error {
+  constructor(status, body) {
+    super(body.message ?? `HTTP ${status}`);
+    this.status = status;
+    this.body = body;
+  }
+  status;
+  body;
+};
+var eventStream = (context) => http(context, "sse");
+var poll = (context) => http(context, "poll");
+function http(context, name) {
+  const { base: base2, patienceMs } = context;
+  const readers = /* @__PURE__ */ new Map();
+  const posts = [];
+  const life = new AbortController();
+  let { resume } = context;
+  let heartbeatMs = 25e3;
+  let isPosting = false;
+  let isWelcome = false;
+  let dirty;
+  const end = (reason) => {
+    if (life.signal.aborted) return;
+    transport.close();
+    const code = reason instanceof Refused && reason.status === 401 ? 4401 : void 0;
+    context.end({ reason: reason instanceof Error ? reason.message : String(reason), code });
+  };
+  const request = async (path, init, timeoutMs) => {
+    context.said(init.body ? { ...parse(init.body), type: path } : { type: name, query: path.slice(name.length + 1) });
+    const headers = {};
+    if (context.token) headers.Authorization = `Bearer ${context.token}`;
+    const response = await timed(context.fetch(base2 + path, { ...init, headers, cache: "no-store" }), timeoutMs);
+    if (response.ok) return response;
+    let body = {};
+    try {
+      body = await response.json();
+    } catch {
+    }
+    throw new Refused(response.status, body);
+  };
+  const deliver = (reader, event) => {
+    if (life.signal.aborted) return;
+    if (event.type === "welcome") {
+      resume = event.resume ?? resume;
+      heartbeatMs = event.heartbeat_ms;
+      isWelcome = true;
+      for (const other of readers.values()) if (!other.abort) read(other);
+    }
+    const wish2 = event.position && reader?.channels.get(event.channel);
+    if (wish2) wish2.since = event.position;
+    if (event.type === "error") return end(event.message);
+    context.event(event);
+  };
+  const query = (reader) => {
+    const parameters = new URLSearchParams();
+    const [wish2] = reader.channels.values();
+    for (const channel of reader.channels.keys()) parameters.append("channel", channel);
+    const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
+    const since = reader.token ?? positions.join(".");
+    if (since) parameters.set("since", since);
+    if (resume) parameters.set("resume", resume);
+    if (wish2?.latest) parameters.set("latest", "true");
+    if (wish2?.presence) parameters.set("presence", String(wish2.presence));
+    if (wish2?.info) parameters.set("info", JSON.stringify(wish2.info));
+    return `${name}?${parameters}`;
+  };
+  const read = (reader) => {
+    reader.abort?.abort();
+    reader.abort = void 0;
+    if (life.signal.aborted || !reader.channels.size) return;
+    const isFirst = ![...readers.values()].some((other) => other.abort);
+    if (!isWelcome && !isFirst) return;
+    const abort = reader.abort = new AbortController();
+    const loop = name === "sse" ? stream : polls;
+    loop(reader, abort.signal).catch((error) => {
+      if (abort.signal.aborted) return;
+      if (error instanceof Refused && isFinal2(error)) refuse2(reader, error);
+      else end(error);
+    });
+  };
+  const refuse2 = (reader, { body }) => {
+    if (!isWelcome) deliver(void 0, hello());
+    const { code = "bad_request", message } = body;
+    for (const { id, channel } of reader.channels.values()) {
+      context.event({ type: "error", id, channel, code, message });
+    }
+    reader.channels.clear();
+    reader.abort = void 0;
+  };
+  const stream = async (reader, signal) => {
+    const response = await request(query(reader), { signal }, patienceMs);
+    const body = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    if (!body) throw new Error("the answer has no body");
+    let unread = "";
+    for (; ; ) {
+      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
+      const { done, value } = await timed(body.read(), silenceMs);
+      if (signal.aborted) return;
+      if (done) throw new Error("the stream has ended");
+      const blocks = (unread + value).split(/\r?\n\r?\n/);
+      unread = blocks.pop() ?? "";
+      for (const block of blocks) {
+        const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+        if (lines.length) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
+        if (signal.aborted) return;
+      }
+    }
+  };
+  const polls = async (reader, signal) => {
+    const begun = /* @__PURE__ */ new Set();
+    for (; ; ) {
+      const answer = await request(query(reader), { signal }, HELD_MS + patienceMs);
+      const { position, events } = await answer.json();
+      if (signal.aborted) return;
+      if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
+      for (const [channel, { since }] of reader.channels) {
+        if (!since || begun.has(channel)) continue;
+        const broken = events.some((event) => event.channel === channel && /gap|reset/.test(event.type));
+        context.event({ type: "subscribed", channel, position: since, recovered: !broken });
+      }
+      for (const channel of reader.channels.keys()) begun.add(channel);
+      for (const event of events) {
+        deliver(reader, event);
+        if (signal.aborted) return;
+      }
+      reader.token = position;
+    }
+  };
+  const post = async () => {
+    if (isPosting) return;
+    isPosting = true;
+    for (let body; (body = posts[0]) && !life.signal.aborted; posts.shift()) {
+      const { id, ...publish } = JSON.parse(body);
+      let answer;
+      try {
+        const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
+        answer = await (await request("publish", init, patienceMs * 2)).json();
+      } catch (error) {
+        if (!(error instanceof Refused) || !error.body.code) return end(error);
+        answer = error.body;
+        if (error.status === 401) return end(error);
+      }
+      if (!life.signal.aborted) context.event({ ...answer, id });
+    }
+    isPosting = false;
+  };
+  const hello = () => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume });
+  const change = (reader) => {
+    if (!dirty) {
+      dirty = /* @__PURE__ */ new Set();
+      setTimeout(() => {
+        const changed = dirty ?? [];
+        dirty = void 0;
+        for (const reader2 of changed) {
+          reader2.token = void 0;
+          read(reader2);
+        }
+      });
+    }
+    dirty.add(reader);
+  };
+  const transport = {
+    name,
+    start(subscribe) {
+      subscribe.forEach(this.send);
+      if (!subscribe.length) queueMicrotask(() => deliver(void 0, hello()));
+    },
+    send(command) {
+      const { type, id, channel = "", latest, presence, info } = command;
+      if (type === "subscribe") {
+        const key = JSON.stringify([latest, presence, info]);
+        let reader = readers.get(key);
+        if (!reader) readers.set(key, reader = { channels: /* @__PURE__ */ new Map(), abort: void 0, token: void 0 });
+        reader.channels.set(channel, { ...command });
+        change(reader);
+      } else if (type === "unsubscribe") {
+        for (const reader of readers.values()) if (reader.channels.delete(channel)) change(reader);
+        queueMicrotask(() => context.event({ type: "unsubscribed", id, channel }));
+      } else if (type === "publish") {
+        posts.push(JSON.stringify({ ...command, type: void 0 }));
+        void post();
+      } else if (type !== "ping") {
+        const code = "unsupported";
+        const message = `${type} needs a WebSocket, and this connection is ${name}`;
+        queueMicrotask(() => context.event({ type: "error", id, code, message }));
+      }
+    },
+    check() {
+      for (const reader of readers.values()) if (reader.abort) read(reader);
+    },
+    close() {
+      life.abort();
+      for (const reader of readers.values()) reader.abort?.abort();
+    },
+    get bufferedAmount() {
+      return posts.reduce((bytes, body) => bytes + body.length, 0);
+    }
+  };
+  return transport;
+}
+var Stale = class extends Error {
+  constructor() {
+    super("the server is silent");
+  }
+};
+var isFinal2 = ({ status, body }) => status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code;
+var parse = (json) => JSON.parse(json);
+function timed(promise, afterMs) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Stale()), afterMs);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+// src/transports/websocket.ts
+var SUBPROTOCOL = "switchboard.v1.json";
+var CHECK_MS = 5e3;
+function webSocket(context) {
+  const { token, resume, patienceMs } = context;
+  let socket;
+  let heartbeatMs = 25e3;
+  let timer;
+  let ended = false;
+  const end = (reason, code) => {
+    if (ended) return;
+    transport.close();
+    context.end({ reason, code });
+  };
+  const send = (command) => {
+    if (socket?.readyState !== 1) return;
+    context.said(command);
+    socket.send(JSON.stringify(command));
+  };
+  const watch = (silenceMs) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => ask(patienceMs), silenceMs);
+  };
+  const ask = (answerMs) => {
+    send({ type: "ping", id: 0 });
+    clearTimeout(timer);
+    timer = setTimeout(() => end("the server is silent"), answerMs);
+  };
+  const transport = {
+    name: "websocket",
+    start(subscribe) {
+      if (!context.WebSocket) return queueMicrotask(() => end("there is no WebSocket here"));
+      try {
+        const url = context.base.replace(/^http/, "ws") + "ws";
+        socket = new context.WebSocket(url, SUBPROTOCOL);
+      } catch (error) {
+        return queueMicrotask(() => end(String(error)));
+      }
+      socket.onopen = () => {
+        send({ type: "connect", token, resume });
+        subscribe.forEach(send);
+      };
+      socket.onmessage = ({ data }) => {
+        if (ended) return;
+        let event;
+        try {
+          event = JSON.parse(data);
+        } catch {
+          return end("the server sends what is no JSON");
+        }
+        if (typeof event !== "object" || !event) return watch(heartbeatMs * SILENCE);
+        if (event.type === "welcome") heartbeatMs = event.heartbeat_ms;
+        watch(heartbeatMs * SILENCE);
+        context.event(event);
+      };
+      socket.onclose = ({ code, reason }) => end(reason || "the connection was lost", code);
+      socket.onerror = () => {
+      };
+    },
+    send,
+    check: () => ask(CHECK_MS),
+    close() {
+      ended = true;
+      clearTimeout(timer);
+      if (!socket) return;
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onerror = () => {
+      };
+      socket.close(1e3);
+    },
+    get bufferedAmount() {
+      return socket?.bufferedAmount ?? 0;
+    }
+  };
+  return transport;
+}
+
+// src/client.ts
+var TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
+var NAMES = Object.keys(TRANSPORTS);
+var WINDOW = 64;
+var DOUBT_AFTER = 3;
+var EXPIRES_MS = 3e4;
+var Switchboard = class extends Emitter {
+  #options;
+  #base;
+  #names;
+  #state = { status: "idle" };
+  #link;
+  /** Takes the place of `#link` once it is welcome. */
+  #candidate;
+  #attempt = 0;
+  #failures = 0;
+  #best;
+  #hasWorked = false;
+  #retryAfterMs;
+  /** When there was last a reason to look at once. */
+  #wokeAt = -Infinity;
+  #resume;
+  /** The token of the last connection. */
+  #shown;
+  #generation = 0;
+  #channels = /* @__PURE__ */ new Map();
+  #publications = [];
+  #bytes = 0;
+  #held;
+  #asks = /* @__PURE__ */ new Map();
+  #subscribes = /* @__PURE__ */ new Map();
+  #lastId = 0;
+  #name = Math.random().toString(36).slice(2, 10) + Date.now().toString(36);
+  #lastKey = 0;
+  #upgradeMs;
+  #timers = /* @__PURE__ */ new Map();
+  #unlisten;
+  /**
+   * @param url Where the server is: `https://chat.example`, `wss://chat.example/ws`, a path of this page's origin. By default this
+   * page's origin.
+   */
+  constructor(url, options = {}) {
+    super();
+    this.#options = options;
+    this.#base = base(url);
+    this.#names = options.transports ?? NAMES;
+    const unknown = this.#names.find((name) => !(name in TRANSPORTS));
+    if (unknown || !this.#names.length) {
+      throw new TypeError(`transports: ${unknown ?? "none"} is not one of ${NAMES.join(", ")}`);
+    }
+    const known = recall(this.#base);
+    this.#best = this.#names.find((name) => name === known) ?? this.#names[0];
+    this.#upgradeMs = options.upgradeAfterMs ?? 6e4;
+    if (!options.lazy) this.connect();
+  }
+  /** What the connection is doing. The same object until it changes. */
+  get state() {
+    return this.#state;
+  }
+  /** Whether there is a connection. */
+  get isOpen() {
+    return this.#state.status === "open";
+  }
+  /** Bytes of publications without an answer, and what else waits for the network. */
+  get bufferedAmount() {
+    return this.#bytes + (this.#link?.bufferedAmount ?? 0);
+  }
+  /** Settles when every publication has its answer. */
+  drained() {
+    if (!this.#publications.length) return Promise.resolve();
+    return new Promise((resolve) => this.once("drained", () => resolve()));
+  }
+  /** A channel. The same object for the same name, as long as somebody uses it. */
+  channel(name) {
+    check(name);
+    let channel = this.#channels.get(name);
+    if (!channel) this.#channels.set(name, channel = new Channel(this, name));
+    return channel;
+  }
+  /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
+  publish(channel, data, options = {}) {
+    check(channel);
+    if (data === void 0) throw new TypeError("publish() takes something to publish; undefined is not JSON");
+    if (this.#state.status === "closed") return Promise.reject(closed());
+    const key = options.key ?? `${this.#name}-${++this.#lastKey}`;
+    const command = { type: "publish", channel, key, conflate: options.conflate, ...payload(data) };
+    const json = JSON.stringify(command);
+    const bytes = json.length;
+    if (isTooComplex(data)) return refuse("too_complex", "the data is nested deeper than 31, or an object has more than 256 keys");
+    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "the text has half a character (a lone surrogate)");
+    const { messages = 1e3, bytes: bytesMax = 1 << 20 } = this.#options.queue ?? {};
+    const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
+    if (isFull && this.#publications.length) {
+      return refuse("queue_full", "more publications wait for the network than may; await drained()");
+    }
+    this.#bytes += bytes;
+    this.connect();
+    return new Promise((resolve, reject) => {
+      this.#publications.push({ command, bytes, id: void 0, resolve, reject });
+      this.#flush();
+    });
+  }
+  /** The time that a question to the server takes, in milliseconds. Needs a WebSocket. */
+  async ping() {
+    const begun = performance.now();
+    await this.ask({ type: "ping" });
+    return performance.now() - begun;
+  }
+  /** Connects, if it is not connected and does not wait for that. While it waits, it waits no longer. */
+  connect() {
+    const { status } = this.#state;
+    if (status === "idle" || status === "closed") {
+      this.#listen();
+      this.#attempt = 0;
+      void this.#try();
+    }
+  }
+  /** Tries at once, where it waits for the next attempt. */
+  retry() {
+    if (this.#state.status === "waiting") void this.#try();
+    else if (this.isOpen) this.#link?.check();
+    else this.connect();
+  }
+  /** Drops the connection as the network would; it comes back. For trying out what happens then. */
+  cut() {
+    if (!this.#link) return;
+    this.#link.close();
+    this.#lost({ reason: "cut" });
+  }
+  /** Ends all: subscriptions, publications that wait, listeners. */
+  close() {
+    this.#end(closed());
+    for (const channel of this.#channels.values()) channel.end(closed());
+    this.#channels.clear();
+    this.removeListeners();
+  }
+  /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
+  ask(command) {
+    if (this.#state.status === "closed") return Promise.reject(closed());
+    this.connect();
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastId;
+      this.#asks.set(id, { command, resolve, reject });
+      if (this.isOpen) this.#link?.send({ ...command, id });
+    });
+  }
+  /** @internal */
+  say(command) {
+    const id = ++this.#lastId;
+    const channel = command.type === "subscribe" && this.#channels.get(command.channel);
+    if (channel) this.#subscribes.set(id, channel);
+    this.#link?.send({ ...command, id });
+  }
+  /** @internal Nobody uses it any more. */
+  forget(channel) {
+    if (this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name);
+  }
+  #set(state) {
+    this.#state = state;
+    this.emit("state", state);
+  }
+  #after(name, ms, callback) {
+    this.#clear(name);
+    this.#timers.set(name, setTimeout(callback, ms));
+  }
+  #clear(name) {
+    clearTimeout(this.#timers.get(name));
+    this.#timers.delete(name);
+  }
+  /** One attempt, by the transport that is held for the best. */
+  async #try(name = this.#best) {
+    const generation = ++this.#generation;
+    this.#clear("retry");
+    this.#set({ status: "connecting", transport: name, attempt: this.#attempt });
+    const token = await this.#token();
+    if (generation !== this.#generation) return;
+    if (token instanceof SwitchboardError) {
+      return token.retryable ? this.#wait(token.message) : this.#end(token);
+    }
+    this.#shown = token;
+    const link = this.#link = this.#open(name, token, (ended) => this.#lost(ended, name));
+    this.#after("patience", this.#options.patienceMs ?? 1e4, () => {
+      link.close();
+      this.#lost({ reason: "there was no welcome in time" }, name);
+    });
+    const commands = [...this.#channels.values()].map((channel) => this.#numbered(channel));
+    link.start(commands.filter((command) => command !== void 0));
+  }
+  #numbered(channel) {
+    const command = channel.asked();
+    if (!command) return void 0;
+    const id = ++this.#lastId;
+    this.#subscribes.set(id, channel);
+    return { ...command, id };
+  }
+  #open(name, token, end) {
+    const { patienceMs = 1e4 } = this.#options;
+    const context = {
+      base: this.#base,
+      token,
+      resume: this.#resume,
+      fetch: this.#options.fetch ?? ((input, init) => fetch(input, init)),
+      WebSocket: this.#options.WebSocket ?? globalThis.WebSocket,
+      patienceMs,
+      event: (event) => {
+        this.#options.trace?.("in", event);
+        this.#handle(transport, event);
+      },
+      said: (what) => this.#options.trace?.("out", what),
+      end: (ended) => {
+        if (transport === this.#link || transport === this.#candidate) end(ended);
+      }
+    };
+    const transport = TRANSPORTS[name](context);
+    return transport;
+  }
+  async #token() {
+    const { token } = this.#options;
+    if (typeof token !== "function") return token;
+    try {
+      const fresh = await token();
+      if (fresh) return fresh;
+      return new SwitchboardError("unauthorized", "there is no token for this client");
+    } catch (error) {
+      return new SwitchboardError("no_token", `the token could not be had: ${String(error)}`);
+    }
+  }
+  /** The connection is gone, or an attempt has failed. */
+  #lost({ code, reason }, name) {
+    const wasOpen = this.isOpen;
+    this.#link = void 0;
+    this.#candidate?.close();
+    this.#candidate = void 0;
+    for (const timer of ["patience", "lasting", "upgrade", "token"]) this.#clear(timer);
+    clearTimeout(this.#held);
+    this.#held = void 0;
+    this.#subscribes.clear();
+    for (const channel of this.#channels.values()) channel.disconnected();
+    this.#retreat(code);
+    if (isFinal(code)) {
+      const isRefused = code === 4401;
+      if (!isRefused || typeof this.#options.token !== "function" || !wasOpen) {
+        return this.#end(new SwitchboardError(isRefused ? "unauthorized" : "closed", reason));
+      }
+    }
+    if (!wasOpen && name) {
+      this.#failures++;
+      const next = this.#names[this.#names.indexOf(name) + 1];
+      const isDoubted = !this.#hasWorked || this.#failures >= DOUBT_AFTER;
+      const isOnline = globalThis.navigator?.onLine !== false;
+      if (next && isDoubted && isOnline) return void this.#try(next);
+      if (isDoubted) this.#best = this.#names[0];
+    }
+    const isWakeUp = wasOpen && this.#retryAfterMs === void 0 && Date.now() - this.#wokeAt < 1e4;
+    this.#wokeAt = -Infinity;
+    this.#wait(reason, code, isWakeUp ? 0 : void 0);
+  }
+  /** What was on its way has to be said again. What the server cannot take is not. */
+  #retreat(code) {
+    if (code === 1009) {
+      const sent = this.#publications.filter(({ id }) => id !== void 0);
+      const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
+      if (largest) {
+        this.#settle(largest);
+        largest.reject(new SwitchboardError("message_too_big", "the message is larger than the server takes"));
+      }
+    }
+    for (const publication of this.#publications) publication.id = void 0;
+  }
+  #wait(reason, code, atOnce) {
+    const { baseMs = 500, capMs = 3e4 } = this.#options.backoff ?? {};
+    const ms = atOnce ?? (this.#retryAfterMs !== void 0 ? advised(this.#retryAfterMs) : wait({ baseMs, capMs }, this.#attempt, Math.random()));
+    this.#retryAfterMs = void 0;
+    this.#attempt++;
+    this.#set({ status: "waiting", attempt: this.#attempt, retryAt: Date.now() + ms, reason, code });
+    this.#after("retry", ms, () => void this.#try());
+  }
+  /** For good. */
+  #end(reason) {
+    this.#generation++;
+    this.#link?.close();
+    this.#candidate?.close();
+    this.#link = this.#candidate = void 0;
+    for (const name of [...this.#timers.keys()]) this.#clear(name);
+    clearTimeout(this.#held);
+    this.#held = void 0;
+    this.#unlisten?.();
+    this.#unlisten = void 0;
+    this.#subscribes.clear();
+    const waiting = [...this.#publications, ...this.#asks.values()];
+    this.#publications = [];
+    this.#bytes = 0;
+    this.#asks.clear();
+    for (const channel of this.#channels.values()) channel.disconnected();
+    if (this.#state.status !== "closed") this.#set({ status: "closed", reason });
+    for (const { reject } of waiting) reject(reason);
+    this.emit("drained", void 0);
+  }
+  #handle(link, event) {
+    if (link !== this.#link && link !== this.#candidate) return;
+    switch (event.type) {
+      case "welcome":
+        return this.#welcome(link, event);
+      case "goodbye":
+        this.#retryAfterMs = event.retry_after_ms;
+        return;
+      case "published": {
+        const publication = this.#publication(event.id);
+        if (!publication) return;
+        this.#settle(publication);
+        publication.resolve({ offset: event.offset, position: event.position });
+        return this.#flush();
+      }
+      case "history":
+      case "members":
+      case "pong": {
+        const ask = this.#asks.get(event.id);
+        this.#asks.delete(event.id);
+        return ask?.resolve(event);
+      }
+      case "error":
+        return this.#refused(event);
+      default:
+        this.#channels.get(event.channel)?.handle(event);
+    }
+  }
+  #welcome(link, { session, user, resume }) {
+    this.#resume = resume ?? this.#resume;
+    const known = this.#state.status === "open" ? this.#state : void 0;
+    if (link === this.#candidate) {
+      const old = this.#link;
+      this.#link = link;
+      this.#candidate = void 0;
+      old?.close();
+      this.#retreat(void 0);
+      this.#subscribes.clear();
+      for (const channel of this.#channels.values()) channel.disconnected();
+    } else if (known) {
+      if (session && known.session !== session) this.#set({ ...known, session, user });
+      return;
+    }
+    this.#clear("patience");
+    this.#failures = 0;
+    this.#hasWorked = true;
+    this.#best = link.name;
+    remember(this.#base, link.name);
+    this.#after("lasting", this.#options.lastingMs ?? 1e4, () => this.#attempt = 0);
+    this.#set({ status: "open", transport: link.name, session: session ?? "", user: user ?? "" });
+    for (const channel of this.#channels.values()) channel.sync();
+    for (const [id, { command }] of this.#asks) link.send({ ...command, id });
+    this.#flush();
+    if (link.name !== this.#names[0]) this.#planUpgrade();
+    const expiresAt = typeof this.#options.token === "function" ? expiry(this.#shown) : void 0;
+    if (expiresAt !== void 0) {
+      const inMs = Math.max(expiresAt - Date.now() - EXPIRES_MS, 1e3);
+      this.#after("token", Math.min(inMs, 2 ** 31 - 1), () => void this.#replace(link.name));
+    }
+  }
+  /** A better transport may work by then. */
+  #planUpgrade() {
+    this.#after("upgrade", this.#upgradeMs, () => {
+      this.#upgradeMs *= 2;
+      void this.#replace(this.#names[0]);
+    });
+  }
+  /** Opens another connection beside this one, which takes its place if it is welcome. */
+  async #replace(name) {
+    const token = await this.#token();
+    if (!this.isOpen || this.#candidate || token instanceof SwitchboardError) return;
+    const give = () => {
+      this.#candidate?.close();
+      this.#candidate = void 0;
+      this.#clear("patience");
+      if (this.#link?.name !== this.#names[0]) this.#planUpgrade();
+    };
+    this.#shown = token;
+    const candidate = this.#candidate = this.#open(name, token, give);
+    this.#after("patience", this.#options.patienceMs ?? 1e4, give);
+    candidate.start([]);
+  }
+  #refused({ id = -1, code, message = "", retry_after_ms }) {
+    const error = new SwitchboardError(code, message, retry_after_ms);
+    const channel = this.#subscribes.get(id);
+    this.#subscribes.delete(id);
+    if (channel) return channel.refused(error);
+    const ask = this.#asks.get(id);
+    if (ask) {
+      if (error.retryable) {
+        setTimeout(() => {
+          if (this.#asks.has(id) && this.isOpen) this.#link?.send({ ...ask.command, id });
+        }, retry_after_ms ?? 1e3);
+        return;
+      }
+      this.#asks.delete(id);
+      return ask.reject(error);
+    }
+    const publication = this.#publication(id);
+    if (!publication) return;
+    if (!error.retryable) {
+      this.#settle(publication);
+      publication.reject(error);
+      return this.#flush();
+    }
+    publication.id = void 0;
+    clearTimeout(this.#held);
+    this.#held = setTimeout(() => {
+      this.#held = void 0;
+      this.#flush();
+    }, retry_after_ms ?? 1e3);
+  }
+  #publication(id) {
+    return this.#publications.find((publication) => publication.id !== void 0 && publication.id === id);
+  }
+  #settle(publication) {
+    this.#publications.splice(this.#publications.indexOf(publication), 1);
+    this.#bytes -= publication.bytes;
+    if (!this.#publications.length) this.emit("drained", void 0);
+  }
+  /** Says what waits, in its order. */
+  #flush() {
+    if (!this.isOpen || this.#held !== void 0) return;
+    for (const publication of this.#publications.slice(0, WINDOW)) {
+      if (publication.id !== void 0) continue;
+      publication.id = ++this.#lastId;
+      this.#link?.send({ ...publication.command, id: publication.id });
+    }
+  }
+  /** The network is back, the page is seen again, the machine wakes up: no reason to wait any longer. */
+  #listen() {
+    if (this.#unlisten) return;
+    const retry = () => {
+      this.#wokeAt = Date.now();
+      if (this.#state.status === "waiting" || this.isOpen) this.retry();
+    };
+    const shown = (event) => {
+      if (event.persisted) retry();
+    };
+    const seen = () => {
+      if (globalThis.document?.visibilityState === "visible") retry();
+    };
+    const targets = [
+      [globalThis.window, "online", retry],
+      [globalThis.window, "pageshow", shown],
+      [globalThis.document, "visibilitychange", seen],
+      [globalThis.document, "resume", retry]
+    ];
+    for (const [target, name, listener] of targets) target?.addEventListener?.(name, listener);
+    this.#unlisten = () => {
+      for (const [target, name, listener] of targets) target?.removeEventListener?.(name, listener);
+    };
+  }
+};
+var refuse = (code, words) => Promise.reject(new SwitchboardError(code, words));
+var LONE_SURROGATE = /(?<!\\)(\\\\)*\\ud[89a-f]/;
+var DEPTH_MAX = 31;
+var KEYS_MAX = 256;
+function isTooComplex(data, depth = 1) {
+  if (typeof data !== "object" || !data || ArrayBuffer.isView(data)) return false;
+  const values = Object.values(data);
+  if (depth > DEPTH_MAX || !Array.isArray(data) && values.length > KEYS_MAX) return true;
+  return values.some((value) => isTooComplex(value, depth + 1));
+}
+var closed = () => new SwitchboardError("closed", "the client was closed");
+function expiry(token) {
+  try {
+    const claims = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    const { exp } = JSON.parse(atob(claims));
+    return exp === void 0 ? void 0 : exp * 1e3;
+  } catch {
+    return void 0;
+  }
+}
+function check(name) {
+  if (typeof name !== "string" || !name) {
+    throw new TypeError(`a channel has a name, such as "room:42"; this is ${JSON.stringify(name) ?? typeof name}`);
+  }
+  if (name.startsWith("$")) throw new TypeError(`channels that begin with $ are the server's own: ${name}`);
+  if (new TextEncoder().encode(name).length > 255) throw new TypeError("a channel's name has at most 255 bytes");
+}
+function base(url) {
+  const page = globalThis.location?.href;
+  if (url === void 0 && !page) throw new TypeError('where is the server? new Switchboard("https://chat.example")');
+  let parsed;
+  try {
+    parsed = new URL(url ?? "/", page);
+  } catch {
+    throw new TypeError(`this is no URL: ${String(url)}; try "https://chat.example"`);
+  }
+  const scheme = parsed.protocol.replace(/^ws/, "http");
+  if (!/^https?:$/.test(scheme)) throw new TypeError(`the server's URL begins with https:, wss:, http: or ws:, not ${parsed.protocol}`);
+  return `${scheme}//${parsed.host}${parsed.pathname.replace(/(\/ws)?\/*$/, "/")}`;
+}
+export {
+  Channel,
+  Switchboard,
+  SwitchboardError
+};
