@@ -12,7 +12,7 @@ use crate::report::Report;
 /// Measure everything that Switchboard promises of its speed, each beside its bar. Takes about twenty minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Bars {
-    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm, presence, sse, sse-idle. Repeatable.
+    /// Only these: fanout, echo, accept, idle, own, channels, rooms, compress, shards, durable, slow-reader, restart-storm, presence, sse, sse-idle, churn. Repeatable.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<Work>,
     /// Write each report as JSON into this directory.
@@ -39,6 +39,7 @@ pub enum Work {
     Presence,
     Sse,
     SseIdle,
+    Churn,
 }
 
 /// Of 15,000 connections, each pinged when it has been silent for 25 s.
@@ -46,7 +47,7 @@ const HEARTBEATS_PER_S: f64 = 15_000.0 / 25.0;
 
 impl Work {
     /// All, in the order of the table.
-    pub const ALL: [Work; 15] = [
+    pub const ALL: [Work; 16] = [
         Work::Fanout,
         Work::Echo,
         Work::Accept,
@@ -62,6 +63,7 @@ impl Work {
         Work::Presence,
         Work::Sse,
         Work::SseIdle,
+        Work::Churn,
     ];
 
     /// Its name on the command line, and of its file.
@@ -82,6 +84,7 @@ impl Work {
             Work::Presence => "presence",
             Work::Sse => "sse",
             Work::SseIdle => "sse-idle",
+            Work::Churn => "churn",
         }
     }
 
@@ -123,6 +126,7 @@ impl Work {
             Work::Presence => &["presence", "--spawn", "--members", "100,20000"],
             Work::Sse => &["fanout", "--spawn", "--burst", "1,10", "--sse"],
             Work::SseIdle => &["idle", "--spawn", "--sse", "--after", "0", "--rounds", "3"],
+            Work::Churn => &["churn", "--spawn"],
         }
     }
 
@@ -279,6 +283,12 @@ impl Work {
                     "×",
                 ),
             ],
+            Work::Churn => vec![most(
+                "kept of a million connections that were closed",
+                median(0, "resident above the beginning"),
+                1_048_576.0,
+                "B",
+            )],
             Work::SseIdle => vec![most(
                 "resident per event stream, beside a WebSocket",
                 size_beside("resident per connection"),

@@ -128,6 +128,20 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// The same clients by WebSocket, by Server-Sent Events and by polls: what each costs. Needs --spawn.
+    PollingStorm {
+        #[command(flatten)]
+        scenario: scenario::polling_storm::PollingStorm,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A million connections that come and go: what memory is left of them.
+    Churn {
+        #[command(flatten)]
+        scenario: scenario::churn::Churn,
+        #[command(flatten)]
+        options: Options,
+    },
     /// All that Switchboard promises of its speed, each figure beside its bar.
     Bars(Bars),
     /// Write saved reports as a table for documents, or as a chart.
@@ -205,6 +219,8 @@ pub fn run(args: BenchArgs) -> Result<Outcome, BenchError> {
         Command::SlowReader { scenario, options } => measure(&scenario, &options),
         Command::RestartStorm { scenario, options } => measure(&scenario, &options),
         Command::Presence { scenario, options } => measure(&scenario, &options),
+        Command::PollingStorm { scenario, options } => measure(&scenario, &options),
+        Command::Churn { scenario, options } => measure(&scenario, &options),
         Command::Bars(bars) => measure_bars(&bars),
         Command::Render { chart, reports } => {
             let reports = reports

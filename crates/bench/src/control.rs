@@ -285,6 +285,10 @@ pub struct Driven {
     pub elapsed_ns: u64,
     /// Latency in nanoseconds, and how often.
     pub latency: Vec<(u64, u64)>,
+    /// Polls of all connections.
+    pub requests: u64,
+    /// Bytes that all connections read and wrote.
+    pub bytes: u64,
     /// Connections that were lost.
     pub lost: u64,
     /// What was said when they were lost, or what a publisher was told.
@@ -304,6 +308,8 @@ impl Driven {
         self.disordered += other.disordered;
         self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
         self.latency.extend(other.latency);
+        self.requests += other.requests;
+        self.bytes += other.bytes;
         self.lost += other.lost;
         self.words = self.words.take().or(other.words);
         self.stalled = self.stalled.or(other.stalled);

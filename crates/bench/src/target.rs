@@ -40,10 +40,24 @@ pub struct Target {
     pub heartbeat: Option<(String, String)>,
     /// Offer permessage-deflate.
     pub compress: bool,
-    /// Subscribers read an event stream: `/sse` with their channels, in place of a WebSocket.
-    pub stream: bool,
+    /// How subscribers are served.
+    pub way: Way,
     /// It is a Switchboard.
     pub is_switchboard: bool,
+}
+
+/// How subscribers of a server are served; only a Switchboard has others than WebSocket.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub enum Way {
+    /// By WebSocket.
+    WebSocket,
+    /// By an event stream: `/sse` with their channels.
+    EventStream,
+    /// By polls, `/poll`, of which the next one begins so long after the one before; 0: at once, and the server holds them.
+    Polls {
+        /// In nanoseconds.
+        interval_ns: u64,
+    },
 }
 
 /// What stands for something, in the order of the module's first words.
@@ -129,7 +143,7 @@ impl Target {
             channel: "{room}".to_owned(),
             heartbeat: None,
             compress: false,
-            stream: false,
+            way: Way::WebSocket,
             is_switchboard: false,
         }
     }

@@ -10,6 +10,7 @@ use crate::contestant::{Data, Place, Side};
 use crate::control::{Pace, Publish, Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
+use crate::target::Way;
 
 /// Bursts (or single messages) times subscribers of one round, if nothing else is asked for: a server that sends a burst
 /// in one write is measured over as many writes as with single messages. Fewer are mostly the cold start of a round.
@@ -212,7 +213,9 @@ impl Scenario for Fanout {
             in_flight: 64,
         };
         wanted.target.compress = choice.compress && !side.is_reference;
-        wanted.target.stream = choice.sse && !side.is_reference;
+        if choice.sse && !side.is_reference {
+            wanted.target.way = Way::EventStream;
+        }
         check_stream(side, choice.sse)?;
         let subscribers = wanted.clone();
         wanted.target.compress = false;

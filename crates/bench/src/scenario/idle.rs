@@ -13,6 +13,7 @@ use crate::control::{Role, Rooms};
 use crate::coordinator::{Coordinator, Stopped, Wanted};
 use crate::report::quantity::{counted, grouped};
 use crate::report::{Series, Unit};
+use crate::target::Way;
 
 /// Connections of the warm-up: the code is in memory then, and buffers have their size.
 const WARM_UP: u32 = 200;
@@ -60,7 +61,9 @@ impl Idle {
         let (each, sse) = self.choices()[setup];
         let each = channels_each(side, each);
         let mut target = side.target.clone();
-        target.stream = sse && !side.is_reference;
+        if sse && !side.is_reference {
+            target.way = Way::EventStream;
+        }
         if side.is_reference {
             // It says nothing to anyone but a ping, as often as the server under test does.
             target.path = "/ping/25".to_owned();

@@ -5,11 +5,13 @@
 //! ```
 
 pub mod accept;
+pub mod churn;
 pub mod echo;
 pub mod fanout;
 pub mod idle;
 pub mod latency;
 pub mod mesh;
+pub mod polling_storm;
 pub mod presence;
 pub mod publish;
 pub mod restart_storm;

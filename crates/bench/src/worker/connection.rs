@@ -3,6 +3,7 @@
 //! ```text
 //!   Handshake: connect ─► request ─► 101 ──► Open: greeting ─► hello … ─► subscribe ─► ready
 //!   Stream: connect ─► request ─► 200 ─► subscribed … ─► ready
+//!   Poller: connect ─► poll ─► where it is ─► ready, and polls when it is told to
 //! ```
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -14,8 +15,10 @@ use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_proto::ws::handshake::{ClientHandshake, ClientOptions, Connected};
 use switchboard_proto::ws::{self, Limits, MaskKeys, MessageKind, Received};
 
+use super::poller::Poller;
 use super::stream::Stream;
 use crate::control::{Open, Role};
+use crate::target::Way;
 
 /// Every handshake has the key of RFC 6455 section 1.3, so that a server which computes nothing can answer it rightly.
 const NONCE: &[u8; 16] = b"the sample nonce";
@@ -43,6 +46,7 @@ enum State {
     Handshake(Box<Handshake>),
     Open(Conversation),
     Stream(Stream),
+    Poller(Poller),
 }
 
 struct Handshake {
@@ -77,6 +81,10 @@ pub(crate) struct Connection {
     seen: Vec<(u32, u32)>,
     /// The position with which it resumes.
     since: Option<Box<str>>,
+    /// Read and written.
+    pub(super) bytes: u64,
+    /// A poll was answered.
+    answered: bool,
 }
 
 impl Connection {
@@ -99,9 +107,12 @@ impl Connection {
             stream,
             group: open.group,
             number,
-            state: match open.target.stream && open.role == Role::Subscriber {
-                true => State::Stream(Stream::new(open, number)),
-                false => State::Handshake(Box::new(Handshake {
+            state: match (open.role, open.target.way) {
+                (Role::Subscriber, Way::EventStream) => State::Stream(Stream::new(open, number)),
+                (Role::Subscriber, Way::Polls { interval_ns }) => {
+                    State::Poller(Poller::new(open, number, interval_ns == 0))
+                }
+                _ => State::Handshake(Box::new(Handshake {
                     machine: handshake(open, number)?,
                     asked: false,
                     head: Vec::new(),
@@ -111,6 +122,8 @@ impl Connection {
             polls_write: true,
             seen: Vec::new(),
             since: None,
+            bytes: 0,
+            answered: false,
         })
     }
 
@@ -130,6 +143,7 @@ impl Connection {
             State::Handshake(_) => false,
             State::Open(conversation) => conversation.ready,
             State::Stream(stream) => stream.is_ready(),
+            State::Poller(poller) => poller.is_ready(),
         }
     }
 
@@ -139,6 +153,7 @@ impl Connection {
             State::Handshake(handshake) => !handshake.asked,
             State::Open(_) => false,
             State::Stream(stream) => stream.is_to_ask(),
+            State::Poller(poller) => poller.is_to_ask(),
         };
         !self.out.is_empty() || is_to_ask
     }
@@ -164,7 +179,13 @@ impl Connection {
                 }
                 stream.ask(&mut self.out);
             }
-            State::Handshake(_) | State::Open(_) | State::Stream(_) => {}
+            State::Poller(poller) if poller.is_to_ask() => {
+                if let Some(error) = self.stream.take_error()? {
+                    return Err(error.into());
+                }
+                poller.ask(&mut self.out);
+            }
+            State::Handshake(_) | State::Open(_) | State::Stream(_) | State::Poller(_) => {}
         }
         self.flush()
     }
@@ -174,7 +195,9 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
-        match (&self.stream).write(&self.out) {
+        let wrote = (&self.stream).write(&self.out);
+        self.bytes += *wrote.as_ref().unwrap_or(&0) as u64;
+        match wrote {
             Ok(written) if written == self.out.len() => {
                 self.out.clear();
                 if self.out.capacity() > 4_096 {
@@ -204,7 +227,12 @@ impl Connection {
             Err(error) if is_for_later(&error) => return Ok(0),
             Err(error) => return Err(error.into()),
         };
+        self.bytes += length as u64;
         let mut input = &mut buffer[..length];
+        if let State::Poller(poller) = &mut self.state {
+            self.answered |= poller.handle_input(input, |bytes| frame(&mut Seen(&mut self.seen), bytes))?;
+            return Ok(0);
+        }
         if let State::Stream(stream) = &mut self.state {
             return stream.handle_input(input, |bytes| frame(&mut Seen(&mut self.seen), bytes));
         }
@@ -321,6 +349,27 @@ impl Connection {
             let _open = conversation
                 .ws
                 .send(MessageKind::Text, text, contexts, &mut self.out);
+        }
+    }
+
+    /// Whether a poll was answered since this was last asked.
+    pub(super) fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Polls again.
+    pub(super) fn poll(&mut self) -> Result<(), Lost> {
+        if let State::Poller(poller) = &mut self.state {
+            poller.ask(&mut self.out);
+        }
+        self.flush()
+    }
+
+    /// Polls so far.
+    pub(super) fn requests(&self) -> u64 {
+        match &self.state {
+            State::Poller(poller) => poller.requests,
+            State::Handshake(_) | State::Open(_) | State::Stream(_) => 0,
         }
     }
 

@@ -8,10 +8,11 @@
 pub(crate) mod connection;
 mod load;
 mod opening;
+mod poller;
 mod returning;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write as _};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -25,6 +26,7 @@ use self::load::Load;
 use self::opening::Opening;
 use self::returning::{AWAY, Returning};
 use crate::control::{Command, Open, Report};
+use crate::target::Way;
 
 /// Size of the buffer that all sockets are read into.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -91,6 +93,10 @@ struct Worker {
     told_ns: u64,
     /// Answered so far.
     heartbeats: u64,
+    /// Who is to poll again, and when: the longest wait is everyone's.
+    polls: VecDeque<(u64, usize)>,
+    /// Requests and bytes of all connections when the load began.
+    traffic: (u64, u64),
 }
 
 impl Worker {
@@ -110,6 +116,8 @@ impl Worker {
             commands: Vec::new(),
             told_ns: 0,
             heartbeats: 0,
+            polls: VecDeque::new(),
+            traffic: (0, 0),
         })
     }
 
@@ -120,7 +128,8 @@ impl Worker {
         let due_back = returning().filter_map(Returning::due_ns).min();
         // A millisecond more or less: the wait is random anyway.
         let back = due_back.map(|due| due.saturating_sub(now_ns()).max(1_000_000) + 1_000_000);
-        let due = due.into_iter().chain(back).min();
+        let polls = self.polls.front().map(|(due, _)| due.saturating_sub(now_ns()));
+        let due = due.into_iter().chain(back).chain(polls).min();
         let is_busy = self.opening.is_some() || self.load.is_active() || returning().any(Returning::is_away);
         let wait = match (due, is_busy) {
             // epoll waits whole milliseconds; less is waited for without sleeping, or every message would leave late.
@@ -184,6 +193,7 @@ impl Worker {
                 tell(&Report::Prepared)
             }
             Command::Begin => {
+                self.traffic = self.traffic();
                 self.load.begin(now_ns());
                 self.pump_load(now_ns());
                 Ok(())
@@ -204,12 +214,36 @@ impl Worker {
             }),
             Command::Collect { groups } => {
                 let mut driven = self.load.collect(&mut self.groups);
+                let (requests, bytes) = self.traffic();
+                driven.requests = requests.saturating_sub(self.traffic.0);
+                driven.bytes = bytes.saturating_sub(self.traffic.1);
                 for group in groups.iter().filter_map(|group| self.groups.get(group)) {
                     driven.lost += group.lost;
                     driven.words = group.words.clone().or(driven.words);
                 }
                 self.load = Load::default();
                 tell(&Report::Driven(Box::new(driven)))
+            }
+        }
+    }
+
+    /// Requests of all connections, and bytes both ways.
+    fn traffic(&self) -> (u64, u64) {
+        let each = self.connections.iter().map(|(_, connection)| connection);
+        each.fold((0, 0), |(requests, bytes), connection| {
+            (requests + connection.requests(), bytes + connection.bytes)
+        })
+    }
+
+    /// Polls of all those whose time has come.
+    fn pump_polls(&mut self, now: u64) {
+        while let Some((due, key)) = self.polls.front().copied()
+            && due <= now
+        {
+            self.polls.pop_front();
+            let polled = self.connections.get_mut(key).map_or(Ok(()), Connection::poll);
+            if let Err(lost) = polled.and_then(|()| self.watch(key)) {
+                self.lose(key, &lost, now);
             }
         }
     }
@@ -269,6 +303,21 @@ impl Worker {
             }
         }
         self.heartbeats += read?;
+        if let (Way::Polls { interval_ns }, true) = (group.open.target.way, connection.take_answered()) {
+            // Not all at the same moment for ever: the first wait is a part of the interval.
+            let wait = match was_ready {
+                true => interval_ns,
+                false => interval_ns / u64::from(group.open.count.max(1)) * u64::from(index),
+            };
+            let due = now + wait;
+            match self.polls.back() {
+                Some((last, _)) if *last > due => {
+                    let place = self.polls.partition_point(|(other, _)| *other <= due);
+                    self.polls.insert(place, (due, key));
+                }
+                _ => self.polls.push_back((due, key)),
+            }
+        }
         self.watch(key)
     }
 
@@ -327,6 +376,7 @@ impl Worker {
     /// Sends what is due, opens what may be opened, and tells the coordinator.
     fn advance(&mut self, now: u64) -> io::Result<()> {
         self.pump_load(now);
+        self.pump_polls(now);
         self.pump_opening(now)?;
         self.pump_returning(now);
         let counts = self.load.take_remote();
