@@ -5,7 +5,7 @@ function wait({ baseMs, capMs }, attempt, random) {
 }
 var RETRY_AFTER_MAX_MS = 6e4;
 var advised = (retryAfterMs) => Math.min(retryAfterMs, RETRY_AFTER_MAX_MS);
-var isFinal = (code) => code !== void 0 && [1002, 1007, 4401].includes(code);
+var isFinal = (code) => code !== void 0 && [1002, 1003, 1007, 1010, 4401].includes(code);
 
 // src/emitter.ts
 var Emitter = class {

@@ -1,11 +1,14 @@
 // The client against a server that says what a script says: what it does then is written in spec/client.md.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { after, afterEach, before, test } from 'node:test';
 import { Switchboard } from 'switchboard-client';
 import WebSocket, { WebSocketServer } from 'ws';
 import { eventually, hear, reaches, soon } from './support.mjs';
+
+const vectors = JSON.parse(readFileSync(new URL('../../../spec/vectors/client.json', import.meta.url)));
 
 let http;
 let origin;
@@ -60,19 +63,100 @@ const subscribed = (link, { id, channel, since }) =>
 const message = (offset, data) => ({ type: 'message', channel: 'a', offset, position: `p${offset}`, data, at: 0 });
 
 test('a close code is the end or is not', async () => {
-  for (const [code, status, reason] of [
-    [1000, 'waiting'], [1001, 'waiting'], [1008, 'waiting'], [1009, 'waiting'], [1011, 'waiting'], [1013, 'waiting'],
-    [4008, 'waiting'], [4029, 'waiting'], [4999, 'waiting'],
-    [1002, 'closed', 'closed'], [1007, 'closed', 'closed'], [4401, 'closed', 'unauthorized'],
-  ]) {
+  for (const { code, final: isFinal } of vectors.ends) {
     const one = connect({ backoff: { baseMs: 60_000, capMs: 60_000 } });
     await reaches(one, 'open');
     links.at(-1).close(code);
-    const state = await reaches(one, status);
-    if (reason) assert.equal(state.reason.code, reason, code);
+    const state = await reaches(one, isFinal ? 'closed' : 'waiting');
+    if (code === 4401) assert.equal(state.reason.code, 'unauthorized');
     one.close();
   }
 });
+
+test('waits are those of the vectors', async () => {
+  const { random } = Math;
+  try {
+    for (const { base_ms: baseMs, cap_ms: capMs, longest_ms: longest } of vectors.waits) {
+      Math.random = () => 1 - 2 ** -53;
+      const one = connect({ backoff: { baseMs, capMs }, lastingMs: 600_000 });
+      for (const ms of longest) {
+        await reaches(one, 'open');
+        await new Promise((later) => setTimeout(later, 2));
+        const begun = Date.now();
+        const waiting = reaches(one, 'waiting');
+        links.at(-1).cut();
+        const { retryAt } = await waiting;
+        assert.ok(retryAt - begun >= ms - 2 && retryAt - Date.now() <= ms, `${retryAt - begun} of ${ms}`);
+        one.retry();
+      }
+      one.close();
+    }
+  } finally {
+    Math.random = random;
+  }
+});
+
+/** Whether what was heard has what was expected; `null` is what must not be there. */
+const matches = (heard, expected) =>
+  Object.entries(expected).every(([name, value]) =>
+    value === null ? heard[name] === undefined : JSON.stringify(heard[name]) === JSON.stringify(value));
+
+for (const { name, steps } of vectors.transcripts) {
+  test(`transcript: ${name}`, async () => {
+    let link;
+    let heard;
+    let taken = 0;
+    const delivered = {};
+    const results = {};
+    let one;
+    for (const [kind, value] of steps.map((step) => Object.entries(step)[0])) {
+      if (kind === 'accept') {
+        const number = links.length;
+        if (one) {
+          await eventually('it connects again', () => links.length > number - (link ? 0 : 1) && links.at(-1) !== link);
+        } else {
+          one = connect();
+          await eventually('it connects', () => links.length > 0);
+        }
+        link = links.at(-1);
+        taken = 0;
+        await eventually('it says connect', () => link.heard.length > 0);
+        assert.ok(matches(link.heard[taken++], { type: 'connect', ...value }), JSON.stringify(link.heard[0]));
+      } else if (kind === 'subscribe') {
+        const channel = one.channel(value);
+        const seen = (delivered[value] = []);
+        channel.on('gap', ({ from, to }) => seen.push({ gap: [from, to] }));
+        channel.on('reset', () => seen.push({ reset: true }));
+        channel.on('error', ({ code }) => seen.push({ error: code }));
+        channel.subscribe(({ data }) => seen.push({ message: data }));
+      } else if (kind === 'publish') {
+        const { channel, data, key, as } = value;
+        one.publish(channel, data, { key }).then(
+          ({ offset }) => { results[as] = { offset }; },
+          ({ code }) => { results[as] = { error: code }; },
+        );
+      } else if (kind === 'hear') {
+        heard = await eventually(`hears ${JSON.stringify(value)}`, () => link.heard[taken]);
+        taken++;
+        assert.ok(matches(heard, value), `${JSON.stringify(heard)} is not ${JSON.stringify(value)}`);
+      } else if (kind === 'say') {
+        link.say(value.id === 'the last' ? { ...value, id: heard.id } : value);
+      } else if (kind === 'cut') {
+        link.cut();
+      } else if (kind === 'close') {
+        link.close(value);
+      } else if (kind === 'deliver') {
+        await eventually(`delivers ${JSON.stringify(value)}`, () => delivered[value.channel].length >= value.all.length);
+        assert.deepEqual(delivered[value.channel], value.all);
+      } else if (kind === 'settle') {
+        await eventually('it settles', () => Object.keys(value).every((as) => results[as]));
+        assert.deepEqual(results, value);
+      } else {
+        throw new Error(`no step ${kind}`);
+      }
+    }
+  });
+}
 
 test('waits grow, have full jitter, and begin anew only after a connection that has lasted', async () => {
   const { random } = Math;

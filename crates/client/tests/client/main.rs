@@ -13,3 +13,4 @@ mod real;
 mod resuming;
 mod slow;
 mod subscribing;
+mod vectors;
