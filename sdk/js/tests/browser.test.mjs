@@ -203,6 +203,39 @@ test('a thousand connections leave no listener, no timer, no memory behind', asy
   await visit.end();
 });
 
+test('the EventSource of the browser goes on by itself, nothing missing and nothing twice', async () => {
+  const box = await Middlebox.start(server.origin);
+  const { visit, page } = await open();
+  await page.evaluate((url) => {
+    const channels = 'channel=source:a&channel=source:b';
+    const source = new EventSource(`${url}/sse?${channels}`);
+    const heard = { a: [], b: [], opened: 0, errors: 0 };
+    source.addEventListener('open', () => heard.opened++);
+    source.addEventListener('error', () => heard.errors++);
+    source.addEventListener('message', ({ data }) => {
+      const { channel, data: value } = JSON.parse(data);
+      heard[channel.at(-1)].push(value);
+    });
+    Object.assign(globalThis, { source, sourced: heard });
+  }, box.origin);
+  await page.waitForFunction(() => sourced.opened === 1);
+  for (const number of count(0, 60)) {
+    for (const name of ['a', 'b']) await backend.publish(`source:${name}`, number);
+    // In the middle of what is on its way.
+    if (number % 20 === 10) {
+      box.cut();
+      await page.waitForFunction(([opened]) => sourced.opened > opened, [Math.floor(number / 20) + 1]);
+    }
+  }
+  await page.waitForFunction(() => sourced.a.length >= 60 && sourced.b.length >= 60);
+  const { a, b, errors } = await page.evaluate(() => sourced);
+  assert.deepEqual([a, b], [count(0, 60), count(0, 60)]);
+  assert.ok(errors >= 3);
+  await page.evaluate(() => source.close());
+  await visit.end();
+  await box.stop();
+});
+
 test('React: mounted twice it subscribes once, and unmounted it leaves', async () => {
   const { visit, page } = await open();
   await backend.publish('strict:latest', 'kept');

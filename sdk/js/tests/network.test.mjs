@@ -1,6 +1,7 @@
 // The client in networks that refuse, swallow, keep and cut.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { Switchboard } from 'switchboard-client';
 import WebSocket from 'ws';
@@ -150,6 +151,19 @@ test('a server that is killed and starts again is found again', async () => {
   assert.deepEqual(heard, [['message', 1], ['reset'], ['message', 2]]);
   one.close();
   await other.remove();
+});
+
+test('curl -N prints events as they come', async () => {
+  const curl = spawn('curl', ['-sN', `${server.origin}/sse?channel=curl`]);
+  let printed = '';
+  curl.stdout.on('data', (bytes) => { printed += bytes; });
+  await eventually('it is subscribed', () => printed.includes('event: subscribed'));
+  await backend.publish('curl', 'one');
+  await eventually('it prints the first', () => printed.includes('"data":"one"'));
+  await backend.publish('curl', 'two');
+  await eventually('it prints the second', () => printed.endsWith('\n\n') && printed.includes('"data":"two"'));
+  curl.kill();
+  await new Promise((closed) => curl.once('close', closed));
 });
 
 test('a server that stops says when to come back', async () => {
