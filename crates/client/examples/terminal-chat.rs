@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io::BufRead as _;
 
 use serde_json::{Value, json};
-use switchboard_client::{Client, Event, Message, Payload, PayloadKind, Role, State, SubscribeOptions};
+use switchboard_client::{Client, Event, Message, Payload, Role, State, SubscribeOptions};
 use tokio::sync::mpsc;
 
 #[tokio::main(flavor = "current_thread")]
@@ -91,10 +91,7 @@ fn show(event: Event) {
 
 /// Whoever publishes may say what it likes: `{"name": …, "text": …}`, as this program does, or plain text.
 fn line(message: &Message) -> String {
-    let said: Value = match message.payload.kind() {
-        PayloadKind::Json => message.payload.decode().unwrap_or_default(),
-        PayloadKind::Text | PayloadKind::Bytes => Value::Null,
-    };
+    let said: Value = message.payload.decode().unwrap_or_default();
     let from = said["name"].as_str().or(message.from.as_deref());
     let text = said["text"].as_str().or(message.payload.as_str());
     // Nobody's words may move the cursor, or colour the terminal.

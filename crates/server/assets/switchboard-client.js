@@ -28,9 +28,9 @@ var Emitter = class {
     });
     return off;
   }
-  /** How many listeners there are. */
-  listeners(name) {
-    return this.#listeners.get(name)?.size ?? 0;
+  /** Whether anybody listens to anything. */
+  get hasListeners() {
+    return [...this.#listeners.values()].some((set) => set.size > 0);
   }
   emit(name, value) {
     for (const listener of [...this.#listeners.get(name) ?? []]) {
@@ -153,6 +153,7 @@ var Channel = class extends Emitter {
     });
     ready.catch(() => {
     });
+    this.#client.use(this, true);
     this.#client.connect();
     this.sync();
     const unsubscribe = () => {
@@ -255,7 +256,7 @@ var Channel = class extends Emitter {
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     this.#forget();
-    this.#client.forget(this);
+    if (!this.hasListeners) this.#client.use(this, false);
   }
   #forget() {
     this.#stage = "idle";
@@ -542,7 +543,7 @@ function http(context, name) {
       } else if (type === "publish") {
         posts.push(JSON.stringify({ ...command, type: void 0 }));
         void post();
-      } else if (type !== "ping") {
+      } else {
         const code = "unsupported";
         const message = `${type} needs a WebSocket, and this connection is ${name}`;
         queueMicrotask(() => context.event({ type: "error", id, code, message }));
@@ -678,7 +679,13 @@ var Switchboard = class extends Emitter {
   /** The token of the last connection. */
   #shown;
   #generation = 0;
+  /** Those that are used, or may be. */
   #channels = /* @__PURE__ */ new Map();
+  /** Those that have been, and that the application still has. */
+  #known = /* @__PURE__ */ new Map();
+  #gone = new FinalizationRegistry((name) => {
+    if (!this.#known.get(name)?.deref()) this.#known.delete(name);
+  });
   #publications = [];
   #bytes = 0;
   #held;
@@ -725,11 +732,16 @@ var Switchboard = class extends Emitter {
     if (!this.#publications.length) return Promise.resolve();
     return new Promise((resolve) => this.once("drained", () => resolve()));
   }
-  /** A channel. The same object for the same name, as long as somebody uses it. */
+  /** A channel. The same object for the same name, as long as somebody has it. */
   channel(name) {
     check(name);
-    let channel = this.#channels.get(name);
-    if (!channel) this.#channels.set(name, channel = new Channel(this, name));
+    let channel = this.#channels.get(name) ?? this.#known.get(name)?.deref();
+    if (!channel) {
+      channel = new Channel(this, name);
+      this.#channels.set(name, channel);
+      this.#known.set(name, new WeakRef(channel));
+      this.#gone.register(channel, name);
+    }
     return channel;
   }
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
@@ -806,9 +818,10 @@ var Switchboard = class extends Emitter {
     if (channel) this.#subscribes.set(id, channel);
     this.#link?.send({ ...command, id });
   }
-  /** @internal Nobody uses it any more. */
-  forget(channel) {
-    if (this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name);
+  /** @internal Somebody uses it, or nobody any more. */
+  use(channel, isUsed) {
+    if (isUsed) this.#channels.set(channel.name, channel);
+    else this.#channels.delete(channel.name);
   }
   #set(state) {
     this.#state = state;

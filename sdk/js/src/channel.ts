@@ -140,6 +140,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     });
     // Nobody need look at it.
     ready.catch(() => {});
+    this.#client.use(this, true);
     this.#client.connect();
     this.sync();
     const unsubscribe = (): void => {
@@ -250,7 +251,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     this.#forget();
-    this.#client.forget(this);
+    if (!this.hasListeners) this.#client.use(this, false);
   }
 
   #forget(): void {

@@ -102,7 +102,13 @@ export class Switchboard extends Emitter<ClientEvents> {
   /** The token of the last connection. */
   #shown: string | undefined;
   #generation = 0;
+  /** Those that are used, or may be. */
   #channels = new Map<string, Channel>();
+  /** Those that have been, and that the application still has. */
+  #known = new Map<string, WeakRef<Channel>>();
+  #gone = new FinalizationRegistry<string>((name) => {
+    if (!this.#known.get(name)?.deref()) this.#known.delete(name);
+  });
   #publications: Publication[] = [];
   #bytes = 0;
   #held: ReturnType<typeof setTimeout> | undefined;
@@ -155,11 +161,16 @@ export class Switchboard extends Emitter<ClientEvents> {
     return new Promise((resolve) => this.once("drained", () => resolve()));
   }
 
-  /** A channel. The same object for the same name, as long as somebody uses it. */
+  /** A channel. The same object for the same name, as long as somebody has it. */
   channel<T = unknown, Info = Record<string, unknown>>(name: string): Channel<T, Info> {
     check(name);
-    let channel = this.#channels.get(name);
-    if (!channel) this.#channels.set(name, (channel = new Channel(this, name)));
+    let channel = this.#channels.get(name) ?? this.#known.get(name)?.deref();
+    if (!channel) {
+      channel = new Channel(this, name);
+      this.#channels.set(name, channel);
+      this.#known.set(name, new WeakRef(channel));
+      this.#gone.register(channel, name);
+    }
     return channel as unknown as Channel<T, Info>;
   }
 
@@ -246,9 +257,10 @@ export class Switchboard extends Emitter<ClientEvents> {
     this.#link?.send({ ...command, id });
   }
 
-  /** @internal Nobody uses it any more. */
-  forget(channel: { name: string }): void {
-    if (this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name);
+  /** @internal Somebody uses it, or nobody any more. */
+  use(channel: object & { name: string }, isUsed: boolean): void {
+    if (isUsed) this.#channels.set(channel.name, channel as Channel);
+    else this.#channels.delete(channel.name);
   }
 
   #set(state: State): void {

@@ -23,9 +23,9 @@ export class Emitter<Events extends object> {
     return off;
   }
 
-  /** How many listeners there are. */
-  protected listeners(name: keyof Events): number {
-    return this.#listeners.get(name)?.size ?? 0;
+  /** Whether anybody listens to anything. */
+  protected get hasListeners(): boolean {
+    return [...this.#listeners.values()].some((set) => set.size > 0);
   }
 
   protected emit<Name extends keyof Events>(name: Name, value: Events[Name]): void {

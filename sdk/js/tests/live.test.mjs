@@ -237,7 +237,9 @@ test('history and members, by WebSocket', async () => {
   assert.ok((await one.ping()) >= 0);
   one.close();
   const other = client(server, 'sse');
-  await assert.rejects(other.channel('log').history(), ({ code }) => code === 'unsupported');
+  for (const asked of [other.channel('log').history(), other.channel('log').members(), other.ping()]) {
+    await assert.rejects(asked, { code: 'unsupported' });
+  }
   other.close();
 });
 
@@ -274,6 +276,21 @@ test('who ends and begins anew at once stays subscribed', async () => {
   await publish('again', [1]);
   await new Promise((later) => setTimeout(later, 300));
   assert.equal(subscribed, 0, 'the server was told nothing');
+  one.close();
+});
+
+test('a channel that is kept can be used again, long after its last use', async () => {
+  const one = client(server, 'websocket');
+  const room = one.channel('kept');
+  for (const round of [1, 2, 3]) {
+    const { heard, subscription } = hear(room);
+    await soon(subscription.ready, 'subscribed');
+    assert.equal(one.channel('kept'), room);
+    await publish('kept', [round]);
+    await eventually('it hears', () => heard.length === 1);
+    subscription.unsubscribe();
+    await eventually('it has left', () => !room.subscribed);
+  }
   one.close();
 });
 

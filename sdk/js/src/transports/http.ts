@@ -220,7 +220,7 @@ function http(context: Context, name: TransportName): Transport {
       } else if (type === "publish") {
         posts.push(JSON.stringify({ ...command, type: undefined }));
         void post();
-      } else if (type !== "ping") {
+      } else {
         const code: ErrorCode = "unsupported";
         const message = `${type} needs a WebSocket, and this connection is ${name}`;
         queueMicrotask(() => context.event({ type: "error", id, code, message } as ServerEvent));
