@@ -116,6 +116,51 @@ fn a_request_that_goes_away_takes_its_poll_along() {
 }
 
 #[test]
+fn nothing_is_lost_between_polls_whose_time_is_over() {
+    const MESSAGES: u64 = 800;
+    const READERS: usize = 16;
+    run_on_shards(
+        |config| {
+            config.channels.log_messages_max = 10_000;
+            config.limits.poll_wait_max = Duration::from_millis(100);
+        },
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            let mut reading = Vec::new();
+            for reader in 0..READERS {
+                let (live, start) = (live.clone(), position(&start).to_owned());
+                // Some are not held at all, others until a time at which many come to their end.
+                let wait = if reader % 2 == 0 { "&wait=0" } else { "" };
+                reading.push(tokio::task::spawn_local(async move {
+                    let mut peer = Peer::connect(live.public).await;
+                    let (mut at, mut next) = (start, 0);
+                    while next < MESSAGES {
+                        peer.send(ask(&format!("channel=a&since={at}{wait}"))).await;
+                        let answer: Value =
+                            serde_json::from_str(&peer.answer().await.expect(200).body).unwrap();
+                        at = position(&answer).to_owned();
+                        for event in answer["events"].as_array().unwrap() {
+                            assert_eq!(event["data"], next.to_string(), "{answer}");
+                            next += 1;
+                        }
+                    }
+                }));
+            }
+            let mut publisher = Client::connect(live).await;
+            for number in 0..MESSAGES {
+                publisher.publish("a", Payload::text(number.to_string())).await;
+                if number % 3 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            for reading in reading {
+                reading.await.unwrap();
+            }
+        },
+    );
+}
+
+#[test]
 fn requests_sent_ahead_are_answered_in_their_order() {
     run_on_shards(
         |_| {},

@@ -187,7 +187,7 @@ impl Scenario for PollingStorm {
         let begun = std::time::Instant::now();
         let (driven, cpu_ns) = charged(side, || coordinator.publish(publishers, publish, expected))?;
         let seconds = begun.elapsed().as_secs_f64();
-        let driven = complete(driven, "deliveries")?;
+        let driven = complete(driven, "delivery")?;
         let clients = f64::from(self.clients());
         let mut samples = latency_samples(&driven);
         if let Some(cpu_ns) = cpu_ns {

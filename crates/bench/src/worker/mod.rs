@@ -95,8 +95,8 @@ struct Worker {
     heartbeats: u64,
     /// Who is to poll again, and when: the longest wait is everyone's.
     polls: VecDeque<(u64, usize)>,
-    /// Requests and bytes of all connections when the load began.
-    traffic: (u64, u64),
+    /// Requests and bytes of each group when the load began.
+    traffic: HashMap<u32, (u64, u64)>,
 }
 
 impl Worker {
@@ -117,7 +117,7 @@ impl Worker {
             told_ns: 0,
             heartbeats: 0,
             polls: VecDeque::new(),
-            traffic: (0, 0),
+            traffic: HashMap::new(),
         })
     }
 
@@ -214,9 +214,13 @@ impl Worker {
             }),
             Command::Collect { groups } => {
                 let mut driven = self.load.collect(&mut self.groups);
-                let (requests, bytes) = self.traffic();
-                driven.requests = requests.saturating_sub(self.traffic.0);
-                driven.bytes = bytes.saturating_sub(self.traffic.1);
+                let traffic = self.traffic();
+                for group in &groups {
+                    let now = traffic.get(group).copied().unwrap_or_default();
+                    let before = self.traffic.get(group).copied().unwrap_or_default();
+                    driven.requests += now.0.saturating_sub(before.0);
+                    driven.bytes += now.1.saturating_sub(before.1);
+                }
                 for group in groups.iter().filter_map(|group| self.groups.get(group)) {
                     driven.lost += group.lost;
                     driven.words = group.words.clone().or(driven.words);
@@ -227,12 +231,15 @@ impl Worker {
         }
     }
 
-    /// Requests of all connections, and bytes both ways.
-    fn traffic(&self) -> (u64, u64) {
-        let each = self.connections.iter().map(|(_, connection)| connection);
-        each.fold((0, 0), |(requests, bytes), connection| {
-            (requests + connection.requests(), bytes + connection.bytes)
-        })
+    /// Requests of all connections, and bytes both ways, by group.
+    fn traffic(&self) -> HashMap<u32, (u64, u64)> {
+        let mut groups = HashMap::new();
+        for (_, connection) in &self.connections {
+            let (requests, bytes) = groups.entry(connection.group).or_insert((0, 0));
+            *requests += connection.requests();
+            *bytes += connection.bytes;
+        }
+        groups
     }
 
     /// Polls of all those whose time has come.

@@ -317,6 +317,7 @@ async fn open_stream(mut stream: TcpStream, door: &Door, reading: Reading, cors:
         latest,
         presence,
         introduction: true,
+        holds: true,
     };
     shard.open_stream(stream, session, wishes, slot);
 }

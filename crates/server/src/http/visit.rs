@@ -177,6 +177,7 @@ impl Visit {
             latest,
             presence,
             introduction: is_new && !is_known,
+            holds: !wait.is_zero(),
         };
         let Some(Polled { events, places }) = shard.poll(session, wishes).await else {
             return Err(ask::refusal(ErrorCode::Internal, ErrorCode::Internal.text()));

@@ -82,16 +82,25 @@ pub(super) struct Link {
 pub(super) enum Pipe {
     Socket(TcpStream),
     /// All at once, once.
-    Answer(Option<oneshot::Sender<Answer>>),
+    Answer {
+        sender: Option<oneshot::Sender<Answer>>,
+        /// It waits until there is something.
+        holds: bool,
+    },
 }
 
 impl Pipe {
     pub(super) fn is_answer(&self) -> bool {
-        matches!(self, Pipe::Answer(_))
+        matches!(self, Pipe::Answer { .. })
     }
 }
 
 impl Link {
+    /// Whether some channel has something for it that it is still to read.
+    pub(super) fn is_to_read(&self) -> bool {
+        self.behind || self.resuming.is_some()
+    }
+
     fn is_resuming(&self, channel: &ChannelName) -> bool {
         let mut resuming = self.resuming.iter().flat_map(|list| list.iter());
         resuming.any(|resuming| resuming.channel == *channel)

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! So a poll is a subscriber as long as it is held, and reads the log where it is behind. It is answered at the end of the turn in
-//! which something for it came, when its time is over, or when the server stops; a request that goes away takes it along.
+//! which something for it came; at once when its time is over, when something is refused, or when the server stops: from then on
+//! nothing is delivered to it, so where it is must not move any more. A request that goes away takes it along.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -38,6 +39,8 @@ pub struct Wishes {
     pub presence: Option<Attendance>,
     /// It is to be told who it is.
     pub introduction: bool,
+    /// A poll: it waits until there is something.
+    pub holds: bool,
 }
 
 /// What a poll comes to.
@@ -76,7 +79,11 @@ impl Shard {
     /// Holds a poll.
     pub fn poll(self: &Rc<Self>, session: Session, wishes: Wishes) -> Held {
         let (sender, answer) = oneshot::channel();
-        let link = self.open_link(Pipe::Answer(Some(sender)), session, None, |state, link| {
+        let pipe = Pipe::Answer {
+            sender: Some(sender),
+            holds: wishes.holds,
+        };
+        let link = self.open_link(pipe, session, None, |state, link| {
             state.begin_reading(link, wishes);
         });
         Held {
@@ -93,6 +100,7 @@ impl State {
             latest,
             presence,
             introduction,
+            ..
         } = wishes;
         let shared = &mut self.shared;
         if introduction && let Some(link) = self.links.get_mut(at.key as usize) {
@@ -114,10 +122,16 @@ impl State {
         self.send_replies(at);
     }
 
-    /// A link without a socket may have something to answer with: it is looked at when the turn ends.
+    /// A link without a socket may have something to answer with: it is looked at when the turn ends, or now if it is over.
     pub(super) fn touch_poll(&mut self, at: LinkRef) {
         let Some(link) = self.link(at) else { return };
-        if link.pipe.is_answer() && !link.touched {
+        if !link.pipe.is_answer() {
+            return;
+        }
+        if link.session.link() == Wanted::Ended {
+            return self.answer_poll(at);
+        }
+        if !link.touched {
             link.touched = true;
             self.touched.push(at);
             self.wake();
@@ -146,14 +160,18 @@ impl State {
                 None => {}
             }
         }
-        if !is_over && (is_pending || link.session.outbox().is_empty()) {
+        let has_nothing = match &link.pipe {
+            Pipe::Answer { holds: false, .. } if !link.is_to_read() => false,
+            _ => link.session.outbox().is_empty(),
+        };
+        if !is_over && (is_pending || has_nothing) {
             return;
         }
         let events = match link.session.take_refusal() {
             Some(refusal) => Err(refusal),
             None => Ok(link.session.outbox().to_vec()),
         };
-        if let Pipe::Answer(sender) = &mut link.pipe
+        if let Pipe::Answer { sender, .. } = &mut link.pipe
             && let Some(sender) = sender.take()
         {
             // It may have gone this very moment.
