@@ -284,6 +284,45 @@ fn a_stream_that_nobody_reads_is_ended() {
     });
 }
 
+/// In a network of its own, whose only way is cut off and comes back: the client's end of the stream is there all the time.
+const VANISH: &str = r#"
+ip link set lo up || exit 99
+"$1" serve --listen 127.0.0.1:8000 --internal-listen 127.0.0.1:8001 >/dev/null 2>&1 &
+trap "kill $!" EXIT
+until exec 3<>/dev/tcp/127.0.0.1/8000; do sleep 0.1; done 2>/dev/null
+printf 'GET /sse?channel=a HTTP/1.1\r\nHost: x\r\n\r\n' >&3
+while read -r line <&3; do [ "${line%%$'\r'}" = "event: subscribed" ] && break; done
+sessions() {
+  exec 4<>/dev/tcp/127.0.0.1/8001 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&4 && sed -n 's/^switchboard_sessions //p' <&4
+}
+await() { for look in $(seq 100); do [ "$(sessions)" = "$1" ] && break; sleep 0.1; done; sessions; }
+await 1
+ip link set lo down
+sleep 3
+ip link set lo up
+await 0
+"#;
+
+#[test]
+fn a_reader_that_has_vanished_is_given_up() {
+    let output = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--net", "bash", "-c", VANISH, "bash"])
+        .arg(env!("CARGO_BIN_EXE_switchboard"))
+        .env("SWITCHBOARD_LIMITS__PING_INTERVAL", "300ms")
+        .env("SWITCHBOARD_LIMITS__WRITE_STALL", "500ms")
+        .output()
+        .unwrap();
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if output.status.code() == Some(99) || complained.starts_with("unshare: ") {
+        eprintln!("no network of its own here: {complained}");
+        return;
+    }
+    assert_eq!(said, "1\n0\n", "{complained}");
+}
+
 #[test]
 fn what_is_not_asked_for_as_it_should_be() {
     run_on_shards(

@@ -14,6 +14,8 @@ use crate::target::Way;
 
 /// Connections that are open at once.
 const WAVE: u32 = 5_000;
+/// Waves after which an allocator has what it keeps for the next one.
+const WARM_UP: u32 = 8;
 /// What a server gives back with a delay, it gives back within this time: Switchboard's allocator takes 10 s for most.
 const REST: Duration = Duration::from_secs(15);
 
@@ -60,7 +62,7 @@ impl Scenario for Churn {
 
     fn notes(&self, _: &Place) -> Vec<String> {
         vec![
-            "What stays is measured against the time before the first round, so a leak grows from round to round. The warm-up is one wave."
+            "What stays is measured against the time before the first round, so a leak grows from round to round. The warm-up is eight waves."
                 .to_owned(),
         ]
     }
@@ -114,7 +116,7 @@ impl Scenario for Churn {
             },
             in_flight: 64,
         };
-        let waves = if warm_up { 1 } else { self.waves() };
+        let waves = if warm_up { WARM_UP } else { self.waves() };
         let begun = std::time::Instant::now();
         let ((), cpu_ns) = charged(side, || {
             for _ in 0..waves {
