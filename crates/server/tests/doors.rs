@@ -166,6 +166,28 @@ fn a_position_of_another_life_is_a_reset() {
     }
 }
 
+/// Messages of 8 KiB: together more than sockets and outbox hold.
+const FLOOD: u64 = 1_000;
+
+/// What a visitor gets who reads only when everything has been published.
+async fn flooded(live: &Live, door: Door) -> Run {
+    let name = &*format!("{door:?}");
+    let wish = Wish {
+        receive_bytes: Some(4 * 1024),
+        ..Wish::of(&[name])
+    };
+    let mut visitor = Visitor::enter(live, door, wish).await;
+    visitor.subscribed().await;
+    let mut runs = runs(&visitor.at);
+    let mut publisher = Client::connect(live).await;
+    let large = "x".repeat(8 * 1024);
+    for _ in 0..FLOOD {
+        publisher.publish(name, Payload::text(&*large)).await;
+    }
+    read_to(&mut visitor, &mut runs, FLOOD).await;
+    runs.remove(0)
+}
+
 #[test]
 fn whoever_reads_slowly_reads_the_rest_from_the_log() {
     each(
@@ -175,23 +197,9 @@ fn whoever_reads_slowly_reads_the_rest_from_the_log() {
             config.channels.log_bytes_max = 64 * 1024 * 1024;
         },
         async |live, door| {
-            let name = &*format!("{door:?}");
-            let wish = Wish {
-                receive_bytes: Some(4 * 1024),
-                ..Wish::of(&[name])
-            };
-            let mut visitor = Visitor::enter(live, door, wish).await;
-            visitor.subscribed().await;
-            let mut runs = runs(&visitor.at);
-            let mut publisher = Client::connect(live).await;
-            // More than sockets and outbox hold.
-            let large = "x".repeat(8 * 1024);
-            for _ in 0..1_000 {
-                publisher.publish(name, Payload::text(&*large)).await;
-            }
-            read_to(&mut visitor, &mut runs, 1_000).await;
-            assert_eq!(runs[0].gaps(), [], "{door:?}");
-            assert_eq!(runs[0].messages().count(), 1_000, "{door:?}");
+            let run = flooded(live, door).await;
+            assert_eq!(run.gaps(), [], "{door:?}");
+            assert_eq!(run.messages().count(), FLOOD as usize, "{door:?}");
             let refused = live.count(|shard| &shard.deliveries_refused);
             assert!(door == Door::Poll || refused > 0, "{door:?} was not slow");
         },
@@ -207,21 +215,8 @@ fn what_a_slow_reader_misses_without_a_log_is_a_gap() {
             config.channels.on_lag = OnLag::Drop;
         },
         async |live, door| {
-            let name = &*format!("{door:?}");
-            let wish = Wish {
-                receive_bytes: Some(4 * 1024),
-                ..Wish::of(&[name])
-            };
-            let mut visitor = Visitor::enter(live, door, wish).await;
-            visitor.subscribed().await;
-            let mut runs = runs(&visitor.at);
-            let mut publisher = Client::connect(live).await;
-            let large = "x".repeat(8 * 1024);
-            for _ in 0..1_000 {
-                publisher.publish(name, Payload::text(&*large)).await;
-            }
-            read_to(&mut visitor, &mut runs, 1_000).await;
-            assert!(!runs[0].gaps().is_empty(), "{door:?}");
+            let run = flooded(live, door).await;
+            assert!(!run.gaps().is_empty(), "{door:?}");
         },
     );
 }
