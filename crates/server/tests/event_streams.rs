@@ -39,8 +39,7 @@ fn a_stream_is_kept_from_caches_and_buffers_and_comes_back_after_a_delay_of_its_
         async |live| {
             let mut delays = BTreeSet::new();
             let mut streams = Vec::new();
-            // Sessions in a row share a heartbeat, and with it a delay.
-            for _ in 0..200 {
+            for _ in 0..100 {
                 let mut stream = Stream::open(live, "channel=a", "", None).await;
                 for (name, value) in [
                     ("content-type", "text/event-stream"),
@@ -54,11 +53,11 @@ fn a_stream_is_kept_from_caches_and_buffers_and_comes_back_after_a_delay_of_its_
                 }
                 assert!(stream.header("date").ends_with(" GMT"));
                 let retry = stream.next().await.unwrap().retry.unwrap();
-                assert!((1_000..=3_100).contains(&retry), "{retry}");
+                assert!((1_000..3_000).contains(&retry), "{retry}");
                 delays.insert(retry);
                 streams.push(stream);
             }
-            assert!(delays.len() > 1, "{delays:?}");
+            assert!(delays.len() > 80, "{delays:?}");
         },
     );
 }

@@ -264,6 +264,53 @@ fn polls_that_follow_each_other_are_one_member() {
 }
 
 #[test]
+fn whoever_is_not_known_any_more_is_told_who_it_is_now() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let first = poll(live, "channel=a").await;
+            let at = position(&first).to_owned();
+            let query = format!("channel=a&since={at}&presence=true");
+            // As after a restart: a token that this server did not give.
+            let again = poll(live, &format!("{query}&resume=rAAAA")).await;
+            assert_eq!(types(&again)[0], "welcome");
+            let resume = again["events"][0]["resume"].as_str().unwrap();
+            let mut at = position(&again).to_owned();
+            for _ in 0..20 {
+                let query = format!("channel=a&since={at}&presence=true&resume={resume}&wait=0");
+                at = position(&poll(live, &query).await).to_owned();
+            }
+            let members = http::get(live.internal, "/api/v1/presence?channel=a").await;
+            let members: Value = serde_json::from_str(&members.body).unwrap();
+            // The first one within its time to come back, and the one that polls.
+            assert!(members["count"].as_u64().unwrap() <= 2, "{members}");
+        },
+    );
+}
+
+#[test]
+fn a_look_finds_everything_that_is_there() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let names: Vec<_> = (0..8).map(|number| format!("look:{number}")).collect();
+            let channels: Vec<_> = names.iter().map(|name| format!("channel={name}")).collect();
+            let channels = channels.join("&");
+            let start = poll(live, &channels).await;
+            for name in &names {
+                publish(live, &format!(r#"{{"channel":"{name}","data":1}}"#))
+                    .await
+                    .unwrap();
+            }
+            for _ in 0..30 {
+                let look = poll(live, &format!("{channels}&since={}&wait=0", position(&start))).await;
+                assert_eq!(types(&look), ["message"; 8], "{look}");
+            }
+        },
+    );
+}
+
+#[test]
 fn only_the_newest_of_each_key_where_that_is_asked_for() {
     run_on_shards(
         |_| {},

@@ -299,7 +299,7 @@ async fn open_stream(mut stream: TcpStream, door: &Door, reading: Reading, cors:
     let dead_after = u32::try_from(limits.write_stall.as_millis()).unwrap_or(u32::MAX);
     let _unsupported = rustix::net::sockopt::set_tcp_user_timeout(&stream, dead_after);
     let (identity, jitter, _is_known) = shard.identity(reading.resume.as_deref());
-    let head = stream_head(cors, clock.unix_ms(), jitter);
+    let head = stream_head(cors, clock.unix_ms(), shard.random());
     let written = tokio::time::timeout(limits.write_stall, stream.write_all(&head)).await;
     if !matches!(written, Ok(Ok(()))) {
         return;
@@ -324,10 +324,8 @@ async fn open_stream(mut stream: TcpStream, door: &Door, reading: Reading, cors:
 
 /// What stands before the first event: the head of the response, and after how long to come back when the stream is cut off. That
 /// is different for every peer, within 1 to 3 s.
-fn stream_head(cors: &Cors, unix_ms: u64, jitter: u8) -> Vec<u8> {
-    /// For each of 256 jitters.
-    const STEP_MS: u64 = 8;
-    let retry_ms = 1_000 + u64::from(jitter) * STEP_MS;
+fn stream_head(cors: &Cors, unix_ms: u64, random: u64) -> Vec<u8> {
+    let retry_ms = 1_000 + random % 2_000;
     let mut response = hyper::Response::new(format!("retry: {retry_ms}\n\n"));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

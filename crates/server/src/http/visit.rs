@@ -29,6 +29,9 @@ use super::{Door, Slot, ask, drain, open, open_stream, refuse_slow_head};
 use crate::shard::mail::Mail;
 use crate::shard::reader::{Answer as Polled, Wishes};
 
+/// For so long a poll that is not to be held waits for what is there already.
+const READING_MAX: Duration = Duration::from_secs(5);
+
 /// What a connection becomes.
 enum Become {
     WebSocket(Upgrade),
@@ -160,18 +163,20 @@ impl Visit {
     async fn poll(&self, reading: Reading) -> Result<Answer, Refusal> {
         self.meter(0)?;
         let Door { shard, clock, .. } = &*self.door;
-        let (identity, _jitter, is_known) = shard.identity(reading.resume.as_deref());
         let Reading {
             places,
             latest,
             presence,
             wait,
-            ..
+            resume,
         } = reading;
-        // Whoever knows where it is knows who it is, or does not care.
-        let is_new = places.iter().any(|place| place.position.is_none());
+        let (identity, _jitter, is_known) = shard.identity(resume.as_deref());
+        // Whoever knows where it is knows who it is, or does not care; unless it thinks that it is somebody else.
+        let is_new = places.iter().any(|place| place.position.is_none()) || resume.is_some();
         let now = clock.now();
-        let session = Session::poll(now, now + wait, identity, places.clone(), &shard.settings());
+        // What is there has to be read first.
+        let until = now + if wait.is_zero() { READING_MAX } else { wait };
+        let session = Session::poll(now, until, identity, places.clone(), &shard.settings());
         let wishes = Wishes {
             places,
             latest,

@@ -297,6 +297,11 @@ impl Shard {
         }
     }
 
+    /// A random number.
+    pub fn random(&self) -> u64 {
+        self.state.borrow_mut().rng.next_u64()
+    }
+
     /// The mailboxes of all shards.
     pub fn post(&self) -> Post {
         self.state.borrow().post.clone()

@@ -141,6 +141,7 @@ impl State {
     /// Answers a poll, if it is time.
     pub(super) fn answer_poll(&mut self, at: LinkRef) {
         let subscriber = super::turn::subscriber(at);
+        let has_room = self.has_room(at);
         let State { links, audience, .. } = self;
         let Some(link) = links.get_mut(at.key as usize) else {
             return;
@@ -160,11 +161,12 @@ impl State {
                 None => {}
             }
         }
-        let has_nothing = match &link.pipe {
-            Pipe::Answer { holds: false, .. } if !link.is_to_read() => false,
+        let waits = match &link.pipe {
+            // All there is, as far as it fits into one answer.
+            Pipe::Answer { holds: false, .. } => link.is_to_read() && has_room,
             _ => link.session.outbox().is_empty(),
         };
-        if !is_over && (is_pending || has_nothing) {
+        if !is_over && (is_pending || waits) {
             return;
         }
         let events = match link.session.take_refusal() {
