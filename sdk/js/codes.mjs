@@ -16,7 +16,7 @@ ${rows.map(({ code, text }) => `  /** ${text} */\n  | "${code}"`).join("\n")};
 
 /** What may succeed later without a change; the last ones are this client's own. */
 export const RETRYABLE: readonly string[] = [
-${list([...rows.filter(({ retryable }) => retryable).map(({ code }) => code), "queue_full", "timeout", "no_token", "disconnected"])}];
+${list([...rows.filter(({ retryable }) => retryable).map(({ code }) => code), "queue_full", "no_token"])}];
 `;
 const file = new URL("src/codes.ts", import.meta.url);
 if (process.argv.includes("--check")) {

@@ -60,9 +60,7 @@ var RETRYABLE = [
   "stopping",
   "internal",
   "queue_full",
-  "timeout",
-  "no_token",
-  "disconnected"
+  "no_token"
 ];
 
 // src/errors.ts
@@ -124,6 +122,11 @@ var Channel = class extends Emitter {
   #leaving;
   #presence;
   #waiters = /* @__PURE__ */ new Set();
+  /** @internal Who listens has it. */
+  on(name, listener) {
+    this.#client.use(this, true);
+    return super.on(name, listener);
+  }
   /** Whether the server delivers its messages now. */
   get subscribed() {
     return this.#stage === "subscribed";
@@ -139,11 +142,12 @@ var Channel = class extends Emitter {
   subscribe(listener, options = {}) {
     if (typeof listener === "object") [listener, options] = [void 0, listener];
     if (listener !== void 0 && typeof listener !== "function") {
-      throw new TypeError("subscribe() takes a function that gets the messages, and options");
+      throw new TypeError("subscribe() takes a function and options");
     }
+    JSON.stringify(options);
     const use = {};
     const off = listener && this.on("message", listener);
-    this.#uses.set(use, options);
+    this.#uses.set(use, { ...options, off });
     clearTimeout(this.#leaving);
     this.#since ??= options.since;
     const begun = this.#begun;
@@ -186,7 +190,7 @@ var Channel = class extends Emitter {
         wake();
       }),
       this.#client.on("state", ({ status }) => {
-        if (status === "closed") failed = new SwitchboardError("closed", "the client was closed");
+        if (status === "closed") failed = new SwitchboardError("closed", "closed here");
         wake();
       })
     ];
@@ -208,16 +212,15 @@ var Channel = class extends Emitter {
   }
   /** Reads the log: the newest messages by default. */
   history(options = {}) {
-    const asked = this.#client.ask({ type: "history", channel: this.name, ...options });
-    return asked.then((event) => ({
+    return this.#client.ask({ type: "history", channel: this.name, ...options }, (event) => ({
       ...event,
       messages: (event.messages ?? []).map((message) => withData({ ...message, channel: this.name }))
     }));
   }
   /** Asks who is in the channel, without subscribing. */
   members(options = {}) {
-    const asked = this.#client.ask({ type: "members", channel: this.name, ...options });
-    return asked.then((event) => event);
+    const command = { type: "members", channel: this.name, ...options };
+    return this.#client.ask(command, (event) => event);
   }
   /** @internal What is to be said so that the server knows what is wanted; nothing if it does. */
   command() {
@@ -237,6 +240,7 @@ var Channel = class extends Emitter {
   /** @internal The same, and it is said. */
   asked() {
     const command = this.command();
+    if (!command?.presence) this.#presence = void 0;
     this.#stage = command ? "asked" : "idle";
     this.#said = wish(command);
     return command;
@@ -263,15 +267,19 @@ var Channel = class extends Emitter {
     this.#begun = this.#since = this.#presence = void 0;
     this.#offset = -1;
   }
-  /** @internal The connection is gone. */
-  disconnected() {
+  /** @internal The connection is gone; for good, if there is an error. */
+  disconnected(error) {
     this.#stage = "idle";
+    if (error) this.#giveUp(error);
+  }
+  #giveUp(error) {
+    for (const { reject } of this.#waiters) reject(error);
+    this.#waiters.clear();
   }
   /** @internal The client is closed: nothing comes any more. */
   end(error) {
     clearTimeout(this.#leaving);
-    for (const { reject } of this.#waiters) reject(error);
-    this.#waiters.clear();
+    this.#giveUp(error);
     this.#uses.clear();
     this.#forget();
     this.removeListeners();
@@ -283,15 +291,15 @@ var Channel = class extends Emitter {
       setTimeout(() => this.sync(), error.retryAfterMs ?? 1e3);
       return;
     }
-    for (const { reject } of this.#waiters) reject(error);
-    this.#waiters.clear();
+    this.#giveUp(error);
+    for (const { off } of this.#uses.values()) off?.();
     this.#uses.clear();
     this.#forget();
     this.emit("error", error);
   }
   /** @internal Something of this channel. */
   handle(event) {
-    if (!this.#uses.size) return;
+    if (!this.#uses.size && event.type !== "subscribed") return;
     switch (event.type) {
       case "subscribed": {
         this.#stage = "subscribed";
@@ -333,27 +341,25 @@ var Channel = class extends Emitter {
     this.emit("presence", this.#presence);
   }
 };
-var FULL = `the loop is ${ITERATION_MAX} messages behind: take them faster, or subscribe with latest`;
+var FULL = `the loop is ${ITERATION_MAX} messages behind`;
 var wish = (command) => command ? JSON.stringify([command.latest, command.presence, command.info]) : "";
 function plain({ type: _type, id: _id, ...rest }) {
   return rest;
 }
 
 // src/memory.ts
-var here = /* @__PURE__ */ new Map();
 var PREFIX = "switchboard:";
 function recall(server) {
   try {
     return sessionStorage.getItem(PREFIX + server);
   } catch {
-    return here.get(server);
+    return void 0;
   }
 }
 function remember(server, name) {
   try {
     sessionStorage.setItem(PREFIX + server, name);
   } catch {
-    here.set(server, name);
   }
 }
 
@@ -382,6 +388,7 @@ function http(context, name) {
   let heartbeatMs = 25e3;
   let isPosting = false;
   let isWelcome = false;
+  let hasStreamed = false;
   let dirty;
   const end = (reason) => {
     if (life.signal.aborted) return;
@@ -397,7 +404,7 @@ function http(context, name) {
     if (response.ok) return response;
     let body = {};
     try {
-      body = await response.json();
+      body = await timed(response.json(), timeoutMs);
     } catch {
     }
     throw new Refused(response.status, body);
@@ -415,13 +422,14 @@ function http(context, name) {
     if (event.type === "error") return end(event.message);
     context.event(event);
   };
-  const query = (reader) => {
+  const query = (reader, wait2) => {
     const parameters = new URLSearchParams();
     const [wish2] = reader.channels.values();
     for (const channel of reader.channels.keys()) parameters.append("channel", channel);
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
     const since = reader.token ?? positions.join(".");
     if (since) parameters.set("since", since);
+    if (wait2) parameters.set("wait", wait2);
     if (resume) parameters.set("resume", resume);
     if (wish2?.latest) parameters.set("latest", "true");
     if (wish2?.presence) parameters.set("presence", String(wish2.presence));
@@ -443,6 +451,18 @@ function http(context, name) {
     });
   };
   const refuse2 = (reader, { body }) => {
+    const { size } = reader.channels;
+    if (size > 1) {
+      const half = { channels: /* @__PURE__ */ new Map(), abort: void 0, token: void 0 };
+      for (const [channel, wish2] of [...reader.channels].slice(size >> 1)) {
+        half.channels.set(channel, wish2);
+        reader.channels.delete(channel);
+      }
+      readers.set(`${readers.size}`, half);
+      reader.token = void 0;
+      read(reader);
+      return read(half);
+    }
     if (!isWelcome) deliver(void 0, hello());
     const { code = "bad_request", message } = body;
     for (const { id, channel } of reader.channels.values()) {
@@ -454,13 +474,14 @@ function http(context, name) {
   const stream = async (reader, signal) => {
     const response = await request(query(reader), { signal }, patienceMs);
     const body = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-    if (!body) throw new Error("the answer has no body");
+    if (!body) throw new Error("no body");
     let unread = "";
     for (; ; ) {
-      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
+      const silenceMs = hasStreamed ? heartbeatMs * SILENCE : patienceMs;
       const { done, value } = await timed(body.read(), silenceMs);
       if (signal.aborted) return;
       if (done) throw new Error("the stream has ended");
+      hasStreamed = true;
       const blocks = (unread + value).split(/\r?\n\r?\n/);
       unread = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -472,9 +493,10 @@ function http(context, name) {
   };
   const polls = async (reader, signal) => {
     const begun = /* @__PURE__ */ new Set();
-    for (; ; ) {
-      const answer = await request(query(reader), { signal }, HELD_MS + patienceMs);
-      const { position, events } = await answer.json();
+    while (reader.channels.size) {
+      const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
+      const answer = await request(query(reader, isNew ? "0" : ""), { signal }, HELD_MS + patienceMs);
+      const { position, events } = await timed(answer.json(), patienceMs);
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       for (const [channel, { since }] of reader.channels) {
@@ -498,11 +520,12 @@ function http(context, name) {
       let answer;
       try {
         const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
-        answer = await (await request("publish", init, patienceMs * 2)).json();
+        answer = await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs);
       } catch (error) {
-        if (!(error instanceof Refused) || !error.body.code) return end(error);
-        answer = error.body;
-        if (error.status === 401) return end(error);
+        if (!(error instanceof Refused) || error.status === 401) return end(error);
+        const { status, message, body: body2 } = error;
+        if (!body2.code && (status > 499 || status === 408 || status === 429)) return end(error);
+        answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body2 };
       }
       if (!life.signal.aborted) context.event({ ...answer, id });
     }
@@ -527,7 +550,11 @@ function http(context, name) {
     name,
     start(subscribe) {
       subscribe.forEach(this.send);
-      if (!subscribe.length) queueMicrotask(() => deliver(void 0, hello()));
+      if (subscribe.length) return;
+      request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error) => {
+        if (error instanceof Refused && error.body.type === "error" && isFinal2(error)) deliver(void 0, hello());
+        else end(error);
+      });
     },
     send(command) {
       const { type, id, channel = "", latest, presence, info } = command;
@@ -545,7 +572,7 @@ function http(context, name) {
         void post();
       } else {
         const code = "unsupported";
-        const message = `${type} needs a WebSocket, and this connection is ${name}`;
+        const message = `${type} needs a WebSocket`;
         queueMicrotask(() => context.event({ type: "error", id, code, message }));
       }
     },
@@ -562,17 +589,12 @@ function http(context, name) {
   };
   return transport;
 }
-var Stale = class extends Error {
-  constructor() {
-    super("the server is silent");
-  }
-};
-var isFinal2 = ({ status, body }) => status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code;
+var isFinal2 = ({ status, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code;
 var parse = (json) => JSON.parse(json);
 function timed(promise, afterMs) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Stale()), afterMs);
+    timer = setTimeout(() => reject(new Error("silent")), afterMs);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
@@ -603,12 +625,12 @@ function webSocket(context) {
   const ask = (answerMs) => {
     send({ type: "ping", id: 0 });
     clearTimeout(timer);
-    timer = setTimeout(() => end("the server is silent"), answerMs);
+    timer = setTimeout(() => end("silent"), answerMs);
   };
   const transport = {
     name: "websocket",
     start(subscribe) {
-      if (!context.WebSocket) return queueMicrotask(() => end("there is no WebSocket here"));
+      if (!context.WebSocket) return queueMicrotask(() => end("no WebSocket here"));
       try {
         const url = context.base.replace(/^http/, "ws") + "ws";
         socket = new context.WebSocket(url, SUBPROTOCOL);
@@ -625,14 +647,14 @@ function webSocket(context) {
         try {
           event = JSON.parse(data);
         } catch {
-          return end("the server sends what is no JSON");
+          return end("not JSON");
         }
         if (typeof event !== "object" || !event) return watch(heartbeatMs * SILENCE);
         if (event.type === "welcome") heartbeatMs = event.heartbeat_ms;
         watch(heartbeatMs * SILENCE);
         context.event(event);
       };
-      socket.onclose = ({ code, reason }) => end(reason || "the connection was lost", code);
+      socket.onclose = ({ code, reason }) => end(reason || "lost", code);
       socket.onerror = () => {
       };
     },
@@ -708,9 +730,9 @@ var Switchboard = class extends Emitter {
     this.#names = options.transports ?? NAMES;
     const unknown = this.#names.find((name) => !(name in TRANSPORTS));
     if (unknown || !this.#names.length) {
-      throw new TypeError(`transports: ${unknown ?? "none"} is not one of ${NAMES.join(", ")}`);
+      throw new TypeError(`transports: ${unknown} is not one of ${NAMES}`);
     }
-    const known = recall(this.#base);
+    const known = this.#names.length > 1 ? recall(this.#base) : void 0;
     this.#best = this.#names.find((name) => name === known) ?? this.#names[0];
     this.#upgradeMs = options.upgradeAfterMs ?? 6e4;
     if (!options.lazy) this.connect();
@@ -738,7 +760,6 @@ var Switchboard = class extends Emitter {
     let channel = this.#channels.get(name) ?? this.#known.get(name)?.deref();
     if (!channel) {
       channel = new Channel(this, name);
-      this.#channels.set(name, channel);
       this.#known.set(name, new WeakRef(channel));
       this.#gone.register(channel, name);
     }
@@ -747,31 +768,34 @@ var Switchboard = class extends Emitter {
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
   publish(channel, data, options = {}) {
     check(channel);
-    if (data === void 0) throw new TypeError("publish() takes something to publish; undefined is not JSON");
+    if (data === void 0) throw new TypeError("undefined is not JSON");
     if (this.#state.status === "closed") return Promise.reject(closed());
     const key = options.key ?? `${this.#name}-${++this.#lastKey}`;
     const command = { type: "publish", channel, key, conflate: options.conflate, ...payload(data) };
     const json = JSON.stringify(command);
-    const bytes = json.length;
-    if (isTooComplex(data)) return refuse("too_complex", "the data is nested deeper than 31, or an object has more than 256 keys");
-    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "the text has half a character (a lone surrogate)");
+    const bytes = utf8(json);
+    if (isTooComplex(data)) return refuse("too_complex", "too deep, or too many keys");
+    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "a lone surrogate");
     const { messages = 1e3, bytes: bytesMax = 1 << 20 } = this.#options.queue ?? {};
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
-      return refuse("queue_full", "more publications wait for the network than may; await drained()");
+      return refuse("queue_full", "too much waits for the network; await drained()");
     }
     this.#bytes += bytes;
     this.connect();
-    return new Promise((resolve, reject) => {
-      this.#publications.push({ command, bytes, id: void 0, resolve, reject });
+    let publication;
+    const promise = new Promise((resolve, reject) => {
+      publication = { command, bytes, id: void 0, resolve, reject };
+      this.#publications.push(publication);
       this.#flush();
     });
+    publication.promise = promise;
+    return promise;
   }
   /** The time that a question to the server takes, in milliseconds. Needs a WebSocket. */
-  async ping() {
+  ping() {
     const begun = performance.now();
-    await this.ask({ type: "ping" });
-    return performance.now() - begun;
+    return this.ask({ type: "ping" }, () => performance.now() - begun);
   }
   /** Connects, if it is not connected and does not wait for that. While it waits, it waits no longer. */
   connect() {
@@ -802,14 +826,15 @@ var Switchboard = class extends Emitter {
     this.removeListeners();
   }
   /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
-  ask(command) {
+  ask(command, read) {
     if (this.#state.status === "closed") return Promise.reject(closed());
     this.connect();
-    return new Promise((resolve, reject) => {
-      const id = ++this.#lastId;
-      this.#asks.set(id, { command, resolve, reject });
-      if (this.isOpen) this.#link?.send({ ...command, id });
-    });
+    const id = ++this.#lastId;
+    const asked = new Promise((resolve, reject) => this.#asks.set(id, { command, resolve, reject }));
+    const promise = asked.then(read);
+    this.#asks.get(id).promise = promise;
+    if (this.isOpen) this.#link?.send({ ...command, id });
+    return promise;
   }
   /** @internal */
   say(command) {
@@ -840,17 +865,19 @@ var Switchboard = class extends Emitter {
     const generation = ++this.#generation;
     this.#clear("retry");
     this.#set({ status: "connecting", transport: name, attempt: this.#attempt });
+    this.#after("patience", this.#options.patienceMs ?? 1e4, () => {
+      this.#generation++;
+      this.#link?.close();
+      this.#lost({ reason: "no welcome in time" }, name);
+    });
     const token = await this.#token();
     if (generation !== this.#generation) return;
     if (token instanceof SwitchboardError) {
+      this.#clear("patience");
       return token.retryable ? this.#wait(token.message) : this.#end(token);
     }
     this.#shown = token;
     const link = this.#link = this.#open(name, token, (ended) => this.#lost(ended, name));
-    this.#after("patience", this.#options.patienceMs ?? 1e4, () => {
-      link.close();
-      this.#lost({ reason: "there was no welcome in time" }, name);
-    });
     const commands = [...this.#channels.values()].map((channel) => this.#numbered(channel));
     link.start(commands.filter((command) => command !== void 0));
   }
@@ -888,9 +915,9 @@ var Switchboard = class extends Emitter {
     try {
       const fresh = await token();
       if (fresh) return fresh;
-      return new SwitchboardError("unauthorized", "there is no token for this client");
+      return new SwitchboardError("unauthorized", "there is no token");
     } catch (error) {
-      return new SwitchboardError("no_token", `the token could not be had: ${String(error)}`);
+      return new SwitchboardError("no_token", `no token: ${error}`);
     }
   }
   /** The connection is gone, or an attempt has failed. */
@@ -930,7 +957,7 @@ var Switchboard = class extends Emitter {
       const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
       if (largest) {
         this.#settle(largest);
-        largest.reject(new SwitchboardError("message_too_big", "the message is larger than the server takes"));
+        largest.reject(new SwitchboardError("message_too_big", "larger than the server takes"));
       }
     }
     for (const publication of this.#publications) publication.id = void 0;
@@ -959,9 +986,13 @@ var Switchboard = class extends Emitter {
     this.#publications = [];
     this.#bytes = 0;
     this.#asks.clear();
-    for (const channel of this.#channels.values()) channel.disconnected();
+    for (const channel of this.#channels.values()) channel.disconnected(reason);
     if (this.#state.status !== "closed") this.#set({ status: "closed", reason });
-    for (const { reject } of waiting) reject(reason);
+    for (const { reject, promise } of waiting) {
+      promise?.catch(() => {
+      });
+      reject(reason);
+    }
     this.emit("drained", void 0);
   }
   #handle(link, event) {
@@ -1011,9 +1042,10 @@ var Switchboard = class extends Emitter {
     this.#failures = 0;
     this.#hasWorked = true;
     this.#best = link.name;
-    remember(this.#base, link.name);
+    if (this.#names.length > 1) remember(this.#base, link.name);
     this.#after("lasting", this.#options.lastingMs ?? 1e4, () => this.#attempt = 0);
     this.#set({ status: "open", transport: link.name, session: session ?? "", user: user ?? "" });
+    if (link !== this.#link) return;
     for (const channel of this.#channels.values()) channel.sync();
     for (const [id, { command }] of this.#asks) link.send({ ...command, id });
     this.#flush();
@@ -1128,7 +1160,7 @@ function isTooComplex(data, depth = 1) {
   if (depth > DEPTH_MAX || !Array.isArray(data) && values.length > KEYS_MAX) return true;
   return values.some((value) => isTooComplex(value, depth + 1));
 }
-var closed = () => new SwitchboardError("closed", "the client was closed");
+var closed = () => new SwitchboardError("closed", "closed here");
 function expiry(token) {
   try {
     const claims = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
@@ -1139,23 +1171,19 @@ function expiry(token) {
   }
 }
 function check(name) {
-  if (typeof name !== "string" || !name) {
-    throw new TypeError(`a channel has a name, such as "room:42"; this is ${JSON.stringify(name) ?? typeof name}`);
-  }
-  if (name.startsWith("$")) throw new TypeError(`channels that begin with $ are the server's own: ${name}`);
-  if (new TextEncoder().encode(name).length > 255) throw new TypeError("a channel's name has at most 255 bytes");
+  if (typeof name === "string" && name && utf8(name) < 256 && !/^\$|\*|[\s\p{C}]|::|^:|:$/u.test(name)) return;
+  throw new TypeError(`a channel has a name, such as "room:42", of 255 bytes at most, without blanks, * and a leading $: not ${name}`);
 }
+var utf8 = (text) => new TextEncoder().encode(text).length;
 function base(url) {
-  const page = globalThis.location?.href;
-  if (url === void 0 && !page) throw new TypeError('where is the server? new Switchboard("https://chat.example")');
   let parsed;
   try {
-    parsed = new URL(url ?? "/", page);
+    parsed = new URL(url ?? "/", globalThis.location?.href);
   } catch {
-    throw new TypeError(`this is no URL: ${String(url)}; try "https://chat.example"`);
+    throw new TypeError(`where is the server? new Switchboard("https://chat.example"), not ${url}`);
   }
   const scheme = parsed.protocol.replace(/^ws/, "http");
-  if (!/^https?:$/.test(scheme)) throw new TypeError(`the server's URL begins with https:, wss:, http: or ws:, not ${parsed.protocol}`);
+  if (!/^https?:$/.test(scheme)) throw new TypeError(`a URL begins with https:, wss:, http: or ws:, not ${scheme}`);
   return `${scheme}//${parsed.host}${parsed.pathname.replace(/(\/ws)?\/*$/, "/")}`;
 }
 export {

@@ -82,7 +82,7 @@ type Stage = "idle" | "asked" | "subscribed";
 /** A channel of messages of type `T`. Get it with {@link Switchboard.channel}. */
 export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitter<ChannelEvents<T, Info>> {
   #client: Switchboard;
-  #uses = new Map<object, SubscribeOptions>();
+  #uses = new Map<object, SubscribeOptions & { off?: (() => void) | undefined }>();
   #stage: Stage = "idle";
   #said = "";
   #begun: Subscribed | undefined;
@@ -100,6 +100,15 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   ) {
     super();
     this.#client = client;
+  }
+
+  /** @internal Who listens has it. */
+  override on<Name extends keyof ChannelEvents<T, Info>>(
+    name: Name,
+    listener: (value: ChannelEvents<T, Info>[Name]) => void,
+  ): () => void {
+    this.#client.use(this, true);
+    return super.on(name, listener);
   }
 
   /** Whether the server delivers its messages now. */
@@ -126,11 +135,13 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   ): Subscription {
     if (typeof listener === "object") [listener, options] = [undefined, listener];
     if (listener !== undefined && typeof listener !== "function") {
-      throw new TypeError("subscribe() takes a function that gets the messages, and options");
+      throw new TypeError("subscribe() takes a function and options");
     }
+    // What cannot be said is not begun.
+    JSON.stringify(options);
     const use = {};
     const off = listener && this.on("message", listener);
-    this.#uses.set(use, options);
+    this.#uses.set(use, { ...options, off });
     clearTimeout(this.#leaving);
     this.#since ??= options.since;
     const begun = this.#begun;
@@ -173,7 +184,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
         wake();
       }),
       this.#client.on("state", ({ status }) => {
-        if (status === "closed") failed = new SwitchboardError("closed", "the client was closed");
+        if (status === "closed") failed = new SwitchboardError("closed", "closed here");
         wake();
       }),
     ];
@@ -197,8 +208,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** Reads the log: the newest messages by default. */
   history(options: HistoryOptions = {}): Promise<History<T>> {
-    const asked = this.#client.ask({ type: "history", channel: this.name, ...options });
-    return asked.then((event) => ({
+    return this.#client.ask({ type: "history", channel: this.name, ...options }, (event) => ({
       ...(event as unknown as History<T>),
       messages: (event.messages ?? []).map((message) => withData({ ...message, channel: this.name }) as Message<T>),
     }));
@@ -206,8 +216,8 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** Asks who is in the channel, without subscribing. */
   members(options: MembersOptions = {}): Promise<Members<Info>> {
-    const asked = this.#client.ask({ type: "members", channel: this.name, ...options });
-    return asked.then((event) => event as unknown as Members<Info>);
+    const command: Command = { type: "members", channel: this.name, ...options };
+    return this.#client.ask(command, (event) => event as unknown as Members<Info>);
   }
 
   /** @internal What is to be said so that the server knows what is wanted; nothing if it does. */
@@ -229,6 +239,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   /** @internal The same, and it is said. */
   asked(): Command | undefined {
     const command = this.command();
+    if (!command?.presence) this.#presence = undefined;
     this.#stage = command ? "asked" : "idle";
     this.#said = wish(command);
     return command;
@@ -260,16 +271,21 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     this.#offset = -1;
   }
 
-  /** @internal The connection is gone. */
-  disconnected(): void {
+  /** @internal The connection is gone; for good, if there is an error. */
+  disconnected(error?: SwitchboardError): void {
     this.#stage = "idle";
+    if (error) this.#giveUp(error);
+  }
+
+  #giveUp(error: SwitchboardError): void {
+    for (const { reject } of this.#waiters) reject(error);
+    this.#waiters.clear();
   }
 
   /** @internal The client is closed: nothing comes any more. */
   end(error: SwitchboardError): void {
     clearTimeout(this.#leaving);
-    for (const { reject } of this.#waiters) reject(error);
-    this.#waiters.clear();
+    this.#giveUp(error);
     this.#uses.clear();
     this.#forget();
     this.removeListeners();
@@ -282,8 +298,8 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
       setTimeout(() => this.sync(), error.retryAfterMs ?? 1_000);
       return;
     }
-    for (const { reject } of this.#waiters) reject(error);
-    this.#waiters.clear();
+    this.#giveUp(error);
+    for (const { off } of this.#uses.values()) off?.();
     this.#uses.clear();
     this.#forget();
     this.emit("error", error);
@@ -291,7 +307,8 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** @internal Something of this channel. */
   handle(event: ServerEvent): void {
-    if (!this.#uses.size) return;
+    // Whoever ends and begins anew wants to know that it is subscribed.
+    if (!this.#uses.size && event.type !== "subscribed") return;
     switch (event.type) {
       case "subscribed": {
         this.#stage = "subscribed";
@@ -338,7 +355,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   }
 }
 
-const FULL = `the loop is ${ITERATION_MAX} messages behind: take them faster, or subscribe with latest`;
+const FULL = `the loop is ${ITERATION_MAX} messages behind`;
 
 /** What of a subscription the server would have to be told anew. */
 const wish = (command: Command | undefined): string =>

@@ -61,12 +61,14 @@ interface Publication {
   id: number | undefined;
   resolve: (published: Published) => void;
   reject: (error: SwitchboardError) => void;
+  promise?: Promise<unknown>;
 }
 
 interface Ask {
   command: Command;
   resolve: (event: ServerEvent) => void;
   reject: (error: SwitchboardError) => void;
+  promise?: Promise<unknown>;
 }
 
 const TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
@@ -132,9 +134,9 @@ export class Switchboard extends Emitter<ClientEvents> {
     this.#names = options.transports ?? NAMES;
     const unknown = this.#names.find((name) => !(name in TRANSPORTS));
     if (unknown || !this.#names.length) {
-      throw new TypeError(`transports: ${unknown ?? "none"} is not one of ${NAMES.join(", ")}`);
+      throw new TypeError(`transports: ${unknown} is not one of ${NAMES}`);
     }
-    const known = recall(this.#base);
+    const known = this.#names.length > 1 ? recall(this.#base) : undefined;
     this.#best = this.#names.find((name) => name === known) ?? this.#names[0]!;
     this.#upgradeMs = options.upgradeAfterMs ?? 60_000;
     if (!options.lazy) this.connect();
@@ -167,7 +169,6 @@ export class Switchboard extends Emitter<ClientEvents> {
     let channel = this.#channels.get(name) ?? this.#known.get(name)?.deref();
     if (!channel) {
       channel = new Channel(this, name);
-      this.#channels.set(name, channel);
       this.#known.set(name, new WeakRef(channel));
       this.#gone.register(channel, name);
     }
@@ -177,33 +178,36 @@ export class Switchboard extends Emitter<ClientEvents> {
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
   publish(channel: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
     check(channel);
-    if (data === undefined) throw new TypeError("publish() takes something to publish; undefined is not JSON");
+    if (data === undefined) throw new TypeError("undefined is not JSON");
     if (this.#state.status === "closed") return Promise.reject(closed());
     const key = options.key ?? `${this.#name}-${++this.#lastKey}`;
     const command: Command = { type: "publish", channel, key, conflate: options.conflate, ...payload(data) };
     const json = JSON.stringify(command);
-    const bytes = json.length;
+    const bytes = utf8(json);
     // The server would refuse the whole command, without a word of which one it was.
-    if (isTooComplex(data)) return refuse("too_complex", "the data is nested deeper than 31, or an object has more than 256 keys");
-    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "the text has half a character (a lone surrogate)");
+    if (isTooComplex(data)) return refuse("too_complex", "too deep, or too many keys");
+    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "a lone surrogate");
     const { messages = 1_000, bytes: bytesMax = 1 << 20 } = this.#options.queue ?? {};
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
-      return refuse("queue_full", "more publications wait for the network than may; await drained()");
+      return refuse("queue_full", "too much waits for the network; await drained()");
     }
     this.#bytes += bytes;
     this.connect();
-    return new Promise((resolve, reject) => {
-      this.#publications.push({ command, bytes, id: undefined, resolve, reject });
+    let publication: Publication;
+    const promise = new Promise<Published>((resolve, reject) => {
+      publication = { command, bytes, id: undefined, resolve, reject };
+      this.#publications.push(publication);
       this.#flush();
     });
+    publication!.promise = promise;
+    return promise;
   }
 
   /** The time that a question to the server takes, in milliseconds. Needs a WebSocket. */
-  async ping(): Promise<number> {
+  ping(): Promise<number> {
     const begun = performance.now();
-    await this.ask({ type: "ping" });
-    return performance.now() - begun;
+    return this.ask({ type: "ping" }, () => performance.now() - begun);
   }
 
   /** Connects, if it is not connected and does not wait for that. While it waits, it waits no longer. */
@@ -239,14 +243,15 @@ export class Switchboard extends Emitter<ClientEvents> {
   }
 
   /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
-  ask(command: Command): Promise<ServerEvent> {
+  ask<T>(command: Command, read: (event: ServerEvent) => T): Promise<T> {
     if (this.#state.status === "closed") return Promise.reject(closed());
     this.connect();
-    return new Promise((resolve, reject) => {
-      const id = ++this.#lastId;
-      this.#asks.set(id, { command, resolve, reject });
-      if (this.isOpen) this.#link?.send({ ...command, id });
-    });
+    const id = ++this.#lastId;
+    const asked = new Promise<ServerEvent>((resolve, reject) => this.#asks.set(id, { command, resolve, reject }));
+    const promise = asked.then(read);
+    this.#asks.get(id)!.promise = promise;
+    if (this.isOpen) this.#link?.send({ ...command, id });
+    return promise;
   }
 
   /** @internal */
@@ -283,18 +288,20 @@ export class Switchboard extends Emitter<ClientEvents> {
     const generation = ++this.#generation;
     this.#clear("retry");
     this.#set({ status: "connecting", transport: name, attempt: this.#attempt });
+    // An attempt that neither works nor fails has failed.
+    this.#after("patience", this.#options.patienceMs ?? 10_000, () => {
+      this.#generation++;
+      this.#link?.close();
+      this.#lost({ reason: "no welcome in time" }, name);
+    });
     const token = await this.#token();
     if (generation !== this.#generation) return;
     if (token instanceof SwitchboardError) {
+      this.#clear("patience");
       return token.retryable ? this.#wait(token.message) : this.#end(token);
     }
     this.#shown = token;
     const link = (this.#link = this.#open(name, token, (ended) => this.#lost(ended, name)));
-    // An attempt that neither works nor fails has failed.
-    this.#after("patience", this.#options.patienceMs ?? 10_000, () => {
-      link.close();
-      this.#lost({ reason: "there was no welcome in time" }, name);
-    });
     const commands = [...this.#channels.values()].map((channel) => this.#numbered(channel));
     link.start(commands.filter((command) => command !== undefined));
   }
@@ -335,9 +342,9 @@ export class Switchboard extends Emitter<ClientEvents> {
     try {
       const fresh = await token();
       if (fresh) return fresh;
-      return new SwitchboardError("unauthorized", "there is no token for this client");
+      return new SwitchboardError("unauthorized", "there is no token");
     } catch (error) {
-      return new SwitchboardError("no_token", `the token could not be had: ${String(error)}`);
+      return new SwitchboardError("no_token", `no token: ${error}`);
     }
   }
 
@@ -381,7 +388,7 @@ export class Switchboard extends Emitter<ClientEvents> {
       const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
       if (largest) {
         this.#settle(largest);
-        largest.reject(new SwitchboardError("message_too_big", "the message is larger than the server takes"));
+        largest.reject(new SwitchboardError("message_too_big", "larger than the server takes"));
       }
     }
     for (const publication of this.#publications) publication.id = undefined;
@@ -415,9 +422,13 @@ export class Switchboard extends Emitter<ClientEvents> {
     this.#publications = [];
     this.#bytes = 0;
     this.#asks.clear();
-    for (const channel of this.#channels.values()) channel.disconnected();
+    for (const channel of this.#channels.values()) channel.disconnected(reason);
     if (this.#state.status !== "closed") this.#set({ status: "closed", reason });
-    for (const { reject } of waiting) reject(reason);
+    for (const { reject, promise } of waiting) {
+      // Whoever closes need not look at what that ends.
+      promise?.catch(() => {});
+      reject(reason);
+    }
     this.emit("drained", undefined);
   }
 
@@ -470,9 +481,11 @@ export class Switchboard extends Emitter<ClientEvents> {
     this.#failures = 0;
     this.#hasWorked = true;
     this.#best = link.name;
-    remember(this.#base, link.name);
+    if (this.#names.length > 1) remember(this.#base, link.name);
     this.#after("lasting", this.#options.lastingMs ?? 10_000, () => (this.#attempt = 0));
     this.#set({ status: "open", transport: link.name, session: session ?? "", user: user ?? "" });
+    // A listener may have closed it.
+    if (link !== this.#link) return;
     for (const channel of this.#channels.values()) channel.sync();
     for (const [id, { command }] of this.#asks) link.send({ ...command, id });
     this.#flush();
@@ -602,7 +615,7 @@ function isTooComplex(data: unknown, depth = 1): boolean {
   return values.some((value) => isTooComplex(value, depth + 1));
 }
 
-const closed = (): SwitchboardError => new SwitchboardError("closed", "the client was closed");
+const closed = (): SwitchboardError => new SwitchboardError("closed", "closed here");
 
 /** When a JWT expires, in milliseconds since 1970; other tokens do not say it. */
 function expiry(token: string | undefined): number | undefined {
@@ -617,24 +630,21 @@ function expiry(token: string | undefined): number | undefined {
 
 /** The names that a server takes (spec/protocol.md, section 7), or a word about what is wrong. */
 function check(name: unknown): void {
-  if (typeof name !== "string" || !name) {
-    throw new TypeError(`a channel has a name, such as "room:42"; this is ${JSON.stringify(name) ?? typeof name}`);
-  }
-  if (name.startsWith("$")) throw new TypeError(`channels that begin with $ are the server's own: ${name}`);
-  if (new TextEncoder().encode(name).length > 255) throw new TypeError("a channel's name has at most 255 bytes");
+  if (typeof name === "string" && name && utf8(name) < 256 && !/^\$|\*|[\s\p{C}]|::|^:|:$/u.test(name)) return;
+  throw new TypeError(`a channel has a name, such as "room:42", of 255 bytes at most, without blanks, * and a leading $: not ${name}`);
 }
+
+const utf8 = (text: string): number => new TextEncoder().encode(text).length;
 
 /** Where the server is, as an http or https URL that ends with a slash. */
 function base(url: string | URL | undefined): string {
-  const page = globalThis.location?.href;
-  if (url === undefined && !page) throw new TypeError('where is the server? new Switchboard("https://chat.example")');
   let parsed: URL;
   try {
-    parsed = new URL(url ?? "/", page);
+    parsed = new URL(url ?? "/", globalThis.location?.href);
   } catch {
-    throw new TypeError(`this is no URL: ${String(url)}; try "https://chat.example"`);
+    throw new TypeError(`where is the server? new Switchboard("https://chat.example"), not ${url}`);
   }
   const scheme = parsed.protocol.replace(/^ws/, "http");
-  if (!/^https?:$/.test(scheme)) throw new TypeError(`the server's URL begins with https:, wss:, http: or ws:, not ${parsed.protocol}`);
+  if (!/^https?:$/.test(scheme)) throw new TypeError(`a URL begins with https:, wss:, http: or ws:, not ${scheme}`);
   return `${scheme}//${parsed.host}${parsed.pathname.replace(/(\/ws)?\/*$/, "/")}`;
 }

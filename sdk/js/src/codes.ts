@@ -51,7 +51,5 @@ export const RETRYABLE: readonly string[] = [
   "stopping",
   "internal",
   "queue_full",
-  "timeout",
   "no_token",
-  "disconnected",
 ];

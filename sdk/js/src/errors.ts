@@ -8,12 +8,8 @@ export type ClientCode =
   | "queue_full"
   /** An iteration was slower than its channel. */
   | "iteration_full"
-  /** There was no answer in time. */
-  | "timeout"
   /** The token could not be had. */
-  | "no_token"
-  /** The connection was lost. */
-  | "disconnected";
+  | "no_token";
 
 /** An error of this client or of the server. */
 export class SwitchboardError extends Error {

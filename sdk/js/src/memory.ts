@@ -1,7 +1,5 @@
 import type { TransportName } from "./transport.js";
 
-/** Where there is no storage: for as long as this module lives. */
-const here = new Map<string, string>();
 const PREFIX = "switchboard:";
 
 /** Which transport worked last in this session of the browser. */
@@ -9,7 +7,8 @@ export function recall(server: string): TransportName | undefined {
   try {
     return sessionStorage.getItem(PREFIX + server) as TransportName;
   } catch {
-    return here.get(server) as TransportName | undefined;
+    // Not a page, or one that may keep nothing: it begins with the best.
+    return undefined;
   }
 }
 
@@ -18,6 +17,6 @@ export function remember(server: string, name: TransportName): void {
   try {
     sessionStorage.setItem(PREFIX + server, name);
   } catch {
-    here.set(server, name);
+    // As above.
   }
 }

@@ -135,6 +135,8 @@ test('a page that was frozen wakes up and has everything', async () => {
     if (isCut) box.cut();
     await new Promise((later) => setTimeout(later, 300));
     await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+    // What a browser says when it wakes a page up; DevTools do not.
+    await page.evaluate(() => document.dispatchEvent(new Event('resume')));
     await hears(page, count(0, from + 20));
   }
   await visit.end();

@@ -1,6 +1,8 @@
 // The client against the real server, by every transport.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 import { Switchboard, SwitchboardError } from 'switchboard-client';
 import { client, count, eventually, hear, messages, reaches, Server, soon, TRANSPORTS } from './support.mjs';
@@ -172,6 +174,66 @@ for (const transport of TRANSPORTS) {
       one.close();
     });
 
+    test('it is back at once in a channel where nothing happens', async () => {
+      const one = client(server, transport, { patienceMs: 3_000 });
+      await soon(one.channel(`${transport}:idle`).subscribe().ready, 'subscribed');
+      for (let round = 0; round < 3; round++) {
+        const waiting = reaches(one, 'waiting');
+        one.cut();
+        await waiting;
+        await reaches(one, 'open');
+        await soon(one.publish(`${transport}:idle:other`, round), 'published');
+      }
+      await eventually('it is subscribed', () => one.channel(`${transport}:idle`).subscribed);
+      one.close();
+    });
+
+    test('whoever ends and begins anew while it is asked for is subscribed', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:anew`);
+      room.subscribe().unsubscribe();
+      const { heard, subscription } = hear(room);
+      await soon(subscription.ready, 'subscribed');
+      assert.ok(room.subscribed);
+      await publish(room.name, [1]);
+      await eventually('it hears', () => heard.length === 1);
+      one.close();
+    });
+
+    test('more channels than one connection may have: the others go on', async () => {
+      const one = client(server, transport);
+      const uses = count(0, 135).map((number) => one.channel(`${transport}:crowd:${number}`).subscribe());
+      const settled = await soon(Promise.allSettled(uses.map(({ ready }) => ready)), 'all are settled');
+      const refused = settled.filter(({ status }) => status === 'rejected');
+      assert.equal(refused.length, transport === 'websocket' ? 7 : 0);
+      for (const { reason } of refused) assert.equal(reason.code, 'too_many_subscriptions');
+      one.close();
+    });
+
+    test('a subscription that is refused leaves no listener behind', async () => {
+      const one = client(server, transport);
+      const room = one.channel(`${transport}:refused`);
+      const other = hear(one.channel(`${transport}:beside`));
+      const heard = [];
+      const listener = ({ data }) => heard.push(data);
+      await assert.rejects(soon(room.subscribe(listener, { since: 'garbage' }).ready, 'refused'), { code: 'bad_position' });
+      await soon(room.subscribe(listener).ready, 'subscribed');
+      await soon(other.subscription.ready, 'the other one goes on');
+      await publish(room.name, [1]);
+      await eventually('it hears', () => heard.length > 0);
+      assert.deepEqual(heard, [1]);
+      one.close();
+    });
+
+    test('nothing is open where there is no server', async () => {
+      const one = client({ origin: 'http://127.0.0.1:9' }, transport);
+      let opened = 0;
+      one.on('state', ({ status }) => { opened += status === 'open'; });
+      await reaches(one, 'waiting');
+      assert.equal(opened, 0);
+      one.close();
+    });
+
     test('a listener that throws hurts no other', async () => {
       const one = client(server, transport);
       const room = one.channel(`${transport}:throws`);
@@ -294,12 +356,35 @@ test('a channel that is kept can be used again, long after its last use', async 
   one.close();
 });
 
+test('what is closed takes nobody by surprise and keeps no process alive', async () => {
+  const script = `
+    import { Switchboard } from 'switchboard-client';
+    const one = new Switchboard(${JSON.stringify(server.origin)}, { upgradeAfterMs: 600_000 });
+    one.on('state', ({ status }) => { if (status === 'open') one.close(); });
+    one.publish('a', 1);
+    one.channel('a').subscribe();
+    one.channel('a').members();
+  `;
+  const node = spawn(process.execPath, ['--input-type=module', '--eval', script], { cwd: import.meta.dirname, stdio: ['ignore', 'inherit', 'pipe'] });
+  let complained = '';
+  node.stderr.on('data', (bytes) => { complained += bytes; });
+  const [code] = await soon(once(node, 'exit'), 'it ends');
+  assert.equal(code, 0, complained);
+});
+
+test('a client that is refused for good says so to who waits for a channel', async () => {
+  const one = client(server, 'websocket', { token: () => null });
+  await assert.rejects(soon(one.channel('a').subscribe().ready, 'refused'), { code: 'unauthorized' });
+  one.close();
+});
+
 test('misuse is told in words', () => {
   const one = client(server, 'websocket', { lazy: true });
   for (const [use, words] of [
     [() => one.channel(''), /a channel has a name/],
     [() => one.channel(7), /a channel has a name/],
-    [() => one.channel('$sys'), /server's own/],
+    [() => one.channel('$sys'), /leading \$/],
+    [() => one.channel('a b'), /blanks/],
     [() => one.channel('x'.repeat(256)), /255 bytes/],
     [() => one.publish('a', undefined), /undefined is not JSON/],
     [() => one.channel('a').subscribe('x'), /takes a function/],

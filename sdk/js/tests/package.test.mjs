@@ -34,7 +34,7 @@ after(() => rmSync(project, { recursive: true, force: true }));
 
 test('it holds what it says, and nothing else', () => {
   const root = join(project, 'node_modules/switchboard-client');
-  assert.deepEqual(readdirSync(root).sort(), ['README.md', 'dist', 'package.json', 'src']);
+  assert.deepEqual(readdirSync(root).sort(), ['LICENSE-APACHE', 'LICENSE-MIT', 'README.md', 'dist', 'package.json', 'src']);
   const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json')));
   assert.equal(dependencies, undefined);
   for (const file of ['index.js', 'index.cjs', 'react.js', 'react.cjs']) {

@@ -2,6 +2,12 @@ import type { ErrorCode } from "../codes.js";
 import type { Command, ServerEvent } from "../protocol.js";
 import { SILENCE, type Context, type Transport, type TransportName } from "../transport.js";
 
+/** What a poll is answered with. */
+interface Polled {
+  position: string;
+  events: ServerEvent[];
+}
+
 /** What a request is given beyond the time for which the server may hold it. */
 const HELD_MS = 30_000;
 
@@ -37,6 +43,7 @@ function http(context: Context, name: TransportName): Transport {
   let heartbeatMs = 25_000;
   let isPosting = false;
   let isWelcome = false;
+  let hasStreamed = false;
   let dirty: Set<Reader> | undefined;
 
   const end = (reason: unknown): void => {
@@ -54,7 +61,7 @@ function http(context: Context, name: TransportName): Transport {
     if (response.ok) return response;
     let body: Partial<ServerEvent> = {};
     try {
-      body = (await response.json()) as ServerEvent;
+      body = (await timed(response.json(), timeoutMs)) as ServerEvent;
     } catch {
       // A proxy's answer.
     }
@@ -77,13 +84,14 @@ function http(context: Context, name: TransportName): Transport {
     context.event(event);
   };
 
-  const query = (reader: Reader): string => {
+  const query = (reader: Reader, wait?: string): string => {
     const parameters = new URLSearchParams();
     const [wish] = reader.channels.values();
     for (const channel of reader.channels.keys()) parameters.append("channel", channel);
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
     const since = reader.token ?? positions.join(".");
     if (since) parameters.set("since", since);
+    if (wait) parameters.set("wait", wait);
     if (resume) parameters.set("resume", resume);
     if (wish?.latest) parameters.set("latest", "true");
     if (wish?.presence) parameters.set("presence", String(wish.presence));
@@ -107,8 +115,20 @@ function http(context: Context, name: TransportName): Transport {
     });
   };
 
-  /** What is wrong is in what was asked for: nobody gets it by asking again. */
+  /** What is wrong is in what was asked for: nobody gets it by asking again. Halves find out in which channel. */
   const refuse = (reader: Reader, { body }: Refused): void => {
+    const { size } = reader.channels;
+    if (size > 1) {
+      const half: Reader = { channels: new Map(), abort: undefined, token: undefined };
+      for (const [channel, wish] of [...reader.channels].slice(size >> 1)) {
+        half.channels.set(channel, wish);
+        reader.channels.delete(channel);
+      }
+      readers.set(`${readers.size}`, half);
+      reader.token = undefined;
+      read(reader);
+      return read(half);
+    }
     if (!isWelcome) deliver(undefined, hello());
     const { code = "bad_request", message } = body;
     for (const { id, channel } of reader.channels.values()) {
@@ -121,14 +141,15 @@ function http(context: Context, name: TransportName): Transport {
   const stream = async (reader: Reader, signal: AbortSignal): Promise<void> => {
     const response = await request(query(reader), { signal }, patienceMs);
     const body = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-    if (!body) throw new Error("the answer has no body");
+    if (!body) throw new Error("no body");
     let unread = "";
     for (;;) {
       // A proxy that keeps what it should pass on is found out by the first event.
-      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
+      const silenceMs = hasStreamed ? heartbeatMs * SILENCE : patienceMs;
       const { done, value } = await timed(body.read(), silenceMs);
       if (signal.aborted) return;
       if (done) throw new Error("the stream has ended");
+      hasStreamed = true;
       const blocks = (unread + value).split(/\r?\n\r?\n/);
       unread = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -141,9 +162,11 @@ function http(context: Context, name: TransportName): Transport {
 
   const polls = async (reader: Reader, signal: AbortSignal): Promise<void> => {
     const begun = new Set<string>();
-    for (;;) {
-      const answer = await request(query(reader), { signal }, HELD_MS + patienceMs);
-      const { position, events } = (await answer.json()) as { position: string; events: ServerEvent[] };
+    while (reader.channels.size) {
+      // The first one is not held: it says that all works.
+      const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
+      const answer = await request(query(reader, isNew ? "0" : ""), { signal }, HELD_MS + patienceMs);
+      const { position, events } = (await timed(answer.json(), patienceMs)) as Polled;
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
@@ -170,11 +193,13 @@ function http(context: Context, name: TransportName): Transport {
       let answer: Partial<ServerEvent>;
       try {
         const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
-        answer = (await (await request("publish", init, patienceMs * 2)).json()) as ServerEvent;
+        answer = (await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs)) as ServerEvent;
       } catch (error) {
-        if (!(error instanceof Refused) || !error.body.code) return end(error);
-        answer = error.body;
-        if (error.status === 401) return end(error);
+        if (!(error instanceof Refused) || error.status === 401) return end(error);
+        const { status, message, body } = error;
+        // A box between us and the server has no words of ours.
+        if (!body.code && (status > 499 || status === 408 || status === 429)) return end(error);
+        answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
       }
       if (!life.signal.aborted) context.event({ ...answer, id } as ServerEvent);
     }
@@ -203,8 +228,12 @@ function http(context: Context, name: TransportName): Transport {
     name,
     start(subscribe) {
       subscribe.forEach(this.send);
-      // Without channels there is nothing to read, and nothing to wait for.
-      if (!subscribe.length) queueMicrotask(() => deliver(undefined, hello()));
+      if (subscribe.length) return;
+      // Without channels there is nothing to read. Only a Switchboard says what is missing.
+      request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error: unknown) => {
+        if (error instanceof Refused && error.body.type === "error" && isFinal(error)) deliver(undefined, hello());
+        else end(error);
+      });
     },
     send(command) {
       const { type, id, channel = "", latest, presence, info } = command;
@@ -222,7 +251,7 @@ function http(context: Context, name: TransportName): Transport {
         void post();
       } else {
         const code: ErrorCode = "unsupported";
-        const message = `${type} needs a WebSocket, and this connection is ${name}`;
+        const message = `${type} needs a WebSocket`;
         queueMicrotask(() => context.event({ type: "error", id, code, message } as ServerEvent));
       }
     },
@@ -240,15 +269,9 @@ function http(context: Context, name: TransportName): Transport {
   return transport;
 }
 
-class Stale extends Error {
-  constructor() {
-    super("the server is silent");
-  }
-}
-
 /** Whether an answer stays the same until the question is another one. */
 const isFinal = ({ status, body }: Refused): boolean =>
-  status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code;
+  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code);
 
 const parse = (json: string): ServerEvent => JSON.parse(json) as ServerEvent;
 
@@ -256,7 +279,7 @@ const parse = (json: string): ServerEvent => JSON.parse(json) as ServerEvent;
 function timed<T>(promise: Promise<T>, afterMs: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout>;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Stale()), afterMs);
+    timer = setTimeout(() => reject(new Error("silent")), afterMs);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

@@ -31,13 +31,13 @@ export function webSocket(context: Context): Transport {
   const ask = (answerMs: number): void => {
     send({ type: "ping", id: 0 });
     clearTimeout(timer);
-    timer = setTimeout(() => end("the server is silent"), answerMs);
+    timer = setTimeout(() => end("silent"), answerMs);
   };
 
   const transport: Transport = {
     name: "websocket",
     start(subscribe) {
-      if (!context.WebSocket) return queueMicrotask(() => end("there is no WebSocket here"));
+      if (!context.WebSocket) return queueMicrotask(() => end("no WebSocket here"));
       try {
         const url = context.base.replace(/^http/, "ws") + "ws";
         socket = new context.WebSocket(url, SUBPROTOCOL);
@@ -54,7 +54,7 @@ export function webSocket(context: Context): Transport {
         try {
           event = JSON.parse(data as string) as ServerEvent;
         } catch {
-          return end("the server sends what is no JSON");
+          return end("not JSON");
         }
         // What means nothing shows at least that somebody is there.
         if (typeof event !== "object" || !event) return watch(heartbeatMs * SILENCE);
@@ -62,7 +62,7 @@ export function webSocket(context: Context): Transport {
         watch(heartbeatMs * SILENCE);
         context.event(event);
       };
-      socket.onclose = ({ code, reason }) => end(reason || "the connection was lost", code);
+      socket.onclose = ({ code, reason }) => end(reason || "lost", code);
       // What it is, `close` tells.
       socket.onerror = () => {};
     },
