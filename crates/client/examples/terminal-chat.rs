@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let info = Payload::json(&json!({ "name": name }).to_string())?;
     let options = SubscribeOptions::new().presence(Role::Participant).info(info)?;
     let mut room = client.subscribe_with(&channel, options).await?;
-    println!("-- in {channel} as {name}");
+    println!("-- in {channel} as {name}, by {}", client.transport());
 
     // Whoever awaits a publication in the loop that takes the events may wait for ever, so another task publishes.
     let mut publisher = tokio::spawn(publish(client.clone(), channel, name, lines()));
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             changed = client.state_other_than(&state) => {
                 state = changed;
                 match &state {
-                    State::Open => println!("-- connected"),
+                    State::Open => println!("-- connected by {}", client.transport()),
                     State::Waiting { attempt, why, .. } => println!("-- waiting for attempt {attempt}: {why}"),
                     State::Connecting { .. } => println!("-- connecting"),
                     State::Closed(end) => return Err(end.to_string().into()),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use switchboard_proto::dialect::DialectId;
 use switchboard_proto::session::backoff::Backoff;
 use switchboard_proto::session::client::Settings;
@@ -12,8 +13,10 @@ use tokio::sync::{mpsc, watch};
 use crate::client::{Client, Handle};
 use crate::driver::{Attention, Clock, Driver, REQUESTS_MAX};
 use crate::error::ConnectError;
-use crate::open::{Opened, open};
-use crate::state::{State, Status};
+use crate::open::open;
+use crate::state::Status;
+use crate::token::Token;
+use crate::transport::Transport;
 
 /// Which notation of the protocol is spoken. What can be said is the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -45,7 +48,9 @@ impl Dialect {
 #[derive(Clone)]
 pub struct Builder {
     pub(crate) url: String,
-    pub(crate) token: Option<String>,
+    pub(crate) token: Token,
+    pub(crate) transports: Vec<Transport>,
+    pub(crate) upgrade_after: Duration,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) dialect: Dialect,
     pub(crate) compression: bool,
@@ -61,7 +66,9 @@ impl Builder {
     pub(crate) fn new(url: &str) -> Builder {
         Builder {
             url: url.to_owned(),
-            token: None,
+            token: Token::None,
+            transports: Transport::ALL.to_vec(),
+            upgrade_after: Duration::from_secs(60),
             headers: Vec::new(),
             dialect: Dialect::default(),
             compression: true,
@@ -74,13 +81,54 @@ impl Builder {
         }
     }
 
-    /// Proof of identity, sent in `connect`. Default none.
+    /// Proof of identity, sent in `connect`, by HTTP as `Authorization: Bearer`. Default none.
     pub fn token(mut self, token: impl Into<String>) -> Builder {
-        self.token = Some(token.into());
+        self.token = Token::Fixed(token.into());
         self
     }
 
-    /// Adds a header to the handshake, such as `Authorization` or `Origin`. Default none.
+    /// Where the token of each connection comes from. `Ok(None)`: nobody is signed in, which is final; an error: it cannot be had now, so
+    /// the attempt has failed, and there will be another. Where it is a JWT with `exp`, another one is fetched 30 s before that, and shown
+    /// by a connection that takes the place of this one. A server that refuses a token that it took before gets another one, too.
+    ///
+    /// ```
+    /// use switchboard_client::Client;
+    ///
+    /// let builder = Client::builder("ws://127.0.0.1:8000/ws")
+    ///     .token_source(|| async { std::fs::read_to_string("token").map(Some) });
+    /// ```
+    pub fn token_source<F, E>(mut self, source: impl Fn() -> F + Send + Sync + 'static) -> Builder
+    where
+        F: Future<Output = Result<Option<String>, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.token = Token::source(source);
+        self
+    }
+
+    /// What it may travel by, in this order: an attempt that fails is made again by the next at once, if there was no connection yet or three
+    /// in a row have failed. Default all, the best first ([`Transport::ALL`]); none counts as all.
+    pub fn transports(mut self, transports: impl IntoIterator<Item = Transport>) -> Builder {
+        self.transports = Vec::new();
+        for transport in transports {
+            if !self.transports.contains(&transport) {
+                self.transports.push(transport);
+            }
+        }
+        if self.transports.is_empty() {
+            self.transports = Transport::ALL.to_vec();
+        }
+        self
+    }
+
+    /// When the first of the transports is tried again, where another one works: after so long, then after twice as long each time, beside
+    /// the one that works, whose place it takes. Default 1 min.
+    pub fn upgrade_after(mut self, after: Duration) -> Builder {
+        self.upgrade_after = after;
+        self
+    }
+
+    /// Adds a header to the handshake and to every request, such as `Authorization` or `Origin`. Default none.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Builder {
         self.headers.push((name.into(), value.into()));
         self
@@ -98,7 +146,7 @@ impl Builder {
         self
     }
 
-    /// Time for all of it: finding the address, TCP, the handshake, the welcome. Default 10 s.
+    /// Time for all of an attempt by one transport: the token, finding the address, TCP, the handshake, the welcome. Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
         self.connect_timeout = timeout;
         self
@@ -138,7 +186,18 @@ impl Builder {
         self
     }
 
-    /// Connects, on the current runtime. This first connection has to succeed.
+    /// The headers of a request.
+    pub(crate) fn headers(&self) -> Result<HeaderMap, ConnectError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let bad = || ConnectError::Header(name.clone());
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+            headers.append(parsed, HeaderValue::from_str(value).map_err(|_| bad())?);
+        }
+        Ok(headers)
+    }
+
+    /// Connects, on the current runtime. This first connection has to succeed, by any of the transports.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -147,21 +206,18 @@ impl Builder {
     /// Outside of a tokio runtime with time and I/O enabled.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
         let clock = Clock::start();
-        let Opened {
-            link,
-            session,
-            user,
-            resume,
-        } = open(self, None, clock).await?;
+        let opened = open(
+            self,
+            (self.transports[0], &self.transports[1..]),
+            None,
+            &[],
+            clock,
+        )
+        .await?;
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let (status, known) = watch::channel(Status {
-            state: State::Open,
-            session: session.into(),
-            user: user.into(),
-        });
+        let (status, known) = watch::channel(Status::default());
         let attention = Arc::new(Attention::default());
-        let link = (link, resume);
-        let driver = Driver::new(self.clone(), clock, link, receiver, attention.clone(), status);
+        let driver = Driver::new(self.clone(), clock, opened, receiver, attention.clone(), status);
         tokio::spawn(driver.run());
         Ok(Client::new(Handle::new(requests, attention, known)))
     }
@@ -173,7 +229,8 @@ impl fmt::Debug for Builder {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Builder")
             .field("url", &self.url)
-            .field("token", &self.token.as_ref().map(|_| ".."))
+            .field("transports", &self.transports)
+            .field("upgrade_after", &self.upgrade_after)
             .field("headers", &headers)
             .field("dialect", &self.dialect)
             .field("compression", &self.compression)

@@ -256,6 +256,18 @@ impl Channels {
         });
     }
 
+    /// What will be said on the next connection.
+    pub(crate) fn wanted(&self) -> Vec<Say> {
+        let says = self.by_name.iter().filter_map(|(name, channel)| match channel {
+            channel if channel.is_dropped() => None,
+            Channel::Joining { options, .. } | Channel::Joined { options, .. } => {
+                Some(Say::Subscribe(name.clone(), options.clone()))
+            }
+            Channel::Leaving { .. } => None,
+        });
+        says.collect()
+    }
+
     /// There is a connection, which knows nothing yet.
     pub(crate) fn resume(&mut self) -> Vec<Say> {
         let mut says = Vec::new();

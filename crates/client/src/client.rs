@@ -21,6 +21,7 @@ use crate::publication::Publication;
 use crate::request::Request;
 use crate::state::{State, Status};
 use crate::subscription::{SubscribeOptions, Subscription};
+use crate::transport::Transport;
 
 /// A connection to a server, and the next one. Clones are handles of the same connection, cheap and usable from any task.
 ///
@@ -133,7 +134,7 @@ impl Client {
     }
 
     /// The name of the session, for logs and for the server's API. It stays over reconnects, unless the server has lost the key with
-    /// which it gave it out: a restart without a data directory.
+    /// which it gave it out: a restart without a data directory. Empty over HTTP, before the first channel is read.
     pub fn session(&self) -> Arc<str> {
         self.handle.status.borrow().session.clone()
     }
@@ -141,6 +142,11 @@ impl Client {
     /// Who the server holds this client for.
     pub fn user(&self) -> Arc<str> {
         self.handle.status.borrow().user.clone()
+    }
+
+    /// How it travels, or did last.
+    pub fn transport(&self) -> Transport {
+        self.handle.status.borrow().transport
     }
 
     /// What it is doing.

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,21 +25,20 @@ use switchboard_proto::dialect::Command;
 use switchboard_proto::dialect::notice::Notice;
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::session::backoff::Backoff;
-use switchboard_proto::session::client::{End as SessionEnd, Session};
 use switchboard_proto::time::Time;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::builder::Builder;
 use crate::channels::{Channels, Delivery, Say};
-use crate::error::{End, Farewell, PingError, PublishError, ReadError, Refusal};
-use crate::input::Input;
-use crate::open;
+use crate::error::{ConnectError, End, Farewell, PingError, PublishError, ReadError, Refusal};
+use crate::link::Link;
+use crate::open::{self, Identity, Opened};
 use crate::request::{Keys, Request, Unanswered, Waiting};
 use crate::state::{State, Status};
 use crate::subscription::Event;
+use crate::token;
+use crate::transport::Transport;
 
 /// Requests that wait for the driver. Beyond: the caller waits.
 pub(crate) const REQUESTS_MAX: usize = 64;
@@ -54,6 +54,13 @@ const LINGER: Duration = Duration::from_secs(1);
 const LASTING: Duration = Duration::from_secs(10);
 /// A server that wants to be left alone for longer is asked again all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// After so many attempts in a row that gave no connection other transports are tried.
+const DOUBT_AFTER: u32 = 3;
+/// How long before it expires a token is replaced.
+const RENEWED_BEFORE: Duration = Duration::from_secs(30);
+/// Bounds of the wait for that.
+const RENEWED_MIN: Duration = Duration::from_secs(1);
+const RENEWED_MAX: Duration = Duration::from_secs(86_400 * 7);
 
 /// How a handle that has no request to make gets the driver to look.
 #[derive(Default)]
@@ -99,18 +106,16 @@ impl Clock {
     }
 }
 
-/// A connection that has been welcomed.
-pub(crate) struct Link {
-    pub(crate) stream: TcpStream,
-    pub(crate) input: Input,
-    pub(crate) session: Session,
-}
-
 /// See the module.
 pub(crate) struct Driver {
     options: Builder,
     clock: Clock,
     link: Link,
+    /// What is tried first: its place among the transports.
+    best: usize,
+    /// Attempts in a row that gave no connection.
+    failures: u32,
+    replacement: Replacement,
     /// Makes the next connection the same session.
     resume: Option<String>,
     /// Whether the link is of use. While it is not, nothing is said; what is asked waits.
@@ -125,8 +130,6 @@ pub(crate) struct Driver {
     /// An event that finds no room; nothing is read until it does.
     blocked: Option<(mpsc::Sender<Event>, Event)>,
     stage: Stage,
-    /// What the socket said when it failed.
-    lost: Option<io::ErrorKind>,
     /// What the server said before it closed.
     farewell: Farewell,
     attention: Arc<Attention>,
@@ -149,14 +152,30 @@ enum Stage {
     Closing,
 }
 
+/// A connection that is to take the place of the one there is: by a better transport, or with a newer token.
+#[derive(Default)]
+struct Replacement {
+    /// When a better transport is tried.
+    upgrade_at: Option<Instant>,
+    upgrades: u32,
+    /// When the token is to be another one.
+    token_at: Option<Instant>,
+    opening: Option<Opening>,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Opened, ConnectError>> + Send>>;
+
 /// What the driver can be woken by.
 enum Wake {
     Request(Option<Request>),
-    Readable,
-    Writable,
+    /// There is something to read, or room for what waits.
+    Ready,
     /// The event that found no room finds some now, or nobody wants it any more.
     Room,
     Attention,
+    /// Another connection is to be opened beside this one.
+    Replace,
+    Replaced(Result<Opened, ConnectError>),
     Due,
 }
 
@@ -164,17 +183,20 @@ impl Driver {
     pub(crate) fn new(
         options: Builder,
         clock: Clock,
-        (link, resume): (Link, Option<String>),
+        opened: Opened,
         requests: mpsc::Receiver<Request>,
         attention: Arc<Attention>,
         status: watch::Sender<Status>,
     ) -> Driver {
-        Driver {
+        let mut driver = Driver {
             channels: Channels::new(options.subscription_buffer, attention.clone()),
             options,
             clock,
-            link,
-            resume,
+            link: opened.link,
+            best: 0,
+            failures: 0,
+            replacement: Replacement::default(),
+            resume: opened.resume,
             connected: true,
             requests,
             waiting: BTreeMap::new(),
@@ -182,11 +204,12 @@ impl Driver {
             keys: Keys::new(),
             blocked: None,
             stage: Stage::Open,
-            lost: None,
             farewell: Farewell::default(),
             attention,
             status,
-        }
+        };
+        driver.handle_opened(opened.identity, opened.token.as_deref());
+        driver
     }
 
     /// Drives one connection after another to the end of the last.
@@ -198,7 +221,10 @@ impl Driver {
             if opened.elapsed() >= LASTING {
                 backoff.reset();
             }
-            if !self.options.reconnect || !matches!(self.stage, Stage::Open) || !end.is_transient() {
+            // One that was good may have expired on the way.
+            let other_token = self.options.token.is_source() && end.is_unauthorized();
+            let goes_on = end.is_transient() || other_token;
+            if !self.options.reconnect || !matches!(self.stage, Stage::Open) || !goes_on {
                 break end;
             }
             self.handle_disconnected(&end).await;
@@ -215,17 +241,20 @@ impl Driver {
         self.handle_input();
         loop {
             self.close_when_drained();
-            self.write();
+            if !self.link.flush() {
+                self.read_rest();
+            }
             if let Some(end) = self.ended() {
                 return end;
             }
             match self.wake().await {
                 Wake::Request(Some(request)) => self.handle_requests(request),
                 Wake::Request(None) => self.handle_drained(),
-                Wake::Readable => self.read(),
-                Wake::Writable => {}
+                Wake::Ready => self.read(),
                 Wake::Room => self.handle_room(),
                 Wake::Attention => self.handle_attention(),
+                Wake::Replace => self.replace(),
+                Wake::Replaced(opened) => self.handle_replaced(opened).await,
                 Wake::Due => self.handle_due(),
             }
         }
@@ -234,9 +263,8 @@ impl Driver {
     /// The connection is of no use any more. Those are told who cannot be helped by another one.
     async fn handle_disconnected(&mut self, end: &End) {
         self.connected = false;
-        self.link.session.output().clear();
-        // For a plain socket this is one system call and ready at once.
-        let _gone = self.link.stream.shutdown().await;
+        self.replacement.opening = None;
+        self.link.discard().await;
         let too_big = matches!(end, End::ClosedByServer { code: Some(1009), .. });
         let unanswered = std::mem::take(&mut self.waiting);
         for (id, unanswered) in unanswered {
@@ -269,15 +297,19 @@ impl Driver {
             self.wait(tokio::time::sleep_until(until)).await?;
             self.tell(State::Connecting { attempt });
             let options = self.options.clone();
-            let resume = self.resume.clone();
-            match self.wait(open::open(&options, resume, self.clock)).await? {
+            let (transport, others) = self.next_transports(&options);
+            let (resume, wanted) = (self.resume.clone(), self.channels.wanted());
+            let opening = open::open(&options, (transport, others), resume, &wanted, self.clock);
+            match self.wait(opening).await? {
                 Ok(opened) => {
-                    self.link = opened.link;
-                    self.resume = opened.resume;
-                    self.handle_connected(opened.session, opened.user);
+                    self.handle_connected(opened);
                     return Ok(());
                 }
                 Err(error) if error.is_transient() => {
+                    self.failures = self.failures.saturating_add(1);
+                    if self.failures >= DOUBT_AFTER {
+                        self.best = 0;
+                    }
                     // What a busy server wants is a least time, so that its clients do not come back all at once.
                     advice = error
                         .retry_after()
@@ -315,23 +347,108 @@ impl Driver {
         }
     }
 
+    /// What worked last; where it has failed again and again, what comes behind it, too.
+    fn next_transports<'a>(&self, options: &'a Builder) -> (Transport, &'a [Transport]) {
+        let (transport, others) = (
+            options.transports[self.best],
+            &options.transports[self.best + 1..],
+        );
+        match self.failures + 1 >= DOUBT_AFTER {
+            true => (transport, others),
+            false => (transport, &[]),
+        }
+    }
+
     /// There is a connection again: everything is said again that is not answered.
-    fn handle_connected(&mut self, session: String, user: String) {
+    fn handle_connected(&mut self, opened: Opened) {
         self.connected = true;
-        (self.lost, self.farewell) = (None, Farewell::default());
+        self.link = opened.link;
+        self.farewell = Farewell::default();
         for unanswered in self.waiting.values_mut() {
-            unanswered.sent |= self.link.session.command(&unanswered.command).is_ok();
+            unanswered.sent |= self.link.command(&unanswered.command);
         }
         if self.blocked.is_some() {
-            self.link.session.handle_paused(self.clock.now());
+            self.link.handle_paused(self.clock.now());
         }
         let says = self.channels.resume();
         self.say(says);
+        self.resume = opened.resume.or(self.resume.take());
+        self.handle_opened(opened.identity, opened.token.as_deref());
+    }
+
+    /// What a connection brings, beside itself.
+    fn handle_opened(&mut self, identity: Option<Identity>, token: Option<&str>) {
+        let transport = self.link.transport();
+        let transports = &self.options.transports;
+        self.best = transports.iter().position(|one| *one == transport).unwrap_or(0);
+        self.failures = 0;
+        let valid = token.and_then(token::validity);
+        let renewed = valid.filter(|_| self.options.token.is_source());
+        self.replacement.token_at = renewed.map(|valid| {
+            let wait = valid
+                .saturating_sub(RENEWED_BEFORE)
+                .clamp(RENEWED_MIN, RENEWED_MAX);
+            Instant::now() + wait
+        });
+        if self.best == 0 {
+            self.replacement.upgrades = 0;
+        }
+        self.plan_upgrade();
         self.status.send_modify(|status| {
-            status.session = session.into();
-            status.user = user.into();
+            if let Some(Identity { session, user }) = identity {
+                (status.session, status.user) = (session.into(), user.into());
+            }
+            status.transport = transport;
             status.state = State::Open;
         });
+    }
+
+    /// A better transport may work by then.
+    fn plan_upgrade(&mut self) {
+        /// No longer than a day.
+        const MAX: Duration = Duration::from_secs(86_400);
+        let wait = self.options.upgrade_after;
+        let wait = wait
+            .saturating_mul(1 << self.replacement.upgrades.min(16))
+            .min(MAX);
+        self.replacement.upgrade_at = (self.best > 0).then(|| Instant::now() + wait);
+    }
+
+    /// Opens another connection beside this one.
+    fn replace(&mut self) {
+        let (now, replacement) = (Instant::now(), &mut self.replacement);
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let transport = match is_due(replacement.upgrade_at) {
+            true => {
+                replacement.upgrades += 1;
+                self.options.transports[0]
+            }
+            false => self.link.transport(),
+        };
+        (replacement.upgrade_at, replacement.token_at) = (None, None);
+        let (options, resume) = (self.options.clone(), self.resume.clone());
+        let (wanted, clock) = (self.channels.wanted(), self.clock);
+        replacement.opening = Some(Box::pin(async move {
+            open::open(&options, (transport, &[]), resume, &wanted, clock).await
+        }));
+    }
+
+    async fn handle_replaced(&mut self, opened: Result<Opened, ConnectError>) {
+        self.replacement.opening = None;
+        match opened {
+            Ok(opened) => {
+                self.handle_disconnected(&End::Lost(io::ErrorKind::ConnectionReset))
+                    .await;
+                self.handle_connected(opened);
+            }
+            Err(_) => {
+                self.plan_upgrade();
+                // The token there is holds for another moment.
+                if self.options.token.is_source() {
+                    self.replacement.token_at = Some(Instant::now() + RENEWED_MIN);
+                }
+            }
+        }
     }
 
     fn tell(&self, state: State) {
@@ -340,35 +457,42 @@ impl Driver {
 
     async fn wake(&mut self) -> Wake {
         let takes_requests = self.takes_requests();
-        let deadline = self.clock.instant(self.deadline());
-        let writes = !self.link.session.output().is_empty();
-        let (stream, blocked) = (&self.link.stream, &self.blocked);
+        let deadline = self.deadline();
+        let blocked = &self.blocked;
         let room = room(blocked);
-        // Errors of readiness show when the socket is used.
+        // What is on its way without a key would be lost with this connection.
+        let is_bound = self.replacement.opening.is_some() && self.waiting.values().any(Unanswered::is_bound);
+        let replacement = &mut self.replacement;
+        let replace_at = replacement
+            .upgrade_at
+            .into_iter()
+            .chain(replacement.token_at)
+            .min();
+        let replacement_is_idle = replacement.opening.is_none() && matches!(self.stage, Stage::Open);
         tokio::select! {
             request = self.requests.recv(), if takes_requests => Wake::Request(request),
-            _ = stream.readable(), if blocked.is_none() => Wake::Readable,
-            _ = stream.writable(), if writes => Wake::Writable,
+            () = self.link.ready(blocked.is_none()) => Wake::Ready,
             () = room => Wake::Room,
             () = self.attention.notify.notified() => Wake::Attention,
-            () = tokio::time::sleep_until(deadline) => Wake::Due,
+            opened = replaced(&mut replacement.opening), if !is_bound => Wake::Replaced(opened),
+            () = until(replace_at), if replacement_is_idle => Wake::Replace,
+            () = until(deadline) => Wake::Due,
         }
     }
 
-    fn deadline(&self) -> Time {
-        let mut deadline = self.link.session.deadline();
-        if let Some(retry) = self.channels.deadline() {
-            deadline = deadline.min(retry);
-        }
-        if let Stage::Draining { until, .. } = self.stage {
-            deadline = deadline.min(until);
-        }
-        deadline
+    fn deadline(&self) -> Option<Instant> {
+        let drained = match self.stage {
+            Stage::Draining { until, .. } => Some(until),
+            Stage::Open | Stage::Closing => None,
+        };
+        let deadlines = [self.link.deadline(), self.channels.deadline(), drained];
+        let first = deadlines.into_iter().flatten().min()?;
+        Some(self.clock.instant(first))
     }
 
     fn takes_requests(&mut self) -> bool {
         let asked_all = matches!(self.stage, Stage::Draining { drained: true, .. } | Stage::Closing);
-        !asked_all && self.waiting.len() < WAITING_MAX && self.link.session.output().len() < OUTPUT_BYTES_MAX
+        !asked_all && self.waiting.len() < WAITING_MAX && self.link.unsent_bytes() < OUTPUT_BYTES_MAX
     }
 
     /// One request, and those behind it: what is asked together leaves together.
@@ -460,7 +584,7 @@ impl Driver {
 
     fn ask(&mut self, id: u64, command: Command, who: Waiting) {
         // Unsaid, because the connection is ending, it is said on the next one, or answered by the end.
-        let sent = self.connected && self.link.session.command(&command).is_ok();
+        let sent = self.connected && self.link.command(&command);
         self.waiting.insert(id, Unanswered { command, who, sent });
     }
 
@@ -492,30 +616,18 @@ impl Driver {
 
     fn read(&mut self) {
         for _ in 0..READS_PER_TURN {
-            if self.blocked.is_some() || self.link.session.end().is_some() {
+            if self.blocked.is_some() || self.link.has_ended() || !self.link.read() {
                 return;
             }
-            match self.link.stream.try_read(self.link.input.room()) {
-                Ok(0) => return self.link.session.handle_eof(),
-                Ok(length) => {
-                    self.link.input.handle_filled(length);
-                    self.handle_input();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    self.lost.get_or_insert(error.kind());
-                    return self.link.session.handle_eof();
-                }
-            }
+            self.handle_input();
         }
     }
 
     /// All that has been read, or as much as finds room.
     fn handle_input(&mut self) {
-        while self.blocked.is_none() && !self.link.input.is_empty() {
+        while self.blocked.is_none() {
             let now = self.clock.now();
-            let session = &mut self.link.session;
-            let Some(notice) = self.link.input.take(|bytes| session.poll_notice(now, bytes)) else {
+            let Some(notice) = self.link.poll_notice(now) else {
                 return;
             };
             self.handle_notice(now, notice);
@@ -597,6 +709,20 @@ impl Driver {
                 self.handle_refusal(now, id, refusal);
             }
             Notice::Goodbye { retry_after, .. } => self.farewell.retry_after = Some(retry_after),
+            // Over HTTP it comes with the first channel.
+            Notice::Welcome {
+                session,
+                user,
+                resume,
+                ..
+            } if self.link.transport() != Transport::WebSocket => {
+                self.resume = resume.or(self.resume.take());
+                self.status.send_if_modified(|status| {
+                    let is_other = *status.session != *session || *status.user != *user;
+                    (status.session, status.user) = (session.into(), user.into());
+                    is_other
+                });
+            }
             Notice::Welcome { .. } | Notice::Unknown => {}
         }
     }
@@ -616,7 +742,6 @@ impl Driver {
             };
             self.waiting.insert(0, unanswered);
             self.link
-                .session
                 .handle_nonsense("an answer of another kind than the question");
         }
     }
@@ -649,7 +774,7 @@ impl Driver {
             && matches!(self.stage, Stage::Open)
         {
             self.blocked = Some((events, event));
-            self.link.session.handle_paused(now);
+            self.link.handle_paused(now);
         }
     }
 
@@ -663,7 +788,7 @@ impl Driver {
         }
         self.handle_input();
         if self.blocked.is_none() {
-            self.link.session.handle_resumed(self.clock.now());
+            self.link.handle_resumed(self.clock.now());
         }
     }
 
@@ -676,7 +801,7 @@ impl Driver {
                 drained: false,
             };
             if self.blocked.take().is_some() {
-                self.link.session.handle_resumed(now);
+                self.link.handle_resumed(now);
                 self.handle_input();
             }
         }
@@ -698,7 +823,7 @@ impl Driver {
         if let Stage::Draining { until, drained } = self.stage
             && (drained && self.waiting.is_empty() || now >= until)
         {
-            self.link.session.close(now);
+            self.link.close(now);
             self.stage = Stage::Closing;
         }
     }
@@ -707,7 +832,7 @@ impl Driver {
         // A sign of life may be waiting in the socket, if this task was kept from running.
         self.read();
         let now = self.clock.now();
-        self.link.session.handle_timeout(now);
+        self.link.handle_timeout(now);
         self.leave_dropped(now);
     }
 
@@ -716,39 +841,18 @@ impl Driver {
         self.say(says);
     }
 
-    fn write(&mut self) {
-        while !self.link.session.output().is_empty() {
-            match self.link.stream.try_write(self.link.session.output()) {
-                Ok(written) => drop(self.link.session.output().drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    self.lost.get_or_insert(error.kind());
-                    return self.read_rest();
-                }
-            }
-        }
-    }
-
     /// The socket takes nothing more; why may stand in what the server had sent before.
     fn read_rest(&mut self) {
-        while self.blocked.is_none() && self.link.session.end().is_none() {
-            match self.link.stream.try_read(self.link.input.room()) {
-                Ok(length) if length > 0 => {
-                    self.link.input.handle_filled(length);
-                    self.handle_input();
-                }
-                Ok(_) | Err(_) => break,
-            }
+        while self.blocked.is_none() && !self.link.has_ended() && self.link.read() {
+            self.handle_input();
         }
-        self.link.session.handle_eof();
-        self.link.session.output().clear();
+        self.link.handle_eof();
     }
 
     fn ended(&self) -> Option<End> {
-        let end = self.link.session.end()?;
-        Some(match (&self.stage, end) {
-            (Stage::Closing, SessionEnd::Closed { .. } | SessionEnd::Gone) => End::ClosedHere,
-            _ => End::of(end, &self.farewell, self.lost),
+        Some(match (&self.stage, self.link.end(&self.farewell)?) {
+            (Stage::Closing, End::ClosedByServer { .. } | End::Lost(_)) => End::ClosedHere,
+            (_, end) => end,
         })
     }
 
@@ -771,22 +875,27 @@ impl Driver {
     }
 }
 
-impl Link {
-    /// RFC 6455 section 7.1.1: the client waits for the server to close TCP first, for what is still under way would turn
-    /// an early close into a reset.
-    async fn linger(mut self) -> io::Result<()> {
-        self.stream.write_all(self.session.output()).await?;
-        self.stream.shutdown().await?;
-        while self.stream.read(self.input.room()).await? > 0 {}
-        Ok(())
-    }
-}
-
 /// When an event that found no room finds some.
 async fn room(blocked: &Option<(mpsc::Sender<Event>, Event)>) {
     match blocked {
         // The permit is given back, and found again by `try_send`: nobody else sends here.
         Some((events, _)) => drop(events.reserve().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// At that moment, if there is one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When the connection that is being opened beside this one is there, or not to be had.
+async fn replaced(opening: &mut Option<Opening>) -> Result<Opened, ConnectError> {
+    match opening {
+        Some(opening) => opening.await,
         None => std::future::pending().await,
     }
 }

@@ -164,6 +164,11 @@ impl End {
         }
     }
 
+    /// Whether the server does not take the token.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        matches!(self, End::ClosedByServer { code: Some(4401), .. })
+    }
+
     /// How long the server wants to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -192,17 +197,20 @@ fn farewell(code: Option<u16>, reason: &str, error: Option<&Refusal>) -> String 
 /// How far connecting got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectStep {
+    /// Getting the token.
+    Token,
     /// Finding the address and opening the TCP connection.
     Reach,
     /// The opening handshake of WebSocket.
     Handshake,
-    /// `connect`, and the `welcome` that answers it.
+    /// The first sign that the server is there: `welcome`, over HTTP an answer.
     Welcome,
 }
 
 impl ConnectStep {
     fn missing(self) -> &'static str {
         match self {
+            ConnectStep::Token => "no token",
             ConnectStep::Reach => "no connection",
             ConnectStep::Handshake => "no answer to the WebSocket handshake",
             ConnectStep::Welcome => "no welcome",
@@ -230,6 +238,9 @@ pub enum ConnectError {
     /// Application: the header cannot be sent.
     #[error("{0:?} is not a header that can be sent")]
     Header(String),
+    /// Application: its function gave no token, for now.
+    #[error("no token: {0}")]
+    NoToken(String),
     /// Network: the name was not found, or nobody listens there.
     #[error("cannot reach {address}: {error}")]
     Unreachable {
@@ -286,7 +297,7 @@ impl ConnectError {
     /// replaced may answer anything, but not that somebody may not enter.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            ConnectError::Refused { status, .. } => !matches!(status, 401 | 403),
+            ConnectError::Refused { status, .. } => *status != 401,
             ConnectError::Rejected(refusal) => refusal.is_retryable(),
             ConnectError::Ended(end) => end.is_transient(),
             ConnectError::Url { .. }
@@ -298,7 +309,23 @@ impl ConnectError {
             | ConnectError::Timeout { .. }
             | ConnectError::NotWebSocket(_)
             | ConnectError::NotSwitchboard(_)
+            | ConnectError::NoToken(_)
             | ConnectError::Random(_) => true,
+        }
+    }
+
+    /// Whether another transport may do better: nobody was reached who speaks for the server.
+    pub(crate) fn is_of_the_transport(&self) -> bool {
+        match self {
+            ConnectError::Refused { status, .. } => *status != 401,
+            ConnectError::Lost { .. } | ConnectError::NotWebSocket(_) | ConnectError::NotSwitchboard(_) => {
+                true
+            }
+            ConnectError::Timeout { step, .. } => {
+                matches!(step, ConnectStep::Handshake | ConnectStep::Welcome)
+            }
+            ConnectError::Ended(end) => matches!(end, End::Lost(_) | End::Silent | End::Misbehaved(_)),
+            _ => false,
         }
     }
 
@@ -308,6 +335,7 @@ impl ConnectError {
             ConnectError::Url { .. }
             | ConnectError::TlsUnsupported
             | ConnectError::Request(_)
+            | ConnectError::NoToken(_)
             | ConnectError::Header(_) => Fault::Application,
             ConnectError::Unreachable { .. } | ConnectError::Lost { .. } | ConnectError::Timeout { .. } => {
                 Fault::Network

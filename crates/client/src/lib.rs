@@ -21,31 +21,37 @@
 //! ```
 //!
 //! What it is: a connection that is made again when it is lost, with subscriptions as streams that go on where they were, acknowledged
-//! publishing, history and presence. A task on the application's tokio runtime owns the socket; the protocol itself is in `switchboard-proto`,
-//! pure. What it is not: it does not do TLS yet.
+//! publishing, history and presence. It travels by WebSocket, and by event stream or polls where a network lets no WebSocket through
+//! ([`Transport`]). A task on the application's tokio runtime owns it; the protocol itself is in `switchboard-proto`, pure. What it is not: it
+//! does not do TLS yet. What every client of Switchboard does stands in `spec/client.md`.
 //!
 //! Nothing is lost, repeated or reordered silently: what cannot be delivered is a [`Event::Gap`], a [`Event::Reset`], or the end of the
 //! stream with its reason. All queues are bounded; what happens at the bound of a subscription's stands at [`Subscription`].
 //!
 //! ```text
-//!  Client ─── requests ───► driver ◄──► socket       builder ─► open ─► driver
-//!  Receipt, … ◄── answers ──┤  └─ proto::session::client
+//!  Client ─── requests ───► driver ◄──► Link ─┬─ websocket ── proto::session::client       builder ─► open ─► driver
+//!  Receipt, … ◄── answers ──┤                 └─ http ── event streams, polls, publications
 //!  Subscription ◄─ events ──┘
 //! ```
 //!
-//! Reading order: `client`, `state`, `subscription`, then `driver` with `request` and `channels`, and `open`.
+//! Reading order: `client`, `state`, `subscription`, then `driver` with `request` and `channels`, `link`, and `open`.
 
 mod builder;
 mod channels;
 mod client;
 mod driver;
 mod error;
+mod http;
 mod input;
+mod link;
 mod open;
 mod publication;
 mod request;
 mod state;
 mod subscription;
+mod token;
+mod transport;
+mod websocket;
 
 pub use builder::{Builder, Dialect};
 pub use client::{Client, Receipt};
@@ -62,3 +68,4 @@ pub use switchboard_proto::payload::{BadPayload, Payload, PayloadKind};
 pub use switchboard_proto::position::{Position, Range};
 pub use switchboard_proto::presence::{Counts, MemberKey as MembersCursor, Role, Which};
 pub use switchboard_proto::session::client::Settings;
+pub use transport::Transport;

@@ -86,6 +86,11 @@ impl Keys {
 }
 
 impl Unanswered {
+    /// Whether it cannot be said again: it might be published twice.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.sent && matches!(self.command, Command::Publish { key: None, .. })
+    }
+
     /// There will be no answer.
     pub(crate) fn end(self, end: End) {
         match self.who {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::error::End;
+use crate::transport::Transport;
 
 /// What a client is doing.
 ///
@@ -40,6 +41,19 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) state: State,
+    /// Of the last connection.
+    pub(crate) transport: Transport,
     pub(crate) session: Arc<str>,
     pub(crate) user: Arc<str>,
+}
+
+impl Default for Status {
+    fn default() -> Status {
+        Status {
+            state: State::Open,
+            transport: Transport::WebSocket,
+            session: "".into(),
+            user: "".into(),
+        }
+    }
 }

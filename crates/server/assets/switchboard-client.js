@@ -501,7 +501,7 @@ function http(context, name) {
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       for (const [channel, { since }] of reader.channels) {
         if (!since || begun.has(channel)) continue;
-        const broken = events.some((event) => event.channel === channel && /gap|reset/.test(event.type));
+        const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
         context.event({ type: "subscribed", channel, position: since, recovered: !broken });
       }
       for (const channel of reader.channels.keys()) begun.add(channel);

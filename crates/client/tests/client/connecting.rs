@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use switchboard_client::{Client, ConnectError, ConnectStep, Dialect, End, ErrorCode, Fault};
+use switchboard_client::{Client, ConnectError, ConnectStep, Dialect, End, ErrorCode, Fault, Transport};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::fake::{Fake, Port};
 use crate::real::Real;
 
 async fn refused(url: &str) -> ConnectError {
-    Client::connect(url).await.unwrap_err()
+    let by_websocket = Client::builder(url).transports([Transport::WebSocket]);
+    by_websocket.connect().await.unwrap_err()
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use switchboard_client::{Builder, Client};
+use switchboard_client::{Builder, Client, Transport};
 use switchboard_proto::ws::close::CloseCode;
 use switchboard_proto::ws::deflate::Contexts;
 use switchboard_proto::ws::handshake::{HeadLimits, HeadReader, ServerOptions, accept, encode_response};
@@ -34,7 +34,9 @@ impl Port {
     }
 
     pub(crate) fn builder(&self) -> Builder {
-        Client::builder(&self.url()).reconnect(false)
+        Client::builder(&self.url())
+            .transports([Transport::WebSocket])
+            .reconnect(false)
     }
 
     /// Of a client that comes back at once.

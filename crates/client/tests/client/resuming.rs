@@ -267,15 +267,16 @@ async fn who_may_not_enter_any_more_stops() {
     // Whatever stands before a server that is replaced answers anything.
     for answer in [
         "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\n\r\nsoon",
     ] {
         port.answer(answer.as_bytes()).await;
     }
-    port.answer(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
+    port.answer(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno")
         .await;
     let end = client.closed().await;
     assert!(matches!(end, End::Refused(..)), "{end:?}");
-    assert!(end.to_string().contains("403"), "{end}");
+    assert!(end.to_string().contains("401"), "{end}");
     assert_eq!(room.unwrap().next().await, Some(Err(end.clone())));
     assert!(matches!(receipt.await, Err(PublishError::Unanswered(why)) if why == end));
 

@@ -112,3 +112,131 @@ fn retry_after_ms(event: &Event<'_>) -> Option<u128> {
         _ => None,
     }
 }
+
+/// The client's side: finds events in what has come. Their names and ids are passed over: what a [`decode`](super::notice::decode)
+/// needs stands in `data`.
+pub struct Decoder {
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    /// The values of `data` of an event whose end has not come.
+    data: Option<Vec<u8>>,
+    /// The last byte was a CR: a LF behind it belongs to it.
+    after_cr: bool,
+    bytes_max: usize,
+}
+
+/// A server said something that is no event stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotAStream {
+    /// An event is longer than the client takes.
+    #[error("an event of the stream is longer than {0} bytes")]
+    TooLong(usize),
+    /// "Streams must be decoded using UTF-8".
+    #[error("the stream is not UTF-8")]
+    NotText,
+}
+
+impl Decoder {
+    /// Of a stream that begins, whose events have at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Decoder {
+        Decoder {
+            line: Vec::new(),
+            data: None,
+            after_cr: false,
+            bytes_max,
+        }
+    }
+
+    /// The data of the next event, taken off the front of `input`; `None` where more has to come first.
+    ///
+    /// # Errors
+    /// This is no stream that can be read any further.
+    pub fn poll_data(&mut self, input: &mut &[u8]) -> Result<Option<String>, NotAStream> {
+        while let Some(first) = input.first() {
+            if std::mem::take(&mut self.after_cr) && *first == b'\n' {
+                *input = &input[1..];
+                continue;
+            }
+            let end = memchr::memchr2(b'\r', b'\n', input);
+            self.line.extend_from_slice(&input[..end.unwrap_or(input.len())]);
+            if self.line.len() + self.data.as_ref().map_or(0, Vec::len) > self.bytes_max {
+                return Err(NotAStream::TooLong(self.bytes_max));
+            }
+            let Some(end) = end else {
+                *input = &[];
+                return Ok(None);
+            };
+            self.after_cr = input[end] == b'\r';
+            *input = &input[end + 1..];
+            let line = std::mem::take(&mut self.line);
+            if !line.is_empty() {
+                self.handle_line(&line);
+            } else if let Some(data) = self.data.take() {
+                return String::from_utf8(data).map(Some).map_err(|_| NotAStream::NotText);
+            }
+        }
+        Ok(None)
+    }
+
+    fn handle_line(&mut self, line: &[u8]) {
+        let Some(value) = line.strip_prefix(b"data:") else {
+            return;
+        };
+        match &mut self.data {
+            Some(data) => data.push(b'\n'),
+            none => *none = Some(Vec::new()),
+        }
+        if let Some(data) = &mut self.data {
+            data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(stream: &[u8], parts: &[usize]) -> Result<Vec<String>, NotAStream> {
+        let (mut decoder, mut events, mut rest) = (Decoder::new(64), Vec::new(), stream);
+        for part in parts.iter().copied().chain([stream.len()]) {
+            let (mut part, behind) = rest.split_at(part.min(rest.len()));
+            rest = behind;
+            while let Some(data) = decoder.poll_data(&mut part)? {
+                events.push(data);
+            }
+            assert!(part.is_empty());
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn comments_names_and_ids_are_passed_over_and_lines_are_joined() {
+        let stream = b"retry: 1560\n\n:\n\nevent: message\nid: p1\ndata: {\"a\":\ndata:  1}\n\ndata:x\n\ndata: unfinished";
+        assert_eq!(decode(stream, &[]).unwrap(), ["{\"a\":\n 1}", "x"]);
+        assert_eq!(
+            decode(b"data: a\r\rdata: b\r\n\r\ndata\n\n", &[]).unwrap(),
+            ["a", "b"]
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_or_no_text_is_refused() {
+        assert_eq!(decode(&[b'x'; 65], &[]), Err(NotAStream::TooLong(64)));
+        let lines = b"data: 0123456789\n".repeat(7);
+        assert_eq!(decode(&lines, &[]), Err(NotAStream::TooLong(64)));
+        assert_eq!(decode(b"data: \xff\n\n", &[]), Err(NotAStream::NotText));
+    }
+
+    proptest! {
+        #[test]
+        fn where_it_is_split_makes_no_difference(
+            lines in prop::collection::vec("(data: ?|:|id:)?[a-zä{}]{0,6}(\n|\r|\r\n)(\n|\r\n|\r)?", 0..9),
+            parts in prop::collection::vec(0usize..5, 0..40),
+        ) {
+            let stream = lines.concat();
+            prop_assert_eq!(decode(stream.as_bytes(), &parts), decode(stream.as_bytes(), &[]));
+        }
+    }
+}

@@ -74,6 +74,18 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
     native::write_command(command, &mut Writer::new(out));
 }
 
+/// Appends the body of an HTTP request that publishes, as the session that was given `resume`: the client's side of [`decode_publish`].
+pub fn encode_publish(publish: &Command, resume: Option<&str>, out: &mut Vec<u8>) {
+    encode_command(publish, out);
+    if let Some(resume) = resume {
+        // The end of the object comes behind one field more.
+        out.pop();
+        let mut writer = Writer { out, first: false };
+        writer.text("resume", resume);
+        writer.end_map();
+    }
+}
+
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
     first: bool,

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use switchboard_client::{Client, ConnectError};
+use switchboard_client::{Client, ConnectError, Transport};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Failure;
@@ -19,12 +19,17 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 
 /// Connects, or says why not. A connection that is lost later is made again.
 pub(super) async fn connect(url: &str) -> Result<Client, Failure> {
-    connected(url, Client::connect(url).await)
+    connected(url, by_websocket(url).connect().await)
 }
 
 /// Connects, or says why not. A connection that is lost later is lost.
 pub(super) async fn connect_once(url: &str) -> Result<Client, Failure> {
-    connected(url, Client::builder(url).reconnect(false).connect().await)
+    connected(url, by_websocket(url).reconnect(false).connect().await)
+}
+
+/// A command looks at one transport, and says what is wrong with it.
+fn by_websocket(url: &str) -> switchboard_client::Builder {
+    Client::builder(url).transports([Transport::WebSocket])
 }
 
 fn connected(url: &str, client: Result<Client, ConnectError>) -> Result<Client, Failure> {

@@ -172,7 +172,7 @@ function http(context: Context, name: TransportName): Transport {
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
       for (const [channel, { since }] of reader.channels) {
         if (!since || begun.has(channel)) continue;
-        const broken = events.some((event) => event.channel === channel && /gap|reset/.test(event.type));
+        const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
         context.event({ type: "subscribed", channel, position: since, recovered: !broken } as ServerEvent);
       }
       for (const channel of reader.channels.keys()) begun.add(channel);

@@ -1,0 +1,237 @@
+//! One request and its answer.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use switchboard_proto::dialect::Inbound;
+use switchboard_proto::dialect::notice::{self, Notice};
+use tokio::time::timeout;
+
+use crate::error::{ConnectError, ConnectStep, End, Refusal};
+use crate::open::harmless;
+
+/// Most of an answer that says why not, in bytes.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+
+/// Makes requests, over connections that it keeps.
+#[derive(Clone)]
+pub(super) struct Requests {
+    client: Client<HttpConnector, Full<Bytes>>,
+    headers: HeaderMap,
+    /// For how long an answer, or a part of it, may be awaited.
+    pub(super) patience: Duration,
+    /// Most that an answer may have.
+    pub(super) bytes_max: usize,
+}
+
+/// Why there is no answer of use.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The server, or a box before it, said no.
+    Refused {
+        status: u16,
+        /// In the words of the protocol: the server's.
+        refusal: Option<Refusal>,
+        text: String,
+        retry_after: Option<Duration>,
+    },
+    Lost(io::ErrorKind),
+    Silent(Duration),
+    Misbehaved(String),
+}
+
+impl Requests {
+    pub(super) fn new(headers: HeaderMap, patience: Duration, bytes_max: usize) -> Requests {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Requests {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            headers,
+            patience,
+            bytes_max,
+        }
+    }
+
+    pub(super) async fn get(&self, uri: Uri, patience: Duration) -> Result<Incoming, Failure> {
+        self.send(Method::GET, uri, Bytes::new(), patience).await
+    }
+
+    pub(super) async fn post(&self, uri: Uri, body: Bytes) -> Result<Incoming, Failure> {
+        self.send(Method::POST, uri, body, self.patience).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        uri: Uri,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Incoming, Failure> {
+        let mut request = Request::new(Full::new(body));
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        *request.headers_mut() = self.headers.clone();
+        request
+            .headers_mut()
+            .insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        let response = within(patience, self.client.request(request)).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(response.into_body());
+        }
+        Err(self.refused(response).await)
+    }
+
+    async fn refused(&self, response: Response<Incoming>) -> Failure {
+        let status = response.status().as_u16();
+        let after = response.headers().get(RETRY_AFTER);
+        let after = after.and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
+        let body = timeout(self.patience, body).await;
+        let text = match body {
+            Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            _ => String::new(),
+        };
+        let refusal = match notice::decode(Inbound::Text(&text)) {
+            Ok(Notice::Error {
+                code,
+                message,
+                retry_after,
+                ..
+            }) => Some(Refusal {
+                code,
+                message,
+                retry_after,
+            }),
+            _ => None,
+        };
+        let retry_after = refusal.as_ref().and_then(|refusal| refusal.retry_after);
+        Failure::Refused {
+            status,
+            refusal,
+            text: harmless(&text),
+            retry_after: retry_after.or(after.map(Duration::from_secs)),
+        }
+    }
+
+    /// The whole of an answer.
+    pub(super) async fn whole(&self, body: Incoming) -> Result<Bytes, Failure> {
+        let collected = timeout(self.patience, Limited::new(body, self.bytes_max).collect()).await;
+        match collected {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) => Err(Failure::Lost(kind(&*error))),
+            Err(_elapsed) => Err(Failure::Silent(self.patience)),
+        }
+    }
+}
+
+/// What does not come in time fails.
+pub(super) async fn within<T, E: Error + 'static>(
+    patience: Duration,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match timeout(patience, future).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(Failure::Lost(kind(&error))),
+        Err(_elapsed) => Err(Failure::Silent(patience)),
+    }
+}
+
+/// What the system said, where it was the system.
+fn kind(error: &(dyn Error + 'static)) -> io::ErrorKind {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind();
+        }
+        cause = error.source();
+    }
+    io::ErrorKind::UnexpectedEof
+}
+
+impl Failure {
+    /// As a server says it of an address that it does not take.
+    pub(super) fn too_long() -> Failure {
+        Failure::Refused {
+            status: 414,
+            refusal: None,
+            text: String::new(),
+            retry_after: None,
+        }
+    }
+
+    /// What is wrong is in what was asked for, in the server's words: nobody gets it by asking again.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            // Where a head is too long, the server has no words.
+            Failure::Refused {
+                status: 414 | 431, ..
+            } => true,
+            Failure::Refused { status, refusal, .. } => {
+                (400..500).contains(status) && !matches!(status, 401 | 408 | 429) && refusal.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// The end of a connection that was open.
+    pub(super) fn end(self) -> End {
+        match self {
+            Failure::Refused {
+                status,
+                refusal,
+                retry_after,
+                text,
+            } => End::ClosedByServer {
+                code: (status == 401).then_some(4401),
+                reason: words(status, &text),
+                error: refusal.filter(|refusal| status == 401 || refusal.is_retryable()),
+                retry_after,
+            },
+            Failure::Lost(kind) => End::Lost(kind),
+            Failure::Silent(_) => End::Silent,
+            Failure::Misbehaved(why) => End::Misbehaved(why),
+        }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn connect_error(self) -> ConnectError {
+        let step = ConnectStep::Welcome;
+        match self {
+            Failure::Refused {
+                refusal: Some(refusal),
+                ..
+            } => ConnectError::Rejected(refusal),
+            Failure::Refused {
+                status,
+                text,
+                retry_after,
+                ..
+            } => ConnectError::Refused {
+                status,
+                body: text,
+                retry_after,
+            },
+            Failure::Lost(kind) => ConnectError::Lost {
+                step,
+                error: kind.into(),
+            },
+            Failure::Silent(after) => ConnectError::Timeout { step, after },
+            Failure::Misbehaved(why) => ConnectError::Ended(End::Misbehaved(why)),
+        }
+    }
+}
+
+fn words(status: u16, text: &str) -> String {
+    match text.lines().next() {
+        Some(line) if !line.starts_with(['<', '{']) => format!("HTTP {status}: {line}"),
+        _ => format!("HTTP {status}"),
+    }
+}
