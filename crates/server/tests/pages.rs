@@ -131,7 +131,7 @@ fn a_body_has_a_size_and_a_time() {
             let mut peer = Peer::connect(live.public).await;
             peer.send("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
                 .await;
-            peer.answer().await.expect(408);
+            assert_refused(&peer.answer().await.expect(408));
             assert_eq!(live.count(|shard| &shard.publishes), 0);
         },
     );
@@ -176,7 +176,40 @@ fn methods_that_there_are_not() {
                     .await
                     .expect(405);
                 assert_eq!(answer.header("allow"), allowed, "{method} {target}");
+                if method != "HEAD" {
+                    assert_refused(&answer);
+                }
             }
+        },
+    );
+}
+
+/// An error of the catalogue, whatever HTTP calls it.
+fn assert_refused(answer: &Answer) {
+    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(
+        (&body["type"], &body["code"]),
+        (&"error".into(), &"bad_request".into()),
+        "{body}"
+    );
+    assert_eq!(answer.header("content-type"), "application/json");
+}
+
+#[test]
+fn a_request_has_one_host() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            for head in ["", "Host: a\r\nHost: b\r\n"] {
+                for target in ["/", "/sse?channel=a", "/poll?channel=a", "/elsewhere"] {
+                    let mut peer = Peer::connect(live.public).await;
+                    peer.send(&format!("GET {target} HTTP/1.1\r\n{head}\r\n")).await;
+                    assert_refused(&peer.answer().await.expect(400));
+                }
+            }
+            let mut peer = Peer::connect(live.public).await;
+            peer.send("GET /poll?channel=a&wait=0 HTTP/1.0\r\n\r\n").await;
+            peer.answer().await.expect(200);
         },
     );
 }
@@ -226,6 +259,7 @@ fn pages_of_other_origins_may_ask_if_they_are_listed() {
                     let asked = http::request(live.public, "OPTIONS", path, headers, b"").await;
                     for refused in [answer, asked] {
                         let refused = refused.expect(403);
+                        assert_refused(&refused);
                         assert_eq!(refused.header("access-control-allow-origin"), "");
                     }
                 }

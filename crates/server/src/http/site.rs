@@ -14,10 +14,10 @@ use std::borrow::Cow;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN,
     SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::DialectId;
 use switchboard_proto::error_code::ErrorCode;
@@ -86,6 +86,12 @@ impl Site {
     pub fn answer<B>(&self, request: &Request<B>) -> Answered {
         match request.uri().path() {
             "/ws" => self.websocket(request),
+            // RFC 9112 section 3.2. A handshake says it in its own words.
+            _ if request.version() == Version::HTTP_11
+                && request.headers().get_all(HOST).iter().count() != 1 =>
+            {
+                Answered::Whole(refuse_as(StatusCode::BAD_REQUEST, "a request has one `Host`"))
+            }
             path @ ("/sse" | "/poll" | "/publish") => self.for_pages(path, request),
             "/echo" if self.config.echo_enabled() => self.upgrade(request, &self.bare, Some(Mode::Echo)),
             path if self.config.playground_enabled() => Answered::Whole(page(request.method(), path)),
@@ -99,7 +105,7 @@ impl Site {
     /// What pages of other origins may ask for, if these are allowed.
     fn for_pages<B>(&self, path: &str, request: &Request<B>) -> Answered {
         let Some(cors) = Cors::of(request.headers(), |origin| self.config.origin_allowed(origin)) else {
-            return Answered::Whole(text(StatusCode::FORBIDDEN, FOREIGN));
+            return Answered::Whole(refuse_as(StatusCode::FORBIDDEN, FOREIGN));
         };
         let method = match path {
             "/publish" => Method::POST,
@@ -113,7 +119,7 @@ impl Site {
         }
         if *request.method() != method {
             let words = format!("Nothing but {method} is taken here.");
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &words);
+            let mut answer = refuse_as(StatusCode::METHOD_NOT_ALLOWED, &words);
             cors::allow(answer.headers_mut(), &method);
             return Answered::Whole(cors.on(answer));
         }
@@ -220,6 +226,13 @@ pub fn refuse(refusal: &Refusal) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
+    answer
+}
+
+/// What is wrong with a request as such, for which HTTP has a status of its own.
+pub fn refuse_as(status: StatusCode, words: &str) -> Answer {
+    let mut answer = refuse(&ask::refusal(ErrorCode::BadRequest, words));
+    *answer.status_mut() = status;
     answer
 }
 

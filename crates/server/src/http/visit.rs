@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 
 use super::cors::Cors;
 use super::reading::Reading;
-use super::site::{Answer, Answered, Upgrade, refuse, text};
+use super::site::{Answer, Answered, Upgrade, refuse, refuse_as};
 use super::stall::Stalling;
 use super::{Door, Slot, ask, drain, open, open_stream, refuse_slow_head};
 use crate::shard::mail::Mail;
@@ -214,7 +214,7 @@ impl Visit {
             }
             Err(_elapsed) => {
                 let words = "The body took too long.";
-                return closing(text(StatusCode::REQUEST_TIMEOUT, words));
+                return closing(refuse_as(StatusCode::REQUEST_TIMEOUT, words));
             }
         };
         match self.publish_body(&body).await {
