@@ -12,14 +12,10 @@ use crate::report::Unit;
 use crate::report::quantity::{counted, grouped};
 use crate::target::Way;
 
-/// Connections that are open at once.
-const WAVE: u32 = 5_000;
 /// Waves after which an allocator has what it keeps for the next one.
 const WARM_UP: u32 = 8;
-/// What a server gives back with a delay, it gives back within this time: Switchboard's allocator takes 10 s for most.
-const REST: Duration = Duration::from_secs(15);
 
-/// A great many connections that are opened, subscribe to a channel of their own, and are closed, 5,000 at once: how much memory is left
+/// A great many connections that are opened, subscribe to a channel of their own, and are closed, wave by wave: how much memory is left
 /// of them. A round measures from the beginning on, so that what grows shows; five rounds, the default, are a million.
 #[derive(Args, Clone, Debug)]
 // Each flag by itself: the group that clap would make has the name of the subcommand's.
@@ -28,6 +24,12 @@ pub struct Churn {
     /// Connections of a round, rounded up to whole waves.
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
+    /// Connections that are open at once: a wave.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub at_once: u32,
+    /// Seconds after the last wave of a round, before memory is looked at: Switchboard's allocator gives most back after 10 s.
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub after: u64,
     /// Event streams in place of WebSockets.
     #[arg(long)]
     pub sse: bool,
@@ -41,7 +43,7 @@ pub struct Base {
 
 impl Churn {
     fn waves(&self) -> u32 {
-        self.connections.div_ceil(WAVE)
+        self.connections.div_ceil(self.at_once)
     }
 }
 
@@ -55,8 +57,8 @@ impl Scenario for Churn {
     fn parameters(&self) -> String {
         format!(
             "{} a round, {} at once",
-            counted(self.waves() * WAVE, "connection"),
-            grouped(WAVE.into())
+            counted(self.waves().saturating_mul(self.at_once), "connection"),
+            grouped(self.at_once.into())
         )
     }
 
@@ -68,7 +70,7 @@ impl Scenario for Churn {
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {
-        WAVE.into()
+        self.at_once.into()
     }
 
     fn setups(&self) -> Vec<Setup> {
@@ -108,7 +110,7 @@ impl Scenario for Churn {
         let wanted = Wanted {
             target,
             role: Role::Subscriber,
-            count: WAVE,
+            count: self.at_once,
             rooms: Rooms {
                 members: 1,
                 first: 0,
@@ -126,14 +128,15 @@ impl Scenario for Churn {
             Ok(())
         })?;
         let seconds = begun.elapsed().as_secs_f64();
-        coordinator.wait("after closing", REST)?;
+        coordinator.wait("after closing", Duration::from_secs(self.after))?;
         let resident = meter.resident_bytes()?;
         if warm_up {
             base.resident = resident;
             return Ok(Vec::new());
         }
-        let count = f64::from(waves * WAVE);
-        base.connections += u64::from(waves * WAVE);
+        let count = u64::from(waves) * u64::from(self.at_once);
+        base.connections += count;
+        let count = count as f64;
         let grown = resident as f64 - base.resident as f64;
         let mut samples = vec![
             sample("resident above the beginning", Unit::Bytes, grown),

@@ -107,6 +107,88 @@ fn fanout_in_a_table() {
 }
 
 #[test]
+fn event_streams_beside_websockets() {
+    std::thread::scope(|scope| {
+        let idle = scope.spawn(|| bench("idle --spawn --sse --connections 300 --after 0 --rounds 1 --json"));
+        let ended = bench("fanout --spawn --sse --subscribers 20 --messages 20 --rounds 2 --json");
+        let report = whole(ended, 2, &["by WebSocket", "by SSE"]);
+        figures(&report, &["CPU per delivery", "deliveries"]);
+        let report = whole(
+            idle.join().unwrap(),
+            1,
+            &["one channel, by WebSocket", "one channel, by SSE"],
+        );
+        figures(&report, &["resident per connection"]);
+    });
+}
+
+#[test]
+fn polling_storm() {
+    let ended = bench(
+        "polling-storm --spawn --clients 40 --rooms 4 --interval 1 --every 1 --messages 2 --rounds 1 --json",
+    );
+    let ways = [
+        "by WebSocket",
+        "by SSE",
+        "by held polls",
+        "by polls at an interval",
+    ];
+    let report = whole(ended, 1, &ways);
+    let series = measured(&report);
+    // Without polls nothing is asked; 40 clients that ask once a second ask 40 times.
+    let requests = |way: usize| least(series[way], "requests");
+    assert_eq!((requests(0), requests(1)), (0.0, 0.0));
+    assert!(requests(2) > 0.0);
+    assert!((30.0..=50.0).contains(&requests(3)), "{}", requests(3));
+    // A poll takes its head along, each time.
+    let bytes = |way: usize| least(series[way], "bytes per client and minute");
+    assert!(
+        bytes(0) < bytes(1) && bytes(1) < bytes(2),
+        "{} {} {}",
+        bytes(0),
+        bytes(1),
+        bytes(2)
+    );
+}
+
+#[test]
+fn churn() {
+    std::thread::scope(|scope| {
+        let call = |words: &str| {
+            bench(&format!(
+                "churn --spawn --connections 150 --at-once 100 --after 1 --rounds 2 --json {words}"
+            ))
+        };
+        let sse = scope.spawn(move || call("--sse"));
+        for (ended, variant) in [(call(""), ""), (sse.join().unwrap(), "by SSE")] {
+            let report = ended.expect(0).report();
+            assert!(
+                report
+                    .parameters
+                    .starts_with("200 connections a round, 100 at once")
+            );
+            let [series] = measured(&report)[..] else {
+                panic!("{:?}", report.series);
+            };
+            assert_eq!((series.variant.as_str(), &series.fault), (variant, &None));
+            let whats: Vec<_> = series.figures.iter().map(|figure| figure.what.as_str()).collect();
+            assert_eq!(
+                whats,
+                [
+                    "resident above the beginning",
+                    "kept per former connection",
+                    "connections",
+                    "CPU per connection, its end included",
+                ]
+            );
+            // It may be less than at the beginning.
+            assert!(series.figures.iter().all(|figure| figure.samples.len() == 2));
+            assert!(least(series, "connections") > 0.0);
+        }
+    });
+}
+
+#[test]
 fn idle() {
     let call = |words: &str| {
         bench(&format!(
