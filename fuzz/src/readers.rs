@@ -31,6 +31,7 @@ pub fn readers(data: &[u8]) {
     };
     if let Ok(reading) = Reading::parse(query, header, CHANNELS_MAX, WAIT_MAX) {
         let channels: Vec<_> = reading.places.iter().map(|place| place.channel.clone()).collect();
+        assert_eq!(reading.wishes.len(), channels.len());
         assert!((1..=CHANNELS_MAX).contains(&channels.len()) && reading.wait <= WAIT_MAX);
         check_token(&reading.places, channels);
     }

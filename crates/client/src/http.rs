@@ -6,7 +6,7 @@
 //!         ◄── notices ── Http ◄── items (bounded) ──────────────┘
 //! ```
 //!
-//! Channels with the same wishes are read by one request, which is made anew when they change. While the driver takes no notices no item
+//! Up to 128 channels are read by one request, which is made anew when they change. While the driver takes no notices no item
 //! is taken either, so the tasks wait and the server notices.
 
 mod reading;
@@ -75,9 +75,8 @@ struct Place {
 }
 
 /// Channels that one request reads.
+#[derive(Default)]
 struct Reader {
-    latest: bool,
-    attendance: Option<Attendance>,
     channels: BTreeMap<ChannelName, Wish>,
     task: Option<AbortHandle>,
     run: u64,
@@ -89,6 +88,8 @@ struct Wish {
     id: Option<u64>,
     /// Where it was to begin.
     asked: Option<Position>,
+    latest: bool,
+    attendance: Option<Attendance>,
     /// Where it is.
     since: Option<Position>,
     /// The driver was told that it has begun.
@@ -343,41 +344,35 @@ impl Http {
         latest: bool,
         attendance: Option<Attendance>,
     ) {
-        let is_same = |reader: &Reader| reader.latest == latest && reader.attendance == attendance;
         for reader in &mut self.readers {
-            let same = is_same(reader);
-            match reader.channels.get_mut(&channel) {
-                // It is being read already, since before we were welcome.
-                Some(wish) if same && wish.asked == since && wish.id.is_none() => {
-                    wish.id = id;
-                    return;
-                }
-                Some(_) => {
-                    reader.channels.remove(&channel);
-                    reader.is_changed = true;
-                }
-                None => {}
+            let Some(wish) = reader.channels.get_mut(&channel) else {
+                continue;
+            };
+            let is_same = (wish.latest, &wish.attendance) == (latest, &attendance);
+            // It is being read already, since before we were welcome.
+            if is_same && wish.asked == since && wish.id.is_none() {
+                wish.id = id;
+                return;
             }
+            reader.channels.remove(&channel);
+            reader.is_changed = true;
         }
+        let has_room = |reader: &Reader| reader.channels.len() < CHANNELS_MAX;
+        let place = self.readers.iter().position(has_room).unwrap_or_else(|| {
+            self.readers.push(Reader::default());
+            self.readers.len() - 1
+        });
+        let reader = &mut self.readers[place];
         let wish = Wish {
             id,
             asked: since,
+            latest,
+            attendance,
             since,
             has_begun: false,
         };
-        let reader = self
-            .readers
-            .iter_mut()
-            .find(|reader| is_same(reader) && reader.channels.len() < CHANNELS_MAX);
-        match reader {
-            Some(reader) => {
-                reader.channels.insert(channel, wish);
-                reader.is_changed = true;
-            }
-            None => self
-                .readers
-                .push(Reader::new(latest, attendance, [(channel, wish)].into())),
-        }
+        reader.channels.insert(channel, wish);
+        reader.is_changed = true;
     }
 
     fn begin(&mut self, place: usize) {
@@ -573,8 +568,10 @@ impl Http {
             && reader.channels.len() > 1
         {
             let channels = reader.channels.split_off(&half);
-            let half = Reader::new(reader.latest, reader.attendance.clone(), channels);
-            self.readers.push(half);
+            self.readers.push(Reader {
+                channels,
+                ..Reader::default()
+            });
             return;
         }
         // A Switchboard is there.
@@ -628,39 +625,24 @@ impl Http {
 }
 
 impl Reader {
-    fn new(latest: bool, attendance: Option<Attendance>, channels: BTreeMap<ChannelName, Wish>) -> Reader {
-        Reader {
-            latest,
-            attendance,
-            channels,
-            task: None,
-            run: 0,
-            is_changed: false,
-        }
-    }
-
     /// What it asks for, but for where it is.
     fn query(&self, resume: Option<&str>) -> String {
         let mut query = Serializer::new(String::new());
-        for channel in self.channels.keys() {
-            query.append_pair("channel", channel.as_str());
-        }
-        if self.latest {
-            query.append_pair("latest", "true");
-        }
-        if let Some(attendance) = &self.attendance {
-            let role = match attendance.role {
-                Role::Participant => "true",
-                Role::Member => Role::MEMBER,
-                Role::Watcher => Role::WATCH,
-            };
-            query.append_pair("presence", role);
-            if let Some(info) = attendance.info.as_ref().and_then(|info| info.as_str()) {
-                query.append_pair("info", info);
-            }
-        }
         if let Some(resume) = resume {
             query.append_pair("resume", resume);
+        }
+        // Wishes are of the channels before them, so those without any come last.
+        let (plain, mut rest): (Vec<_>, Vec<_>) = self.channels.iter().partition(|(_, wish)| wish.is_plain());
+        while let Some((_, first)) = rest.first().copied() {
+            let (latest, attendance) = (first.latest, &first.attendance);
+            let is_same = |wish: &Wish| (wish.latest, &wish.attendance) == (latest, attendance);
+            for (channel, _) in rest.extract_if(.., |(_, wish)| is_same(wish)) {
+                query.append_pair("channel", channel.as_str());
+            }
+            first.put(&mut query);
+        }
+        for (channel, _) in plain {
+            query.append_pair("channel", channel.as_str());
         }
         query.finish()
     }
@@ -670,6 +652,30 @@ impl Reader {
         let positions = self.channels.values().filter_map(|wish| wish.since);
         let tokens: Vec<String> = positions.map(|at| at.token().as_str().to_owned()).collect();
         tokens.join(".")
+    }
+}
+
+impl Wish {
+    fn is_plain(&self) -> bool {
+        !self.latest && self.attendance.is_none()
+    }
+
+    fn put(&self, query: &mut Serializer<'_, String>) {
+        if self.latest {
+            query.append_pair("latest", "true");
+        }
+        let Some(Attendance { role, info }) = &self.attendance else {
+            return;
+        };
+        let role = match role {
+            Role::Participant => "true",
+            Role::Member => Role::MEMBER,
+            Role::Watcher => Role::WATCH,
+        };
+        query.append_pair("presence", role);
+        if let Some(info) = info.as_ref().and_then(|info| info.as_str()) {
+            query.append_pair("info", info);
+        }
     }
 }
 

@@ -381,7 +381,7 @@ var eventStream = (context) => http(context, "sse");
 var poll = (context) => http(context, "poll");
 function http(context, name) {
   const { base: base2, patienceMs } = context;
-  const readers = /* @__PURE__ */ new Map();
+  const readers = [{ channels: /* @__PURE__ */ new Map() }];
   const posts = [];
   const life = new AbortController();
   let { resume } = context;
@@ -415,7 +415,7 @@ function http(context, name) {
       resume = event.resume ?? resume;
       heartbeatMs = event.heartbeat_ms;
       isWelcome = true;
-      for (const other of readers.values()) if (!other.abort) read(other);
+      for (const other of readers) if (!other.abort) read(other);
     }
     const wish2 = event.position && reader?.channels.get(event.channel);
     if (wish2) wish2.since = event.position;
@@ -423,24 +423,21 @@ function http(context, name) {
     context.event(event);
   };
   const query = (reader, wait2) => {
-    const parameters = new URLSearchParams();
-    const [wish2] = reader.channels.values();
-    for (const channel of reader.channels.keys()) parameters.append("channel", channel);
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
-    const since = reader.token ?? positions.join(".");
-    if (since) parameters.set("since", since);
-    if (wait2) parameters.set("wait", wait2);
-    if (resume) parameters.set("resume", resume);
-    if (wish2?.latest) parameters.set("latest", "true");
-    if (wish2?.presence) parameters.set("presence", String(wish2.presence));
-    if (wish2?.info) parameters.set("info", JSON.stringify(wish2.info));
-    return `${name}?${parameters}`;
+    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait2)}${put("resume", resume)}`;
+    const groups = /* @__PURE__ */ new Map();
+    for (const [channel, { latest, presence, info }] of reader.channels) {
+      const wishes = put("latest", latest) + put("presence", presence) + put("info", info && JSON.stringify(info));
+      groups.set(wishes, (groups.get(wishes) ?? "") + put("channel", channel));
+    }
+    for (const [wishes, channels] of [...groups].sort()) path += channels + wishes;
+    return path;
   };
   const read = (reader) => {
     reader.abort?.abort();
     reader.abort = void 0;
     if (life.signal.aborted || !reader.channels.size) return;
-    const isFirst = ![...readers.values()].some((other) => other.abort);
+    const isFirst = !readers.some((other) => other.abort);
     if (!isWelcome && !isFirst) return;
     const abort = reader.abort = new AbortController();
     const loop = name === "sse" ? stream : polls;
@@ -453,12 +450,9 @@ function http(context, name) {
   const refuse2 = (reader, { body }) => {
     const { size } = reader.channels;
     if (size > 1) {
-      const half = { channels: /* @__PURE__ */ new Map(), abort: void 0, token: void 0 };
-      for (const [channel, wish2] of [...reader.channels].slice(size >> 1)) {
-        half.channels.set(channel, wish2);
-        reader.channels.delete(channel);
-      }
-      readers.set(`${readers.size}`, half);
+      const half = { channels: new Map([...reader.channels].slice(size >> 1)) };
+      for (const channel of half.channels.keys()) reader.channels.delete(channel);
+      readers.push(half);
       reader.token = void 0;
       read(reader);
       return read(half);
@@ -557,15 +551,13 @@ function http(context, name) {
       });
     },
     send(command) {
-      const { type, id, channel = "", latest, presence, info } = command;
+      const { type, id, channel = "" } = command;
       if (type === "subscribe") {
-        const key = JSON.stringify([latest, presence, info]);
-        let reader = readers.get(key);
-        if (!reader) readers.set(key, reader = { channels: /* @__PURE__ */ new Map(), abort: void 0, token: void 0 });
-        reader.channels.set(channel, { ...command });
-        change(reader);
+        const [first] = readers;
+        first.channels.set(channel, { ...command });
+        change(first);
       } else if (type === "unsubscribe") {
-        for (const reader of readers.values()) if (reader.channels.delete(channel)) change(reader);
+        for (const reader of readers) if (reader.channels.delete(channel)) change(reader);
         queueMicrotask(() => context.event({ type: "unsubscribed", id, channel }));
       } else if (type === "publish") {
         posts.push(JSON.stringify({ ...command, type: void 0 }));
@@ -577,11 +569,11 @@ function http(context, name) {
       }
     },
     check() {
-      for (const reader of readers.values()) if (reader.abort) read(reader);
+      for (const reader of readers) if (reader.abort) read(reader);
     },
     close() {
       life.abort();
-      for (const reader of readers.values()) reader.abort?.abort();
+      for (const reader of readers) reader.abort?.abort();
     },
     get bufferedAmount() {
       return posts.reduce((bytes, body) => bytes + body.length, 0);
@@ -589,7 +581,8 @@ function http(context, name) {
   };
   return transport;
 }
-var isFinal2 = ({ status, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code;
+var isFinal2 = ({ status, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code;
+var put = (name, value) => value ? `&${name}=${encodeURIComponent(value)}` : "";
 var parse = (json) => JSON.parse(json);
 function timed(promise, afterMs) {
   let timer;

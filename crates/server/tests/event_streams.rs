@@ -14,6 +14,7 @@ use support::door::{Stream, publish};
 use support::peer::{Ended, Peer};
 use support::{Live, eventually, http, run, run_on_shards};
 use switchboard_proto::payload::Payload;
+use switchboard_proto::presence::Which;
 
 async fn open(live: &Live, query: &str) -> Stream {
     let mut stream = Stream::open(live, query, "", None).await;
@@ -320,6 +321,46 @@ fn a_reader_that_has_vanished_is_given_up() {
         return;
     }
     assert_eq!(said, "1\n0\n", "{complained}");
+}
+
+#[test]
+fn one_stream_has_channels_with_wishes_of_their_own() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let mut stream = open(live, "channel=a&channel=b&presence=true&channel=c").await;
+            let mut there = BTreeSet::new();
+            while there.len() < 2 {
+                let (event, _) = hear(&mut stream, "presence").await;
+                there.insert(event["channel"].as_str().unwrap().to_owned());
+            }
+            assert_eq!(there, ["a", "b"].map(str::to_owned).into());
+            let members = async |channel: &str| {
+                let mut client = Client::connect(live).await;
+                client.members(channel, Which::Sample, None).await.counts.members
+            };
+            for (channel, expected) in [("a", 1), ("b", 1), ("c", 0)] {
+                assert_eq!(members(channel).await, expected, "{channel}");
+            }
+            // All of them go on from one place.
+            for channel in ["c", "a", "b"] {
+                publish(live, &format!(r#"{{"channel":"{channel}","data":1}}"#))
+                    .await
+                    .unwrap();
+            }
+            let mut last = None;
+            for _ in 0..3 {
+                last = hear(&mut stream, "message").await.1;
+            }
+            drop(stream);
+            let since = last.unwrap();
+            let query = format!("channel=a&channel=b&presence=true&channel=c&since={since}");
+            let mut stream = open(live, &query).await;
+            for _ in 0..3 {
+                assert_eq!(hear(&mut stream, "subscribed").await.0["recovered"], true);
+            }
+        },
+    );
 }
 
 #[test]

@@ -415,3 +415,38 @@ test('a queue has a size', async () => {
   one.close();
   await Promise.allSettled(waiting);
 });
+
+test('over HTTP one request reads channels with different wishes', async () => {
+  for (const transport of ['sse', 'poll']) {
+    const asked = [];
+    const counting = (url, init) => {
+      if (!url.includes('/publish')) asked.push([...new URL(url).searchParams.entries()]);
+      return fetch(url, init);
+    };
+    const one = client(server, transport, { fetch: counting });
+    const channel = (name) => one.channel(`${transport}:wishes:${name}`);
+    const heard = [];
+    const hears = ({ channel, data }) => heard.push([channel.split(':')[2], data]);
+    const info = { name: 'Ana & Bö' };
+    await soon(
+      Promise.all([
+        channel('plain').subscribe(hears).ready,
+        channel('there').subscribe(hears, { presence: true, info }).ready,
+        channel('ticker').subscribe(hears, { latest: true }).ready,
+        channel('both').subscribe(hears, { latest: true, presence: true, info }).ready,
+      ]),
+      'all are subscribed',
+    );
+    await eventually('they are there', () => channel('there').presence?.count === 1 && channel('both').presence?.count === 1);
+    const infos = [...channel('there').presence.members.values()].map((member) => member.info);
+    assert.deepEqual(infos, [info]);
+    for (const name of ['plain', 'there', 'ticker', 'both']) await channel(name).publish(name);
+    await eventually('all is heard', () => heard.length === 4);
+    assert.deepEqual(heard.map(([name, data]) => name === data), [true, true, true, true]);
+    assert.equal(channel('plain').presence, undefined);
+    const counts = asked.map((parameters) => parameters.filter(([name]) => name === 'channel').length);
+    assert.deepEqual(new Set(counts), new Set([4]));
+    if (transport === 'sse') assert.equal(counts.length, 1);
+    one.close();
+  }
+});

@@ -175,7 +175,7 @@ impl Failure {
                 status: 414 | 431, ..
             } => true,
             Failure::Refused { status, refusal, .. } => {
-                (400..500).contains(status) && !matches!(status, 401 | 408 | 429) && refusal.is_some()
+                (400..500).contains(status) && !matches!(status, 401 | 403 | 408 | 429) && refusal.is_some()
             }
             _ => false,
         }
@@ -206,17 +206,19 @@ impl Failure {
         let step = ConnectStep::Welcome;
         match self {
             Failure::Refused {
+                status,
                 refusal: Some(refusal),
                 ..
-            } => ConnectError::Rejected(refusal),
+            } if status != 403 => ConnectError::Rejected(refusal),
+            // Boxes say 403, too.
             Failure::Refused {
                 status,
+                refusal,
                 text,
                 retry_after,
-                ..
             } => ConnectError::Refused {
                 status,
-                body: text,
+                body: refusal.map_or(text, |refusal| harmless(&refusal.message)),
                 retry_after,
             },
             Failure::Lost(kind) => ConnectError::Lost {

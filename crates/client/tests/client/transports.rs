@@ -223,6 +223,76 @@ async fn what_is_wrong_in_one_channel_leaves_the_others_alone() {
 }
 
 #[tokio::test]
+async fn one_request_reads_channels_with_different_wishes() {
+    let server = Real::start();
+    for transport in BY_HTTP {
+        let middlebox = Middlebox::before(server.address).await;
+        let client = Client::builder(&middlebox.url())
+            .transports([transport])
+            .connect()
+            .await
+            .unwrap();
+        let name = |name: &str| format!("{transport}:{name}");
+        let info = Payload::json(r#"{"name":"Ana & Bö"}"#).unwrap();
+        let there = || {
+            SubscribeOptions::new()
+                .presence(Role::Participant)
+                .info(info.clone())
+                .unwrap()
+        };
+        let wishes = [
+            ("plain", SubscribeOptions::new()),
+            ("there", there()),
+            ("ticker", SubscribeOptions::new().latest()),
+            ("both", there().latest()),
+            ("too", there()),
+        ];
+        let mut rooms = Vec::new();
+        for (channel, options) in wishes {
+            rooms.push(client.subscribe_with(&name(channel), options).await.unwrap());
+        }
+        let session = client.session();
+        for room in &mut rooms {
+            let channel = room.channel().as_str().to_owned();
+            client.publish(&channel, channel.as_str()).await.unwrap();
+            let mut members = Vec::new();
+            loop {
+                match timeout(SOON, room.next()).await.unwrap().unwrap().unwrap() {
+                    Event::Message(message) => {
+                        assert_eq!(message.payload.as_str(), Some(&*channel));
+                        break;
+                    }
+                    Event::Presence {
+                        who: Who::All(all), ..
+                    } => members = all,
+                    Event::Presence {
+                        who: Who::Changed { joined, .. },
+                        ..
+                    } => members.extend(joined),
+                    other => panic!("{other:?}"),
+                }
+            }
+            // The list may come behind the message.
+            let hears = ["there", "both", "too"]
+                .iter()
+                .any(|heard| channel == name(heard));
+            while hears && members.iter().all(|member| member.key.session != *session) {
+                let event = timeout(SOON, room.next()).await.unwrap().unwrap().unwrap();
+                if let Event::Presence {
+                    who: Who::All(all) | Who::Changed { joined: all, .. },
+                    ..
+                } = event
+                {
+                    members = all;
+                }
+            }
+            assert!(hears || members.is_empty(), "{channel}: {members:?}");
+            assert!(members.iter().all(|member| member.info.as_ref() == Some(&info)));
+        }
+    }
+}
+
+#[tokio::test]
 async fn more_channels_than_one_request_reads() {
     let server = Real::start();
     for transport in BY_HTTP {

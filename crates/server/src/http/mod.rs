@@ -305,17 +305,11 @@ async fn open_stream(mut stream: TcpStream, door: &Door, reading: Reading, cors:
         return;
     }
     tracing::debug!(session = %identity.session, "event stream begun");
-    let Reading {
-        places,
-        latest,
-        presence,
-        ..
-    } = reading;
+    let Reading { places, wishes, .. } = reading;
     let session = Session::event_stream(clock.now(), identity, jitter, places.clone(), &settings);
     let wishes = Wishes {
         places,
-        latest,
-        presence,
+        each: wishes,
         introduction: true,
         holds: true,
     };

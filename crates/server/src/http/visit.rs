@@ -165,8 +165,7 @@ impl Visit {
         let Door { shard, clock, .. } = &*self.door;
         let Reading {
             places,
-            latest,
-            presence,
+            wishes,
             wait,
             resume,
         } = reading;
@@ -179,8 +178,7 @@ impl Visit {
         let session = Session::poll(now, until, identity, places.clone(), &shard.settings());
         let wishes = Wishes {
             places,
-            latest,
-            presence,
+            each: wishes,
             introduction: is_new && !is_known,
             holds: !wait.is_zero(),
         };

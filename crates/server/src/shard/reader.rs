@@ -16,7 +16,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use switchboard_hub::audience::Standing;
-use switchboard_proto::presence::Attendance;
 use switchboard_proto::session::places::{Places, Roster};
 use switchboard_proto::session::server::{Link as Wanted, Refusal, Session};
 use tokio::net::TcpStream;
@@ -27,16 +26,15 @@ use super::replay::Resuming;
 use super::wheel::LinkRef;
 use super::{Shard, State};
 use crate::http::Slot;
+use crate::http::reading::Wish;
 
 /// What a peer that only reads wants, all of which its request says.
 #[derive(Clone, Debug)]
 pub struct Wishes {
     /// Which channels, each from where.
     pub places: Places,
-    /// Where messages cannot be had one by one, only the newest of each conflation key.
-    pub latest: bool,
-    /// Be there, hear who is: in each of the channels.
-    pub presence: Option<Attendance>,
+    /// What of each of them.
+    pub each: Vec<Wish>,
     /// It is to be told who it is.
     pub introduction: bool,
     /// A poll: it waits until there is something.
@@ -97,8 +95,7 @@ impl State {
     fn begin_reading(&mut self, at: LinkRef, wishes: Wishes) {
         let Wishes {
             places,
-            latest,
-            presence,
+            each,
             introduction,
             ..
         } = wishes;
@@ -106,7 +103,8 @@ impl State {
         if introduction && let Some(link) = self.links.get_mut(at.key as usize) {
             link.session.welcome(None, shared);
         }
-        for place in places.iter() {
+        for (place, wish) in places.iter().zip(each) {
+            let Wish { latest, presence } = wish;
             let since = place.position;
             let resuming = (since.is_some() || latest).then(|| Resuming {
                 channel: place.channel.clone(),
@@ -116,7 +114,7 @@ impl State {
             });
             // Where one of them is refused, all are.
             if self.link(at).is_some_and(|link| link.session.is_open()) {
-                self.subscribe(at, None, place.channel.clone(), resuming, presence.clone());
+                self.subscribe(at, None, place.channel.clone(), resuming, presence);
             }
         }
         self.send_replies(at);

@@ -26,17 +26,18 @@ export const eventStream = (context: Context): Transport => http(context, "sse")
 /** Polling, with publications by POST. */
 export const poll = (context: Context): Transport => http(context, "poll");
 
-/** Channels that are read by one request: those with the same wishes. */
+/** Channels that are read by one request. */
 interface Reader {
   channels: Map<string, Command>;
-  abort: AbortController | undefined;
+  abort?: AbortController | undefined;
   /** Where it is in all its channels, as the last answer to a poll says. */
-  token: string | undefined;
+  token?: string | undefined;
 }
 
 function http(context: Context, name: TransportName): Transport {
   const { base, patienceMs } = context;
-  const readers = new Map<string, Reader>();
+  // One, or its parts where a mistake in one channel is looked for.
+  const readers: Reader[] = [{ channels: new Map() }];
   const posts: string[] = [];
   const life = new AbortController();
   let { resume } = context;
@@ -76,7 +77,7 @@ function http(context: Context, name: TransportName): Transport {
       heartbeatMs = event.heartbeat_ms;
       // Of several readers the others go on as the same session.
       isWelcome = true;
-      for (const other of readers.values()) if (!other.abort) read(other);
+      for (const other of readers) if (!other.abort) read(other);
     }
     const wish = event.position && reader?.channels.get(event.channel);
     if (wish) wish.since = event.position;
@@ -85,18 +86,16 @@ function http(context: Context, name: TransportName): Transport {
   };
 
   const query = (reader: Reader, wait?: string): string => {
-    const parameters = new URLSearchParams();
-    const [wish] = reader.channels.values();
-    for (const channel of reader.channels.keys()) parameters.append("channel", channel);
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
-    const since = reader.token ?? positions.join(".");
-    if (since) parameters.set("since", since);
-    if (wait) parameters.set("wait", wait);
-    if (resume) parameters.set("resume", resume);
-    if (wish?.latest) parameters.set("latest", "true");
-    if (wish?.presence) parameters.set("presence", String(wish.presence));
-    if (wish?.info) parameters.set("info", JSON.stringify(wish.info));
-    return `${name}?${parameters}`;
+    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait)}${put("resume", resume)}`;
+    // Wishes are of the channels before them; those without any come last, as a comma comes behind an ampersand.
+    const groups = new Map<string, string>();
+    for (const [channel, { latest, presence, info }] of reader.channels) {
+      const wishes = put("latest", latest) + put("presence", presence) + put("info", info && JSON.stringify(info));
+      groups.set(wishes, (groups.get(wishes) ?? "") + put("channel", channel));
+    }
+    for (const [wishes, channels] of [...groups].sort()) path += channels + wishes;
+    return path;
   };
 
   const read = (reader: Reader): void => {
@@ -104,7 +103,7 @@ function http(context: Context, name: TransportName): Transport {
     reader.abort = undefined;
     if (life.signal.aborted || !reader.channels.size) return;
     // Who it is must be known before a second one asks.
-    const isFirst = ![...readers.values()].some((other) => other.abort);
+    const isFirst = !readers.some((other) => other.abort);
     if (!isWelcome && !isFirst) return;
     const abort = (reader.abort = new AbortController());
     const loop = name === "sse" ? stream : polls;
@@ -119,12 +118,9 @@ function http(context: Context, name: TransportName): Transport {
   const refuse = (reader: Reader, { body }: Refused): void => {
     const { size } = reader.channels;
     if (size > 1) {
-      const half: Reader = { channels: new Map(), abort: undefined, token: undefined };
-      for (const [channel, wish] of [...reader.channels].slice(size >> 1)) {
-        half.channels.set(channel, wish);
-        reader.channels.delete(channel);
-      }
-      readers.set(`${readers.size}`, half);
+      const half: Reader = { channels: new Map([...reader.channels].slice(size >> 1)) };
+      for (const channel of half.channels.keys()) reader.channels.delete(channel);
+      readers.push(half);
       reader.token = undefined;
       read(reader);
       return read(half);
@@ -236,15 +232,13 @@ function http(context: Context, name: TransportName): Transport {
       });
     },
     send(command) {
-      const { type, id, channel = "", latest, presence, info } = command;
+      const { type, id, channel = "" } = command;
       if (type === "subscribe") {
-        const key = JSON.stringify([latest, presence, info]);
-        let reader = readers.get(key);
-        if (!reader) readers.set(key, (reader = { channels: new Map(), abort: undefined, token: undefined }));
-        reader.channels.set(channel, { ...command });
-        change(reader);
+        const [first] = readers as [Reader];
+        first.channels.set(channel, { ...command });
+        change(first);
       } else if (type === "unsubscribe") {
-        for (const reader of readers.values()) if (reader.channels.delete(channel)) change(reader);
+        for (const reader of readers) if (reader.channels.delete(channel)) change(reader);
         queueMicrotask(() => context.event({ type: "unsubscribed", id, channel } as ServerEvent));
       } else if (type === "publish") {
         posts.push(JSON.stringify({ ...command, type: undefined }));
@@ -256,11 +250,11 @@ function http(context: Context, name: TransportName): Transport {
       }
     },
     check() {
-      for (const reader of readers.values()) if (reader.abort) read(reader);
+      for (const reader of readers) if (reader.abort) read(reader);
     },
     close() {
       life.abort();
-      for (const reader of readers.values()) reader.abort?.abort();
+      for (const reader of readers) reader.abort?.abort();
     },
     get bufferedAmount() {
       return posts.reduce((bytes, body) => bytes + body.length, 0);
@@ -271,7 +265,11 @@ function http(context: Context, name: TransportName): Transport {
 
 /** Whether an answer stays the same until the question is another one. */
 const isFinal = ({ status, body }: Refused): boolean =>
-  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 408, 429].includes(status) && !!body.code);
+  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code);
+
+/** A parameter, if it is there. */
+const put = (name: string, value: string | boolean | undefined): string =>
+  value ? `&${name}=${encodeURIComponent(value)}` : "";
 
 const parse = (json: string): ServerEvent => JSON.parse(json) as ServerEvent;
 
