@@ -1,9 +1,10 @@
 // The playground as the server serves it: two tabs of a real browser talk through the real binary.
 
 import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { Browser } from './browser.mjs';
-import { Server } from './server.mjs';
+import { BINARY, Server } from './server.mjs';
 
 let server;
 let browser;
@@ -136,6 +137,36 @@ test('a terminal’s text, JSON and bytes are shown as what they are', async () 
   await ada.say('hello, terminal');
   await ada.page.waitForFunction((socket) => socket.received.some((data) => typeof data === 'string' && data.includes('hello, terminal')), bare);
   await bare.evaluate((socket) => socket.close());
+  await visit.end();
+});
+
+test('what it says for terminals does what it says', async () => {
+  const visit = await browser.visit();
+  const ada = await visit.open(address('shell', 'Ada'));
+  await ada.joined();
+  const recipe = async (name) => {
+    await ada.page.getByRole('tab', { name, exact: true }).click();
+    return ada.at('recipe').innerText();
+  };
+  const listener = spawn('bash', ['-c', `exec ${await recipe('curl')}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    let heard = '';
+    const message = new Promise((resolve, reject) => {
+      listener.stdout.on('data', (bytes) => {
+        heard += bytes;
+        if (heard.includes('event: subscribed')) ada.say('hello, terminal').catch(reject);
+        if (heard.includes('event: message')) resolve();
+      });
+      listener.on('exit', (code) => reject(new Error(`curl ended with ${code}: ${heard}`)));
+    });
+    await message;
+    assert.match(heard, /hello, terminal/);
+  } finally {
+    listener.kill();
+  }
+  const command = (await recipe('publish')).replace(/^switchboard/, BINARY);
+  execFileSync('bash', ['-c', command]);
+  await ada.hears('hello');
   await visit.end();
 });
 

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-const BINARY = process.env.SERVER_UNDER_TEST
+export const BINARY = process.env.SERVER_UNDER_TEST
   ? resolve(process.env.SERVER_UNDER_TEST)
   : resolve(import.meta.dirname, '../../target/debug/switchboard');
 const READY_MS_MAX = 20_000;

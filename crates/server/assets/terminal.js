@@ -7,6 +7,7 @@ const DEFAULT_HOSTS = ['127.0.0.1:8000', 'localhost:8000'];
 
 const WORDS = {
   websocat: 'Each line you type is published, each message is printed.',
+  curl: 'Prints every message as a Server-Sent Event.',
   listen: 'Prints every message of the room.',
   publish: 'With - in place of hello, each line of standard input is published.',
   browser: 'For the console of this page or any page from this machine.',
@@ -72,10 +73,12 @@ export class Terminal {
 /** `address` is a `Location`: its protocol and host say where this server is. */
 export function recipesFor(channel, { protocol, host }) {
   const scheme = protocol === 'https:' ? 'wss:' : 'ws:';
-  const url = `${scheme}//${host}/ws?channel=${encodeURIComponent(channel).replaceAll('%3A', ':')}`;
+  const query = `?channel=${encodeURIComponent(channel).replaceAll('%3A', ':')}`;
+  const url = `${scheme}//${host}/ws${query}`;
   const server = DEFAULT_HOSTS.includes(host) ? '' : ` --url ${scheme}//${host}/ws`;
   return {
     websocat: `websocat ${quoted(url)}`,
+    curl: `curl -N ${quoted(`${protocol}//${host}/sse${query}`)}`,
     listen: `switchboard listen${server} ${quoted(channel)}`,
     publish: `switchboard publish${server} ${quoted(channel)} hello`,
     browser: [

@@ -60,6 +60,7 @@ pub fn banner(facts: &Facts) -> String {
         address(&mut out, "playground", &format!("http://{public}/"));
     }
     address(&mut out, "WebSocket", &format!("ws://{public}/ws"));
+    address(&mut out, "SSE, polls", &format!("http://{public}/sse, /poll"));
     if facts.echo {
         address(&mut out, "echo", &format!("ws://{public}/echo"));
     }
@@ -70,6 +71,7 @@ pub fn banner(facts: &Facts) -> String {
         "\n  {LABEL}join a room, and speak in it from another terminal{LABEL:#}"
     );
     let _ = writeln!(out, "  websocat 'ws://{public}/ws?channel=room:lobby'");
+    let _ = writeln!(out, "  curl -N 'http://{public}/sse?channel=room:lobby'");
     let _ = writeln!(
         out,
         "  curl -d '{{\"text\":\"hello\"}}' 'http://{internal}/api/v1/publish?channel=room:lobby'"
@@ -130,11 +132,13 @@ mod tests {
   Switchboard 1.2.3    development mode: anonymous, loopback only \n
   playground     http://127.0.0.1:8000/
   WebSocket      ws://127.0.0.1:8000/ws
+  SSE, polls     http://127.0.0.1:8000/sse, /poll
   echo           ws://127.0.0.1:8000/echo
   internal API   http://127.0.0.1:8001/api/v1/
 
   join a room, and speak in it from another terminal
   websocat 'ws://127.0.0.1:8000/ws?channel=room:lobby'
+  curl -N 'http://127.0.0.1:8000/sse?channel=room:lobby'
   curl -d '{\"text\":\"hello\"}' 'http://127.0.0.1:8001/api/v1/publish?channel=room:lobby'
 
   room for       18,000 connections (open-file limit 20,000)
