@@ -116,6 +116,37 @@ fn a_request_that_goes_away_takes_its_poll_along() {
 }
 
 #[test]
+fn so_it_does_whatever_was_sent_behind_it() {
+    run_on_shards(
+        |config| config.limits.poll_wait_max = Duration::from_secs(3_600),
+        async |live| {
+            let start = poll(live, "channel=a").await;
+            let held = ask(&format!("channel=a&since={}", position(&start)));
+            let next = ask("channel=a");
+            let many = next.repeat(2_000);
+            let mut peers = Vec::new();
+            for behind in ["x", "\r\n", &held, &next, &many] {
+                for resets in [false, true] {
+                    let mut peer = Peer::connect(live.public).await;
+                    peer.send(&held).await;
+                    peers.push((peer, behind, resets));
+                }
+            }
+            let held = peers.len() as u64;
+            eventually("they are held", async || (live.sessions() == held).then_some(())).await;
+            for (mut peer, behind, resets) in peers {
+                peer.send(behind).await;
+                if resets {
+                    let at_once = Some(Duration::ZERO);
+                    rustix::net::sockopt::set_socket_linger(&peer.stream, at_once).unwrap();
+                }
+            }
+            eventually("they are gone", async || (live.sessions() == 0).then_some(())).await;
+        },
+    );
+}
+
+#[test]
 fn nothing_is_lost_between_polls_whose_time_is_over() {
     const MESSAGES: u64 = 800;
     const READERS: usize = 16;

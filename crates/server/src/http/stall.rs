@@ -1,22 +1,23 @@
 //! A socket whose peer has to read: writing fails where nothing is taken for too long.
 //!
 //! hyper has a deadline for what a peer sends and none for what it does not read, so a peer that asks for pages and never
-//! reads one would keep its connection for ever.
+//! reads one would keep its connection for ever. The socket is lent, so that its owner can see what hyper does not look for.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// See the module.
-pub struct Stalling {
-    stream: TcpStream,
+pub struct Stalling<'a> {
+    stream: &'a TcpStream,
     /// What was read of the stream before, and how much of it has been read again.
     read: (Vec<u8>, usize),
     write_stall: Duration,
@@ -26,10 +27,10 @@ pub struct Stalling {
     stalled: bool,
 }
 
-impl Stalling {
+impl<'a> Stalling<'a> {
     /// Fails with [`io::ErrorKind::TimedOut`] once something has waited for `write_stall`. `read` was read of the stream
     /// before, and is read first.
-    pub fn new(stream: TcpStream, read: Vec<u8>, write_stall: Duration) -> Stalling {
+    pub fn new(stream: &'a TcpStream, read: Vec<u8>, write_stall: Duration) -> Stalling<'a> {
         Stalling {
             stream,
             read: (read, 0),
@@ -50,9 +51,14 @@ impl Stalling {
         self.stalled
     }
 
-    /// The bare socket.
-    pub fn into_inner(self) -> TcpStream {
-        self.stream
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.stream;
+        let wrote = until_blocked(|| write(stream), || stream.poll_write_ready(cx));
+        self.watch(cx, wrote)
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -71,7 +77,22 @@ impl Stalling {
     }
 }
 
-impl AsyncRead for Stalling {
+/// Does it once the socket is ready.
+fn until_blocked(
+    mut attempt: impl FnMut() -> io::Result<usize>,
+    mut ready: impl FnMut() -> Poll<io::Result<()>>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(ready())?;
+        match attempt() {
+            // Now it is known not to be.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+impl AsyncRead for Stalling<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -87,14 +108,20 @@ impl AsyncRead for Stalling {
             }
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let stream = self.stream;
+        let free = buffer.initialize_unfilled();
+        let length = ready!(until_blocked(
+            || stream.try_read(free),
+            || stream.poll_read_ready(cx)
+        ))?;
+        buffer.advance(length);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Stalling {
+impl AsyncWrite for Stalling<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, wrote)
+        self.write(cx, |stream| stream.try_write(bytes))
     }
 
     fn poll_write_vectored(
@@ -102,19 +129,18 @@ impl AsyncWrite for Stalling {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, wrote)
+        self.write(cx, |stream| stream.try_write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(rustix::net::shutdown(self.stream, Shutdown::Write)?))
     }
 }

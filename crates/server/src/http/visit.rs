@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::{Request, Response, StatusCode};
@@ -19,6 +19,7 @@ use switchboard_proto::dialect::{Command, Event, Rejected};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::session::rate::Meter;
 use switchboard_proto::session::server::{Refusal, Session};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::cors::Cors;
@@ -45,12 +46,19 @@ struct Visit {
     /// The connection is to be an event stream.
     is_stream: Cell<bool>,
     answered: Cell<bool>,
+    /// A poll is held, whose end is that of its connection.
+    holds: Cell<bool>,
     meters: RefCell<(Meter, Meter)>,
 }
 
 /// Serves requests of a connection until it ends or becomes something else. Of the first head some bytes are `read`, and the
 /// others have the time that is `left`.
-pub(super) async fn serve(stream: TcpStream, (read, left): (Vec<u8>, Duration), door: Rc<Door>, slot: Slot) {
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    (read, left): (Vec<u8>, Duration),
+    door: Rc<Door>,
+    slot: Slot,
+) {
     let _in_progress = door.enter();
     let limits = &door.limits;
     let visit = Rc::new(Visit {
@@ -58,16 +66,44 @@ pub(super) async fn serve(stream: TcpStream, (read, left): (Vec<u8>, Duration), 
         becomes: Cell::new(None),
         is_stream: Cell::new(false),
         answered: Cell::new(false),
+        holds: Cell::new(false),
         meters: RefCell::default(),
     });
-    let service = hyper::service::service_fn({
-        let visit = visit.clone();
-        move |request| {
-            visit.answered.set(true);
-            let visit = visit.clone();
-            // hyper hands its connection back only where the answer can be moved.
-            Box::pin(async move { Ok::<_, Infallible>(visit.answer(request).await) })
+    let Served { ended, read, stalled } = serve_requests(&stream, (read, left), &visit).await;
+    match (ended, visit.becomes.take()) {
+        (Ok(()), Some(Become::WebSocket(upgrade))) => {
+            return open(stream, &door, upgrade, &read, slot);
         }
+        (Ok(()), Some(Become::EventStream(reading, cors))) => {
+            return open_stream(stream, &door, reading, &cors, slot).await;
+        }
+        (Err(None), _) => refuse_slow_head(&stream),
+        (Err(Some(error)), _) if error.is_timeout() && !visit.answered.get() => refuse_slow_head(&stream),
+        (Err(Some(error)), _) => tracing::debug!(%error, "connection ended"),
+        (Ok(()), None) => {}
+    }
+    if !stalled {
+        let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
+    }
+}
+
+/// How requests came to an end.
+struct Served {
+    /// `None`: the first head was too slow.
+    ended: Result<(), Option<hyper::Error>>,
+    /// What was read behind the last request.
+    read: Bytes,
+    /// The peer takes nothing any more.
+    stalled: bool,
+}
+
+async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), visit: &Rc<Visit>) -> Served {
+    let Door { limits, stop, .. } = &*visit.door;
+    let service = hyper::service::service_fn(|request| {
+        visit.answered.set(true);
+        let visit = visit.clone();
+        // hyper hands its connection back only where the answer can be moved.
+        Box::pin(async move { Ok::<_, Infallible>(visit.answer(request).await) })
     });
     let stalling = Stalling::new(stream, read, limits.write_stall);
     let is_blocked = stalling.is_blocked();
@@ -81,10 +117,13 @@ pub(super) async fn serve(stream: TcpStream, (read, left): (Vec<u8>, Duration), 
         .serve_connection(TokioIo::new(stalling), service);
     // hyper has one deadline for all heads, and begins to count the first one's only now.
     let mut first_head = std::pin::pin!(tokio::time::sleep(left));
-    let mut stop = door.stop.clone();
+    let mut stop = stop.clone();
     let mut stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
     let mut stops = false;
-    let served = std::future::poll_fn(|cx| {
+    // hyper sees the end only of a peer that has sent nothing behind its request. The end counts as everything that one may wait for;
+    // urgent data is never told of, as nobody asked for it.
+    let mut left_by_peer = std::pin::pin!(stream.ready(Interest::PRIORITY));
+    let ended = std::future::poll_fn(|cx| {
         if !stops && stopped.as_mut().poll(cx).is_ready() {
             stops = true;
             // After the answer that it is at.
@@ -93,29 +132,17 @@ pub(super) async fn serve(stream: TcpStream, (read, left): (Vec<u8>, Duration), 
         match connection.poll_without_shutdown(cx) {
             // Answers to what was asked before are on their way.
             Poll::Pending if visit.is_stream.get() && !is_blocked.get() => Poll::Ready(Ok(())),
+            Poll::Pending if visit.holds.get() => left_by_peer.as_mut().poll(cx).map(|_| Ok(())),
             Poll::Pending if !visit.answered.get() => first_head.as_mut().poll(cx).map(|()| Err(None)),
             served => served.map_err(Some),
         }
     })
     .await;
     let parts = connection.into_parts();
-    let stalling = parts.io.into_inner();
-    let stalled = stalling.is_stalled();
-    let mut stream = stalling.into_inner();
-    match (served, visit.becomes.take()) {
-        (Ok(()), Some(Become::WebSocket(upgrade))) => {
-            return open(stream, &door, upgrade, &parts.read_buf, slot);
-        }
-        (Ok(()), Some(Become::EventStream(reading, cors))) => {
-            return open_stream(stream, &door, reading, &cors, slot).await;
-        }
-        (Err(None), _) => refuse_slow_head(&stream),
-        (Err(Some(error)), _) if error.is_timeout() && !visit.answered.get() => refuse_slow_head(&stream),
-        (Err(Some(error)), _) => tracing::debug!(%error, "connection ended"),
-        (Ok(()), None) => {}
-    }
-    if !stalled {
-        let _some_never_leave = tokio::time::timeout(limits.linger, drain(&mut stream)).await;
+    Served {
+        ended,
+        read: parts.read_buf,
+        stalled: parts.io.into_inner().is_stalled(),
     }
 }
 
@@ -182,7 +209,10 @@ impl Visit {
             introduction: is_new && !is_known,
             holds: !wait.is_zero(),
         };
-        let Some(Polled { events, places }) = shard.poll(session, wishes).await else {
+        self.holds.set(wishes.holds);
+        let polled = shard.poll(session, wishes).await;
+        self.holds.set(false);
+        let Some(Polled { events, places }) = polled else {
             return Err(ask::refusal(ErrorCode::Internal, ErrorCode::Internal.text()));
         };
         let events = events?;
