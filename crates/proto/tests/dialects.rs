@@ -288,6 +288,54 @@ fn what_is_not_a_command_in_messagepack() {
 }
 
 #[test]
+fn the_id_is_told_whatever_stands_before_it_in_messagepack() {
+    let x = |bytes: usize| vec![b'x'; bytes];
+    for (header, content) in [
+        (&b"\x05"[..], x(0)),
+        (b"\xff", x(0)),
+        (b"\xc0", x(0)),
+        (b"\xc2", x(0)),
+        (b"\xc3", x(0)),
+        (b"\xcc", x(1)),
+        (b"\xcd", x(2)),
+        (b"\xce", x(4)),
+        (b"\xcf", x(8)),
+        (b"\xd0", x(1)),
+        (b"\xd1", x(2)),
+        (b"\xd2", x(4)),
+        (b"\xd3", x(8)),
+        (b"\xca", x(4)),
+        (b"\xcb", x(8)),
+        (b"\xa2", x(2)),
+        (b"\xd9\x02", x(2)),
+        (b"\xda\x01\x02", x(258)),
+        (b"\xdb\x00\x01\x00\x02", x(65_538)),
+        (b"\xc4\x02", x(2)),
+        (b"\xc5\x01\x02", x(258)),
+        (b"\xc6\x00\x01\x00\x02", x(65_538)),
+        (b"\xd4", x(2)),
+        (b"\xd5", x(3)),
+        (b"\xd6", x(5)),
+        (b"\xd7", x(9)),
+        (b"\xd8", x(17)),
+        (b"\xc7\x02", x(3)),
+        (b"\xc8\x01\x02", x(259)),
+        (b"\xc9\x00\x01\x00\x02", x(65_539)),
+        // Of these each byte is a small integer.
+        (b"\x92", x(2)),
+        (b"\xdc\x01\x02", x(258)),
+        (b"\xdd\x00\x01\x00\x02", x(65_538)),
+        (b"\x82", x(4)),
+        (b"\xde\x01\x02", x(516)),
+        (b"\xdf\x00\x01\x00\x02", x(131_076)),
+    ] {
+        let frame = [b"\x83\xa4type\x01\xa1x", header, &content, b"\xa2id\x07"].concat();
+        let rejected = decode_msgpack(&frame).unwrap_err();
+        assert_eq!(rejected.id, Some(7), "{header:x?}: {:?}", rejected.detail);
+    }
+}
+
+#[test]
 fn data_in_messagepack_is_what_json_can_say() {
     let with = |data: &[u8]| {
         [

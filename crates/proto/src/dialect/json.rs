@@ -26,7 +26,7 @@ impl Dialect for Json {
                 "switchboard.v1.json speaks text frames",
             ));
         };
-        let wire = wire_command(text)?;
+        let wire = wire_command(text).map_err(|rejected| rejected.of(id(text)))?;
         // A part of what was checked as a whole, and without blanks around it.
         wire.command(|data| Payload::of_checked(data.get()))
     }
@@ -43,11 +43,7 @@ impl Dialect for Json {
 
 fn wire_command(text: &str) -> Result<WireCommand<'_, &RawValue>, Rejected> {
     json::check(text.as_bytes()).map_err(|bad| match bad {
-        BadPayload::TooComplex => Rejected {
-            id: None,
-            code: ErrorCode::TooComplex,
-            detail: None,
-        },
+        BadPayload::TooComplex => Rejected::too_complex(),
         bad => Rejected::new(None, ErrorCode::BadRequest, bad),
     })?;
     // serde would read an array as the fields of the struct in their order.
@@ -59,6 +55,21 @@ fn wire_command(text: &str) -> Result<WireCommand<'_, &RawValue>, Rejected> {
         ));
     }
     serde_json::from_str(text).map_err(|error| Rejected::new(None, ErrorCode::BadRequest, error))
+}
+
+/// The id in what is an object but no command: whoever waits for an answer to it gets one.
+fn id(text: &str) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct OnlyId<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    // serde_json passes over what it need not look at without recursion, however deep it is.
+    let OnlyId { id } = serde_json::from_str(text).ok()?;
+    id?.get().parse().ok()
 }
 
 /// A `publish` that stands alone, as the body of an HTTP request: without `type`, and with the token of the session that says it.

@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::channel::ChannelName;
 use crate::entry::{Entry, Key, User};
 use crate::error_code::ErrorCode;
+use crate::limits::COMMAND_ID_MAX;
 use crate::payload::Payload;
 use crate::position::{Position, Range};
 use crate::presence::{Announcement, Attendance, Members, Which};
@@ -312,6 +313,20 @@ impl Rejected {
             code,
             detail: Some(detail),
         }
+    }
+
+    pub(crate) fn too_complex() -> Rejected {
+        Rejected {
+            id: None,
+            code: ErrorCode::TooComplex,
+            detail: None,
+        }
+    }
+
+    /// The same of the command with this id, if it is one.
+    pub(crate) fn of(self, id: Option<u64>) -> Rejected {
+        let id = id.filter(|id| *id <= COMMAND_ID_MAX);
+        Rejected { id, ..self }
     }
 }
 

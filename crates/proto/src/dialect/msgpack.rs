@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::Cursor;
 
+use rmp::Marker;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::native::{self, Notation, WireCommand};
@@ -36,12 +37,8 @@ impl Dialect for Msgpack {
         let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
         deserializer.set_max_depth(2 * JSON_DEPTH_MAX);
         let wire = WireCommand::<'_, Data>::deserialize(&mut deserializer).map_err(|error| match error {
-            rmp_serde::decode::Error::DepthLimitExceeded => Rejected {
-                id: None,
-                code: ErrorCode::TooComplex,
-                detail: None,
-            },
-            error => Rejected::new(None, ErrorCode::BadRequest, error),
+            rmp_serde::decode::Error::DepthLimitExceeded => Rejected::too_complex().of(id(bytes)),
+            error => Rejected::new(None, ErrorCode::BadRequest, error).of(id(bytes)),
         })?;
         if deserializer.position() != bytes.len() as u64 {
             return reject("something follows the map");
@@ -57,6 +54,69 @@ impl Dialect for Msgpack {
     fn says_gaps(&self) -> bool {
         true
     }
+}
+
+/// The id in what is a map but no command: whoever waits for an answer to it gets one.
+fn id(mut bytes: &[u8]) -> Option<u64> {
+    let fields = rmp::decode::read_map_len(&mut bytes).ok()?;
+    let mut id = None;
+    for _ in 0..fields {
+        let (key, behind) = split_value(bytes)?;
+        let (mut value, behind) = split_value(behind)?;
+        bytes = behind;
+        if matches!(rmp::decode::read_str_from_slice(key), Ok(("id", _))) {
+            if id.is_some() {
+                return None;
+            }
+            id = Some(rmp::decode::read_int(&mut value).ok()?);
+        }
+    }
+    id.filter(|_| bytes.is_empty())
+}
+
+/// The value that stands first, and what is behind it. Counts values in place of going down into them, so it may be of any depth.
+fn split_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = bytes;
+    let mut values = 1_u64;
+    while values > 0 {
+        let marker = rmp::decode::read_marker(&mut rest).ok()?;
+        let mut number = |bytes: usize| {
+            let (number, behind) = rest.split_at_checked(bytes)?;
+            rest = behind;
+            Some(number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+        };
+        // How many bytes and how many values are inside.
+        let (length, inside) = match marker {
+            Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => (0, 0),
+            Marker::U8 | Marker::I8 => (1, 0),
+            Marker::U16 | Marker::I16 => (2, 0),
+            Marker::U32 | Marker::I32 | Marker::F32 => (4, 0),
+            Marker::U64 | Marker::I64 | Marker::F64 => (8, 0),
+            Marker::FixStr(length) => (u64::from(length), 0),
+            Marker::Str8 | Marker::Bin8 => (number(1)?, 0),
+            Marker::Str16 | Marker::Bin16 => (number(2)?, 0),
+            Marker::Str32 | Marker::Bin32 => (number(4)?, 0),
+            // With a byte for its type.
+            Marker::FixExt1 => (2, 0),
+            Marker::FixExt2 => (3, 0),
+            Marker::FixExt4 => (5, 0),
+            Marker::FixExt8 => (9, 0),
+            Marker::FixExt16 => (17, 0),
+            Marker::Ext8 => (1 + number(1)?, 0),
+            Marker::Ext16 => (1 + number(2)?, 0),
+            Marker::Ext32 => (1 + number(4)?, 0),
+            Marker::FixArray(items) => (0, u64::from(items)),
+            Marker::Array16 => (0, number(2)?),
+            Marker::Array32 => (0, number(4)?),
+            Marker::FixMap(fields) => (0, 2 * u64::from(fields)),
+            Marker::Map16 => (0, 2 * number(2)?),
+            Marker::Map32 => (0, 2 * number(4)?),
+            Marker::Reserved => return None,
+        };
+        rest = rest.get(usize::try_from(length).ok()?..)?;
+        values = (values - 1).checked_add(inside)?;
+    }
+    bytes.split_at_checked(bytes.len() - rest.len())
 }
 
 /// Appends the frame content of a command: the client's side.
