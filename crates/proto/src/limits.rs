@@ -35,7 +35,7 @@ pub const HISTORY_BYTES_MAX: usize = 192 * 1024;
 pub struct SessionLimits {
     /// Largest message a client may send, in bytes, before and after inflating. Beyond: close 1009.
     pub message_bytes_max: usize,
-    /// Most bytes an inflated message may have per byte received, once it has 16 KiB. Beyond: close 1009.
+    /// Most bytes an inflated message may have per byte received, once it has more than 64 KiB. Beyond: close 1009.
     pub inflate_ratio_max: usize,
     /// Time to finish a fragmented message. Beyond: close 1008.
     pub unfinished_message: Duration,

@@ -26,7 +26,7 @@ pub struct Limits {
     /// Longest message, in bytes, both as it arrives and after inflating; default 64 KiB. A longer one is answered by
     /// 1009 when its length is declared, before any of it is stored.
     pub message_bytes_max: usize,
-    /// Largest factor by which a compressed message may grow, looked at once it has grown beyond 16 KiB; default 100.
+    /// Largest factor by which a compressed message may grow, looked at once it has grown beyond 64 KiB; default 100.
     /// A larger one is answered by 1009.
     pub inflate_ratio_max: usize,
 }

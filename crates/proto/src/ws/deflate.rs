@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn ratio_is_not_looked_at_below_16_kib() {
+    fn ratio_is_not_looked_at_up_to_64_kib() {
         let strict = InflateLimits {
             bytes_max: 1 << 20,
             ratio_max: 2,

@@ -467,7 +467,7 @@ pub static SETTINGS: &[Setting<Config>] = &[
             |c| &mut c.limits.session.inflate_ratio_max,
             Bounds::new(2, 1_000_000).or_unlimited(),
         ),
-        "Bytes that an inflated message may have per byte received, from 16 KiB on. Beyond: close 1009.",
+        "Bytes that an inflated message may have per byte received, beyond 64 KiB of them. Beyond: close 1009.",
     ),
     setting(
         "limits",

@@ -5,8 +5,9 @@ use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::{STEP_BYTES_MIN, WINDOW_BITS_MAX, progress, tail};
 
-/// The ratio is not looked at before this much output: a short run of equal bytes is no bomb.
-pub(in crate::ws) const RATIO_FREE_BYTES: usize = 16 * 1024;
+/// The ratio is not looked at before this much output, which is cheaper the better it was compressed: what is no larger than
+/// messages may be by default is no bomb (docs/decisions/0009-ratio-from-64-kib.md).
+pub(in crate::ws) const RATIO_FREE_BYTES: usize = 64 * 1024;
 
 /// The most room the decompressor is given for its output at once, in bytes.
 const STEP_BYTES_MAX: usize = 16 * 1024;
@@ -26,7 +27,7 @@ const PAYLOAD_TAIL: [u8; 6] = [0x00, 0x00, 0xff, 0xff, 0x03, 0x00];
 pub struct InflateLimits {
     /// Bytes of one message after inflating.
     pub bytes_max: usize,
-    /// Bytes of output per byte of input; looked at once there are more than 16 KiB of output.
+    /// Bytes of output per byte of input; looked at once there are more than 64 KiB of output.
     pub ratio_max: usize,
 }
 
