@@ -411,3 +411,36 @@ fn a_server_that_stops_says_so_and_ends_the_stream() {
     });
     support::assert_faultless();
 }
+
+#[test]
+fn whoever_is_refused_for_now_comes_back_after_the_delay_of_its_own() {
+    run_on_shards(
+        |config| {
+            config.channels.log_messages_max = 0;
+            config.limits.channels_max = 1;
+        },
+        async |live| {
+            let mut streams = Vec::new();
+            let mut refused = 0;
+            for number in 0..40 {
+                let mut stream = open(live, &format!("channel=c:{number}&presence=true")).await;
+                let event = loop {
+                    let event = stream.next().await.unwrap();
+                    if event.event != "welcome" {
+                        break event;
+                    }
+                };
+                streams.push(stream);
+                if event.event == "refused" {
+                    let data: Value = serde_json::from_str(&event.data).unwrap();
+                    assert_eq!(data["code"], "too_many_channels");
+                    assert!(data["retry_after_ms"].is_u64(), "{data}");
+                    // That is the same for all who are refused.
+                    assert_eq!(event.retry, None);
+                    refused += 1;
+                }
+            }
+            assert!(refused > 30, "{refused}");
+        },
+    );
+}

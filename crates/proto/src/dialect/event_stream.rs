@@ -104,11 +104,11 @@ fn position(event: &Event<'_>) -> Option<Position> {
     }
 }
 
-/// When an `EventSource` whose stream ends now is to come back.
+/// When an `EventSource` whose stream ends now is to come back, if that is another time than the stream has said in the beginning.
+/// An error says the same to all, and a server that is full wants them neither at once nor together.
 fn retry_after_ms(event: &Event<'_>) -> Option<u128> {
     match event {
         Event::Goodbye { retry_after, .. } => Some(retry_after.as_millis()),
-        Event::Error { retry_after, .. } => Some((*retry_after)?.as_millis()),
         _ => None,
     }
 }
