@@ -179,10 +179,10 @@ fn a_stream_begins_on_a_connection_that_has_asked_for_other_things() {
             let mut peer = Peer::connect(live.public).await;
             // All at once, and the stream is the last that is answered.
             peer.send(
-                "GET /poll?channel=a HTTP/1.1\r\nHost: x\r\n\r\n\
-                 GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n\
-                 GET /sse?channel=a HTTP/1.1\r\nHost: x\r\n\r\n\
-                 GET /poll?channel=a HTTP/1.1\r\nHost: x\r\n\r\n",
+                "GET /poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n\
+                 GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n\
+                 GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n\
+                 GET /poll?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n",
             )
             .await;
             assert!(peer.answer().await.expect(200).body.contains("subscribed"));
@@ -215,11 +215,12 @@ fn a_stream_behind_an_answer_that_nobody_reads_waits_for_it() {
             let mut peer = Peer::connect_with(live.public, None, Some(4 * 1024))
                 .await
                 .unwrap();
-            let poll = format!("GET /poll?channel=large&since={start} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let poll = format!("GET /poll?channel=large&since={start} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             for _ in 0..50 {
                 peer.send(&poll).await;
             }
-            peer.send("GET /sse?channel=a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            peer.send("GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await;
             for _ in 0..50 {
                 assert!(peer.answer().await.expect(200).body.ends_with("]}"));
             }
@@ -237,7 +238,7 @@ fn an_old_client_and_one_that_sends_its_head_in_pieces_get_a_stream_too() {
             let mut old = Peer::connect(live.public).await;
             old.send("GET /sse?channel=a HTTP/1.0\r\n\r\n").await;
             let mut slow = Peer::connect(live.public).await;
-            for piece in ["GET /sse?chan", "nel=a HTTP/1.1\r\nHo", "st: x\r\n\r\n"] {
+            for piece in ["GET /sse?chan", "nel=a HTTP/1.1\r\nHo", "st: localhost\r\n\r\n"] {
                 slow.send(piece).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -290,7 +291,7 @@ ip link set lo up || exit 99
 "$1" serve --listen 127.0.0.1:8000 --internal-listen 127.0.0.1:8001 >/dev/null 2>&1 &
 trap "kill $!" EXIT
 until exec 3<>/dev/tcp/127.0.0.1/8000; do sleep 0.1; done 2>/dev/null
-printf 'GET /sse?channel=a HTTP/1.1\r\nHost: x\r\n\r\n' >&3
+printf 'GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n' >&3
 while read -r line <&3; do [ "${line%%$'\r'}" = "event: subscribed" ] && break; done
 sessions() {
   exec 4<>/dev/tcp/127.0.0.1/8001 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&4 && sed -n 's/^switchboard_sessions //p' <&4

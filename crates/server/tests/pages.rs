@@ -89,7 +89,7 @@ fn what_is_no_publish_is_refused_with_its_word_and_the_connection_goes_on() {
                 (large.as_bytes(), 413, "message_too_big"),
             ] {
                 let head = format!(
-                    "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+                    "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
                     body.len()
                 );
                 peer.send([head.as_bytes(), body].concat()).await;
@@ -115,13 +115,13 @@ fn a_body_has_a_size_and_a_time() {
         async |live| {
             // Said beforehand, and not read.
             let mut peer = Peer::connect(live.public).await;
-            peer.send("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 4097\r\n\r\n")
+            peer.send("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4097\r\n\r\n")
                 .await;
             let answer = peer.answer().await.expect(413);
             assert_eq!(answer.header("connection"), "close");
             // Or found out.
             let mut peer = Peer::connect(live.public).await;
-            peer.send("POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            peer.send("POST /publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
                 .await;
             let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
             peer.send(&chunk).await;
@@ -129,7 +129,7 @@ fn a_body_has_a_size_and_a_time() {
             peer.answer().await.expect(413);
             // A body that does not end.
             let mut peer = Peer::connect(live.public).await;
-            peer.send("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            peer.send("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
                 .await;
             assert_refused(&peer.answer().await.expect(408));
             assert_eq!(live.count(|shard| &shard.publishes), 0);
@@ -148,7 +148,7 @@ fn whoever_publishes_too_much_is_told_to_wait() {
         let mut peer = Peer::connect(live.public).await;
         let body = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(50));
         let request = format!(
-            "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         peer.send(&request).await;
@@ -281,6 +281,75 @@ fn pages_of_other_origins_may_ask_if_they_are_listed() {
             );
             publish(live, r#"{"channel":"a","data":1}"#).await.unwrap();
             assert!(stream.next().await.is_ok());
+        },
+    );
+}
+
+/// A browser says nothing but the `Host` where a page of `http://evil.example:8000` asks its own origin, and that name may lead here.
+#[test]
+fn a_page_whose_name_leads_to_this_machine_may_not_ask() {
+    run_on_shards(
+        |config| config.origins.allow = vec![Origin::parse("https://app.example").unwrap()],
+        async |live| {
+            let (public, internal) = (live.public.port(), live.internal.port());
+            for (to, targets) in [
+                (
+                    live.public,
+                    &["/sse?channel=$x", "/poll?channel=a", "/publish"][..],
+                ),
+                (
+                    live.internal,
+                    &[
+                        "/api/v1/history?channel=a",
+                        "/api/v1/presence?channel=a",
+                        "/metrics",
+                    ],
+                ),
+            ] {
+                let ask = async |target: &str, headers: &str| {
+                    let mut peer = Peer::connect(to).await;
+                    peer.send(format!("GET {target} HTTP/1.1\r\n{headers}\r\n")).await;
+                    peer.answer().await
+                };
+                for target in targets {
+                    for host in [
+                        "evil.example",
+                        &format!("evil.example:{public}"),
+                        "localhost.evil.example",
+                    ] {
+                        for site in ["", "Sec-Fetch-Site: same-origin\r\n", "Sec-Fetch-Site: none\r\n"] {
+                            ask(target, &format!("Host: {host}\r\n{site}")).await.expect(403);
+                        }
+                    }
+                    for host in [
+                        "localhost",
+                        &format!("localhost:{internal}"),
+                        "127.0.0.1",
+                        &format!("127.0.0.1:{public}"),
+                        &format!("[::1]:{public}"),
+                        "app.example",
+                    ] {
+                        let answer = ask(target, &format!("Host: {host}\r\n")).await;
+                        assert_ne!(answer.status, 403, "{host} {target}");
+                    }
+                }
+            }
+            // Other pages of this machine may ask as themselves, and embed nothing.
+            for (site, status) in [
+                ("same-origin", 200),
+                ("none", 200),
+                ("same-site", 403),
+                ("cross-site", 403),
+            ] {
+                let site = format!("Sec-Fetch-Site: {site}");
+                http::request(live.internal, "GET", "/metrics", &[&site], b"")
+                    .await
+                    .expect(status);
+            }
+            let headers = ["Sec-Fetch-Site: same-site", "Origin: http://localhost:3000"];
+            http::request(live.internal, "GET", "/metrics", &headers, b"")
+                .await
+                .expect(200);
         },
     );
 }

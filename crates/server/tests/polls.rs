@@ -39,7 +39,7 @@ fn types(answer: &Value) -> Vec<&str> {
 }
 
 fn ask(query: &str) -> String {
-    format!("GET /poll?{query} HTTP/1.1\r\nHost: x\r\n\r\n")
+    format!("GET /poll?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn requests_sent_ahead_are_answered_in_their_order() {
             let mut peer = Peer::connect(live.public).await;
             let body = r#"{"channel":"a","data":1}"#;
             let ahead = format!(
-                "{}{}POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}{}",
+                "{}{}POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}{}",
                 ask(&format!("{query}&wait=0")),
                 ask(&format!("{query}&wait=1")),
                 body.len(),

@@ -275,6 +275,20 @@ impl Config {
         self.origins.allow.contains(&origin) || self.is_development() && origin.is_loopback()
     }
 
+    /// Whether a request that names no origin may be for this `Host`, where the listener is at `listener`.
+    ///
+    /// A page may be of the same origin as its request, and then a browser need not say which that is. Its owner may have changed
+    /// where the name leads since it was loaded (DNS rebinding), to this machine, too. So in development mode, where nothing stands
+    /// between the browsers of this machine and the server, the host is `localhost`, an address, or one whose pages may connect.
+    pub fn host_allowed(&self, host: &str, listener: SocketAddr) -> bool {
+        let is_open = !self.is_development() || !listener.ip().is_loopback();
+        let is_known = |scheme| {
+            let origin = format!("{scheme}://{host}");
+            Origin::parse(&origin).is_ok_and(|origin| origin.is_address()) || self.origin_allowed(&origin)
+        };
+        is_open || is_known("http") || is_known("https")
+    }
+
     /// How many shards, on a machine with `cores` cores.
     pub fn shards(&self, cores: usize) -> usize {
         match self.server.shards {
@@ -460,6 +474,46 @@ mod tests {
         assert!(config.origin_allowed("http://[::1]:5173"));
         assert!(!config.origin_allowed("http://localhost.evil.example"));
         assert!(!config.origin_allowed("http://127.0.0.1.evil.example"));
+    }
+
+    #[test]
+    fn in_development_a_host_is_this_machine_an_address_or_listed() {
+        let check = |config: &Config, host: &str, allowed: bool| {
+            assert_eq!(
+                config.host_allowed(host, config.listen.internal),
+                allowed,
+                "{host}"
+            );
+        };
+        let mut config = Config::default();
+        config.origins.allow = vec![Origin::parse("https://chat.example").unwrap()];
+        for host in [
+            "localhost",
+            "localhost:8000",
+            "LocalHost:8000",
+            "app.localhost",
+            "127.0.0.1",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+            "192.0.2.1:8000",
+            "chat.example",
+        ] {
+            check(&config, host, true);
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8000",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:8000",
+            "chat.example:8000",
+            "localhost/",
+        ] {
+            check(&config, host, false);
+        }
+        check(&public("192.0.2.1:8000"), "evil.example", true);
+        config.listen.internal = "192.0.2.1:8001".parse().unwrap();
+        check(&config, "switchboard:8001", true);
     }
 
     #[test]

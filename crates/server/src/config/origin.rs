@@ -44,13 +44,22 @@ impl Origin {
         })
     }
 
+    /// Whether the host is an address, so that no name leads there.
+    pub fn is_address(&self) -> bool {
+        self.address().is_some()
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        let address = self.host.trim_start_matches('[').trim_end_matches(']');
+        address.parse().ok()
+    }
+
     /// Whether the page came from this machine. `localhost` and its subdomains never leave it
     /// ([RFC 6761 section 6.3](https://www.rfc-editor.org/rfc/rfc6761#section-6.3)).
     pub fn is_loopback(&self) -> bool {
-        let address = self.host.trim_start_matches('[').trim_end_matches(']');
-        match address.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host == "localhost" || self.host.ends_with(".localhost"),
+        match self.address() {
+            Some(address) => address.is_loopback(),
+            None => self.host == "localhost" || self.host.ends_with(".localhost"),
         }
     }
 }

@@ -33,6 +33,7 @@ use switchboard_proto::presence::Which;
 use switchboard_proto::session::server as session;
 
 use super::ask;
+use super::cors::{self, Cors};
 use crate::broker::disk::writer::Shared;
 use crate::config::Config;
 use crate::shard::link::{history_limit, members_limit};
@@ -73,24 +74,21 @@ pub fn router(internal: Internal) -> Router {
 }
 
 /// Nothing here asks who calls, because only who reaches the address can. Any page in a browser of this machine reaches
-/// it, and may POST without asking first; but the browser says where the page is from.
+/// it, and may POST without asking first; but the browser says where the page is from. Nothing here is to be embedded, not even
+/// in pages of this machine.
 async fn refuse_foreign_pages(
     State(internal): State<Internal>,
     request: Request,
     next: Next,
-) -> Result<Response, (StatusCode, &'static str)> {
-    let mut origins = request.headers().get_all(header::ORIGIN).iter();
-    if origins.all(|origin| {
-        origin
-            .to_str()
-            .is_ok_and(|origin| internal.config.origin_allowed(origin))
-    }) {
-        return Ok(next.run(request).await);
-    }
-    Err((
-        StatusCode::FORBIDDEN,
-        "Pages of this origin may not ask here. The setting origins.allow lists those that may.\n",
-    ))
+) -> Result<Response, (StatusCode, String)> {
+    let headers = request.headers();
+    let is_embedded = !headers.contains_key(header::ORIGIN) && cors::site(headers) == Some(b"same-site");
+    let words = match Cors::of(headers, &internal.config, internal.config.listen.internal) {
+        Ok(_) if is_embedded => cors::FOREIGN,
+        Ok(_) => return Ok(next.run(request).await),
+        Err(words) => words,
+    };
+    Err((StatusCode::FORBIDDEN, format!("{words}\n")))
 }
 
 async fn readyz(State(internal): State<Internal>) -> Response {

@@ -104,8 +104,9 @@ impl Site {
 
     /// What pages of other origins may ask for, if these are allowed.
     fn for_pages<B>(&self, path: &str, request: &Request<B>) -> Answered {
-        let Some(cors) = Cors::of(request.headers(), |origin| self.config.origin_allowed(origin)) else {
-            return Answered::Whole(refuse_as(StatusCode::FORBIDDEN, FOREIGN));
+        let cors = match Cors::of(request.headers(), &self.config, self.config.listen.public) {
+            Ok(cors) => cors,
+            Err(words) => return Answered::Whole(refuse_as(StatusCode::FORBIDDEN, words)),
         };
         let method = match path {
             "/publish" => Method::POST,
@@ -189,7 +190,7 @@ impl Site {
     /// Answers a handshake. Without a `mode` the subprotocol decides, and JSON is spoken where none is offered.
     fn upgrade<B>(&self, request: &Request<B>, options: &ServerOptions, mode: Option<Mode>) -> Answered {
         if !self.origin_allowed(request.headers()) {
-            return Answered::Whole(text(StatusCode::FORBIDDEN, FOREIGN));
+            return Answered::Whole(text(StatusCode::FORBIDDEN, cors::FOREIGN));
         }
         match accept(request, options) {
             Ok(Accepted {
@@ -216,9 +217,6 @@ impl Site {
         headers.get_all(ORIGIN).iter().all(allowed)
     }
 }
-
-/// What pages of other origins are told.
-const FOREIGN: &str = "Pages of this origin may not connect. The setting origins.allow lists those that may.";
 
 /// An error of the catalogue.
 pub fn refuse(refusal: &Refusal) -> Answer {

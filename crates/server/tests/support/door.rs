@@ -148,8 +148,10 @@ impl Stream {
         let mut peer = Peer::connect_with(live.public, None, receive_bytes)
             .await
             .unwrap();
-        peer.send(format!("GET /sse?{query} HTTP/1.1\r\nHost: sse\r\n{headers}\r\n"))
-            .await;
+        peer.send(format!(
+            "GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
+        ))
+        .await;
         Stream::of(peer).await
     }
 
@@ -271,7 +273,7 @@ impl Visitor {
                 let mut peer = Peer::connect_with(live.public, None, wish.receive_bytes)
                     .await
                     .unwrap();
-                peer.send(format!("GET /sse?{query} HTTP/1.1\r\nHost: sse\r\n\r\n"))
+                peer.send(format!("GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
                     .await;
                 let head = peer.answer().await;
                 if head.status != 200 {
@@ -392,7 +394,7 @@ impl Visitor {
             panic!("it does not poll");
         };
         let query = wish.query(since.as_deref());
-        let head = format!("GET /poll?{query}{more} HTTP/1.1\r\nHost: poll\r\n\r\n");
+        let head = format!("GET /poll?{query}{more} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         if peer.try_send(&head).await.is_err() {
             *peer = Peer::connect(self.live.public).await;
             peer.send(&head).await;
