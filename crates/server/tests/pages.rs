@@ -214,6 +214,106 @@ fn a_request_has_one_host() {
     );
 }
 
+#[test]
+fn a_host_is_a_host() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            for host in [
+                "a b",
+                "ana@localhost",
+                "localhost/x",
+                "localhost?",
+                "localhost\\",
+                "localhost\u{e9}",
+            ] {
+                for target in ["/", "/sse?channel=a", "/poll?channel=a", "/ws", "/elsewhere"] {
+                    let mut peer = Peer::connect(live.public).await;
+                    peer.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                        .await;
+                    let answer = peer.answer().await.expect(400);
+                    if target != "/ws" {
+                        assert_refused(&answer);
+                    }
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn what_asks_for_nothing_that_is_here_gets_an_answer_that_fits() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            for (line, status) in [("OPTIONS *", 204), ("CONNECT chat.example:443", 405)] {
+                let mut peer = Peer::connect(live.public).await;
+                peer.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+                    .await;
+                let answer = peer.answer().await.expect(status);
+                assert_eq!(answer.header("allow"), "GET, HEAD, POST, OPTIONS", "{line}");
+                assert!(!answer.body.contains("page"), "{answer:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_body_is_as_it_is_said_to_be() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            let body = br#"{"channel":"a","data":1}"#;
+            let answer = post(live, &["Content-Encoding: gzip"], body).await.expect(415);
+            assert_refused(&answer);
+            assert!(answer.body.contains("Content-Encoding"), "{answer:?}");
+            assert_eq!(answer.header("accept-encoding"), "identity");
+            post(live, &["Content-Encoding: identity"], body)
+                .await
+                .expect(200);
+            // Lengths that differ, of which the first is none.
+            let mut peer = Peer::connect(live.public).await;
+            let lengths = "Content-Length: 0\r\nContent-Length: 5\r\n";
+            let head = format!("GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n{lengths}\r\nhello");
+            peer.send(head).await;
+            peer.answer().await.expect(400);
+        },
+    );
+}
+
+#[test]
+fn what_is_refused_counts_too() {
+    let mut config = support::config(2);
+    config.limits.session.commands = Rate {
+        per_second: 1,
+        burst: 3,
+    };
+    run(&config, async |live| {
+        let origin = "Origin: http://localhost:3000\r\n";
+        for (line, status) in [
+            ("GET /poll", 400),
+            ("GET /sse?channel=", 400),
+            ("PUT /publish", 405),
+            ("OPTIONS /poll", 204),
+        ] {
+            let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{origin}\r\n");
+            let mut peer = Peer::connect(live.public).await;
+            for _ in 0..3 {
+                peer.send(&head).await;
+                peer.answer().await.expect(status);
+            }
+            peer.send(&head).await;
+            let refused = peer.answer().await.expect(429);
+            assert!(refused.body.contains(r#""code":"rate_limited""#), "{refused:?}");
+            assert_eq!(refused.header("retry-after"), "1");
+            assert_eq!(
+                refused.header("access-control-allow-origin"),
+                "http://localhost:3000"
+            );
+        }
+    });
+}
+
 const DOORS: [(&str, &str, &str); 3] = [
     ("GET", "/sse?channel=$x", ""),
     ("GET", "/poll?channel=a", ""),

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN,
-    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap,
+    HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
 use switchboard_proto::channel::ChannelName;
@@ -64,6 +64,11 @@ pub enum Answered {
     Publish(Cors),
 }
 
+/// Whether this is for pages and programs that have no WebSocket.
+pub fn is_for_pages(path: &str) -> bool {
+    matches!(path, "/sse" | "/poll" | "/publish")
+}
+
 impl Site {
     /// As the settings say.
     pub fn new(config: &Config) -> Site {
@@ -85,14 +90,27 @@ impl Site {
     /// What a request leads to.
     pub fn answer<B>(&self, request: &Request<B>) -> Answered {
         match request.uri().path() {
-            "/ws" => self.websocket(request),
-            // RFC 9112 section 3.2. A handshake says it in its own words.
-            _ if request.version() == Version::HTTP_11
-                && request.headers().get_all(HOST).iter().count() != 1 =>
-            {
+            // A handshake says in its own words what else is wrong with its `Host`.
+            "/ws" if hosts(request).all(is_host) => self.websocket(request),
+            "/ws" => Answered::Whole(text(StatusCode::BAD_REQUEST, NO_HOST)),
+            // "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header field
+            // and to any request message that contains more than one Host header field line or a Host header field with an invalid
+            // field value." (RFC 9112 section 3.2)
+            _ if !hosts(request).all(is_host) => Answered::Whole(refuse_as(StatusCode::BAD_REQUEST, NO_HOST)),
+            _ if request.version() == Version::HTTP_11 && hosts(request).count() != 1 => {
                 Answered::Whole(refuse_as(StatusCode::BAD_REQUEST, "a request has one `Host`"))
             }
-            path @ ("/sse" | "/poll" | "/publish") => self.for_pages(path, request),
+            // Asks for nothing that is here: another host, or whether somebody answers.
+            _ if *request.method() == Method::CONNECT => {
+                let words = "This is no proxy.";
+                Answered::Whole(with_methods(text(StatusCode::METHOD_NOT_ALLOWED, words)))
+            }
+            "*" if *request.method() == Method::OPTIONS => {
+                let mut answer = with_methods(Answer::default());
+                *answer.status_mut() = StatusCode::NO_CONTENT;
+                Answered::Whole(answer)
+            }
+            path if is_for_pages(path) => self.for_pages(path, request),
             "/echo" if self.config.echo_enabled() => self.upgrade(request, &self.bare, Some(Mode::Echo)),
             path if self.config.playground_enabled() => Answered::Whole(page(request.method(), path)),
             _ => Answered::Whole(text(
@@ -129,6 +147,14 @@ impl Site {
                 let code = ErrorCode::Unauthorized;
                 Err(ask::refusal(code, code.text()))
             }
+            "/publish" if is_coded(request.headers()) => {
+                let words = "`Content-Encoding` is not taken here: send the body as it is.";
+                let mut answer = refuse_as(StatusCode::UNSUPPORTED_MEDIA_TYPE, words);
+                // RFC 9110 section 15.5.16: what would be taken.
+                let identity = HeaderValue::from_static("identity");
+                answer.headers_mut().insert(ACCEPT_ENCODING, identity);
+                return Answered::Whole(cors.on(answer));
+            }
             "/publish" => return Answered::Publish(cors),
             _ => self.reading(request),
         };
@@ -142,8 +168,8 @@ impl Site {
     /// What a request for `/sse` or `/poll` asks for.
     fn reading<B>(&self, request: &Request<B>) -> Result<Reading, Refusal> {
         let headers = request.headers();
-        let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-        if headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0") {
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length != "0") {
             return Err(ask::refusal(ErrorCode::BadRequest, "no body is taken here"));
         }
         let code = ErrorCode::BadPosition;
@@ -216,6 +242,31 @@ impl Site {
         };
         headers.get_all(ORIGIN).iter().all(allowed)
     }
+}
+
+fn hosts<B>(request: &Request<B>) -> impl Iterator<Item = &HeaderValue> {
+    request.headers().get_all(HOST).iter()
+}
+
+/// Whether it has only characters of a host and a port (RFC 3986 section 3.2.2): nobody who stands in front takes it for more.
+fn is_host(value: &HeaderValue) -> bool {
+    let is_host_character = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    value.as_bytes().iter().all(is_host_character)
+}
+
+const NO_HOST: &str = "`Host` is not a host and a port";
+
+/// Whether the body is not as it is meant.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// With all methods there are.
+fn with_methods(mut answer: Answer) -> Answer {
+    let methods = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+    answer.headers_mut().insert(ALLOW, methods);
+    answer
 }
 
 /// An error of the catalogue.

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use super::cors::Cors;
 use super::reading::Reading;
-use super::site::{Answer, Answered, Upgrade, refuse, refuse_as};
+use super::site::{Answer, Answered, Upgrade, is_for_pages, refuse, refuse_as};
 use super::stall::Stalling;
 use super::{Door, Slot, ask, drain, open, open_stream, refuse_slow_head};
 use crate::shard::mail::Mail;
@@ -148,47 +148,57 @@ async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), v
 
 impl Visit {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        match self.door.site.answer(&request) {
-            Answered::Whole(answer) => {
+        let counted = match is_for_pages(request.uri().path()) {
+            true => self.count(),
+            false => Ok(()),
+        };
+        match (self.door.site.answer(&request), counted) {
+            // Its body is read first, so that the connection can go on.
+            (Answered::Publish(cors), counted) => cors.on(self.publish(request.into_body(), counted).await),
+            (Answered::Poll(_, cors) | Answered::EventStream(_, cors), Err(refusal)) => {
+                cors.on(refuse(&refusal))
+            }
+            (Answered::Whole(answer), Err(refusal)) => instead_of(answer, refuse(&refusal)),
+            (Answered::Whole(answer), Ok(())) => {
                 if answer.status().is_client_error() && request.headers().contains_key("sec-websocket-key") {
                     self.door.shard.stats().handshakes_refused.add(1);
                 }
                 answer
             }
-            Answered::WebSocket(answer, upgrade) => {
+            (Answered::WebSocket(answer, upgrade), _) => {
                 self.becomes.set(Some(Become::WebSocket(upgrade)));
                 answer
             }
-            Answered::EventStream(reading, cors) => {
+            (Answered::EventStream(reading, cors), Ok(())) => {
                 self.becomes.set(Some(Become::EventStream(reading, cors)));
                 self.is_stream.set(true);
                 std::future::pending().await
             }
-            Answered::Poll(reading, cors) => {
+            (Answered::Poll(reading, cors), Ok(())) => {
                 let polled = self.poll(reading).await;
                 cors.on(polled.unwrap_or_else(|refusal| refuse(&refusal)))
             }
-            Answered::Publish(cors) => cors.on(self.publish(request.into_body()).await),
         }
     }
 
-    /// Whether the connection may ask for something now, of so many bytes.
-    fn meter(&self, bytes: usize) -> Result<(), Refusal> {
-        let now = self.door.clock.now();
-        let settings = self.door.shard.settings();
-        let (commands, inbound_bytes) = &mut *self.meters.borrow_mut();
+    /// Whether the connection may ask for something now.
+    fn count(&self) -> Result<(), Refusal> {
+        let rate = self.door.shard.settings().limits.commands;
+        let commands = &mut self.meters.borrow_mut().0;
+        commands.take(self.door.clock.now(), 1, rate).map_err(too_much)
+    }
+
+    /// Whether it may do so with so many bytes.
+    fn weigh(&self, bytes: usize) -> Result<(), Refusal> {
+        let rate = self.door.shard.settings().limits.inbound_bytes;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        commands
-            .take(now, 1, settings.limits.commands)
-            .and_then(|()| inbound_bytes.take(now, bytes, settings.limits.inbound_bytes))
-            .map_err(|wait| Refusal {
-                retry_after: Some(wait),
-                ..ask::refusal(ErrorCode::RateLimited, ErrorCode::RateLimited.text())
-            })
+        let inbound_bytes = &mut self.meters.borrow_mut().1;
+        inbound_bytes
+            .take(self.door.clock.now(), bytes, rate)
+            .map_err(too_much)
     }
 
     async fn poll(&self, reading: Reading) -> Result<Answer, Refusal> {
-        self.meter(0)?;
         let Door { shard, clock, .. } = &*self.door;
         let Reading {
             places,
@@ -222,7 +232,7 @@ impl Visit {
         Ok(json(body))
     }
 
-    async fn publish(&self, body: Incoming) -> Answer {
+    async fn publish(&self, body: Incoming, counted: Result<(), Refusal>) -> Answer {
         let limits = &self.door.limits;
         let too_big = || {
             let code = ErrorCode::MessageTooBig;
@@ -245,14 +255,14 @@ impl Visit {
                 return closing(refuse_as(StatusCode::REQUEST_TIMEOUT, words));
             }
         };
-        match self.publish_body(&body).await {
-            Ok(answer) => answer,
-            Err(refusal) => refuse(&refusal),
-        }
+        let published = match counted.and_then(|()| self.weigh(body.len())) {
+            Ok(()) => self.publish_body(&body).await,
+            Err(refusal) => Err(refusal),
+        };
+        published.unwrap_or_else(|refusal| refuse(&refusal))
     }
 
     async fn publish_body(&self, body: &[u8]) -> Result<Answer, Refusal> {
-        self.meter(body.len())?;
         let shard = &self.door.shard;
         let words = std::str::from_utf8(body)
             .map_err(|_| ask::refusal(ErrorCode::BadRequest, "the body is not UTF-8"))?;
@@ -293,6 +303,22 @@ impl Visit {
             answer => Err(ask::unexpected(&answer)),
         }
     }
+}
+
+fn too_much(wait: Duration) -> Refusal {
+    Refusal {
+        retry_after: Some(wait),
+        ..ask::refusal(ErrorCode::RateLimited, ErrorCode::RateLimited.text())
+    }
+}
+
+/// Another answer to the same page.
+fn instead_of(mut answer: Answer, other: Answer) -> Answer {
+    let (head, body) = other.into_parts();
+    *answer.status_mut() = head.status;
+    answer.headers_mut().extend(head.headers);
+    *answer.body_mut() = body;
+    answer
 }
 
 fn json(body: Vec<u8>) -> Answer {
