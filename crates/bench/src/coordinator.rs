@@ -46,6 +46,8 @@ enum Event {
 pub trait Progress {
     /// `done` of `total`, of what is going on.
     fn show(&mut self, doing: &str, done: u64, total: u64);
+    /// A line that stays.
+    fn say(&mut self, words: &str);
     /// Nothing goes on any longer.
     fn end(&mut self);
 }

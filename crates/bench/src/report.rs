@@ -108,7 +108,7 @@ impl Series {
     }
 
     /// Name and variant: `switchboard, bursts of 10`.
-    fn who(&self) -> String {
+    pub(crate) fn who(&self) -> String {
         joined(&self.name, &self.variant)
     }
 

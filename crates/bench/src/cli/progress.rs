@@ -27,6 +27,11 @@ impl Progress for Bar {
         }
     }
 
+    fn say(&mut self, words: &str) {
+        // Also where there is no terminal.
+        self.0.suspend(|| eprintln!("{words}"));
+    }
+
     fn end(&mut self) {
         self.0.finish_and_clear();
     }

@@ -96,6 +96,14 @@ pub trait Scenario {
     fn judge(&self, _: &[Series]) -> Vec<String> {
         Vec::new()
     }
+    /// Seconds that a round takes, where it takes them whoever is measured and they are many: then it is told how far a run is.
+    fn round_seconds(&self, _warm_up: bool) -> Option<u64> {
+        None
+    }
+    /// The reference does the same in every set-up, so that all of them are one.
+    fn has_one_reference(&self) -> bool {
+        false
+    }
     /// Connections of one server at once.
     fn connections(&self, side: &Side, setup: usize) -> u64;
     /// The ways to do it.
@@ -253,7 +261,9 @@ pub fn rate_notes(series: &[Series], asked: f64) -> Vec<String> {
 pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
     let mut found = Found::default();
     let mut references: Vec<Series> = Vec::new();
-    'all: for (index, setup) in scenario.setups().iter().enumerate() {
+    let setups = scenario.setups();
+    announce(field, scenario, setups.len());
+    'all: for (index, setup) in setups.iter().enumerate() {
         let mut reference = series(&Contestant::Reference, setup);
         for contestant in &field.contestants.clone() {
             let mut series = series(contestant, setup);
@@ -279,6 +289,11 @@ pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
             found.interrupted |= field.coordinator.is_interrupted();
             settle(&mut series, &beside);
             pool(&mut reference, beside);
+            if scenario.round_seconds(false).is_some() && !found.interrupted {
+                let ended = if series.fault.is_none() { "done" } else { "failed" };
+                let words = format!("{}: {ended}", series.who());
+                field.coordinator.progress().say(&words);
+            }
             if !series.figures.is_empty() || series.fault.is_some() {
                 found.series.push(series);
             }
@@ -289,12 +304,40 @@ pub fn run<S: Scenario>(field: &mut Field, scenario: &S) -> Found {
         }
         references.push(reference);
     }
+    if scenario.has_one_reference() {
+        let mut one = series(&Contestant::Reference, &Setup::only());
+        references
+            .into_iter()
+            .for_each(|reference| pool(&mut one, reference));
+        references = vec![one];
+    }
     found.series.extend(
         references
             .into_iter()
             .filter(|series| !series.figures.is_empty() || series.fault.is_some()),
     );
     found
+}
+
+/// What is about to be done, and for how long, where that is known.
+fn announce<S: Scenario>(field: &mut Field, scenario: &S, setups: usize) {
+    let Some((warm_up, round)) = scenario.round_seconds(true).zip(scenario.round_seconds(false)) else {
+        return;
+    };
+    let parts = (setups * field.contestants.len()) as u64;
+    let seconds = 2 * parts * (warm_up + round * u64::from(field.rounds));
+    let time = match seconds {
+        0..120 => counted(seconds, "second"),
+        _ => counted(seconds.div_ceil(60), "minute"),
+    };
+    let words = format!(
+        "{}: {}. {} of {} after a warm-up, each beside the reference: about {time}.",
+        scenario.name(),
+        scenario.parameters(),
+        counted(parts, "part"),
+        counted(field.rounds, "round"),
+    );
+    field.coordinator.progress().say(&words);
 }
 
 fn series(contestant: &Contestant, setup: &Setup) -> Series {

@@ -107,7 +107,20 @@ impl Scenario for PollingStorm {
     }
 
     fn notes(&self, _: &Place) -> Vec<String> {
-        vec!["The reference speaks WebSocket alone: it stands beside each of these ways.".to_owned()]
+        vec![
+            "The reference is one: a bare WebSocket server with the same clients and messages, measured in turns with each of these ways. So \
+             a ratio says how much more a way takes, or how much later its messages are, than by bare WebSocket frames."
+                .to_owned(),
+        ]
+    }
+
+    fn round_seconds(&self, warm_up: bool) -> Option<u64> {
+        let messages = if warm_up { 1 } else { self.messages };
+        Some(u64::from(self.every) * u64::from(messages))
+    }
+
+    fn has_one_reference(&self) -> bool {
+        true
     }
 
     fn connections(&self, _: &Side, _: usize) -> u64 {

@@ -133,8 +133,36 @@ fn polling_storm() {
         "by held polls",
         "by polls at an interval",
     ];
-    let report = whole(ended, 1, &ways);
+    let ended = ended.expect(0);
+    // Into a pipe, too.
+    let told: Vec<_> = ended.err.lines().collect();
+    let [begins, done @ ..] = &told[..] else {
+        panic!("{ended}");
+    };
+    assert!(
+        begins.starts_with("polling-storm: 40 clients") && begins.ends_with(": about 24 seconds."),
+        "{begins}"
+    );
+    assert_eq!(done, ways.map(|way| format!("switchboard, {way}: done")));
+    let report = ended.report();
+    assert!(
+        report.series.iter().all(|series| series.fault.is_none()),
+        "{ended}"
+    );
     let series = measured(&report);
+    let variants: Vec<_> = series.iter().map(|series| &*series.variant).collect();
+    assert_eq!(variants, ways);
+    // One reference, with all its rounds.
+    let references: Vec<_> = report
+        .series
+        .iter()
+        .filter(|series| series.is_reference)
+        .collect();
+    let [reference] = references[..] else {
+        panic!("{ended}");
+    };
+    assert_eq!(reference.variant, "");
+    assert!(reference.figures.iter().all(|figure| figure.samples.len() == 4));
     // Without polls nothing is asked; 40 clients that ask once a second ask 40 times.
     let requests = |way: usize| least(series[way], "requests");
     assert_eq!((requests(0), requests(1)), (0.0, 0.0));
