@@ -20,6 +20,7 @@ use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
 use switchboard_proto::position::{Position, Range};
 use switchboard_proto::presence::{Announcement, Member, MemberKey, Which};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::wheel::LinkRef;
@@ -231,13 +232,17 @@ impl Post {
         if mailbox.capacity() <= self.reserve {
             return Err(Full);
         }
-        self.send_reserved(to, mail)
+        // Nobody will answer where a shard has stopped.
+        mailbox.try_send(mail).map_err(|_| Full)
     }
 
     /// Sends an answer, for which there is always room.
     pub fn send_reserved(&self, to: ShardId, mail: Mail) -> Result<(), Full> {
-        // A closed mailbox is a shard that has stopped: nobody is left to tell.
-        self.boxes[usize::from(to.0)].try_send(mail).map_err(|_| Full)
+        match self.boxes[usize::from(to.0)].try_send(mail) {
+            Err(TrySendError::Full(_)) => Err(Full),
+            // A closed mailbox is a shard that has stopped: nobody is left to tell.
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        }
     }
 
     /// Hands a completion to a home, waiting for room. Only for tasks outside the shards.
@@ -257,5 +262,18 @@ impl Post {
     pub async fn send_waiting(&self, to: ShardId, mail: Mail) {
         // A closed mailbox is a shard that has stopped: nobody is left to tell.
         let _stopped = self.boxes[usize::from(to.0)].send(mail).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_has_stopped_needs_no_answers_and_gives_none() {
+        let (post, mailboxes) = Post::new(2, 1, 7);
+        drop(mailboxes);
+        assert!(post.send_reserved(ShardId(1), Mail::Stop).is_ok());
+        assert!(post.send(ShardId(1), Mail::Stop).is_err());
     }
 }
