@@ -18,7 +18,8 @@ use crate::config::Config;
 /// What pages of other origins are told.
 pub const FOREIGN: &str =
     "Pages of this origin may not connect. The setting origins.allow lists those that may.";
-const FOREIGN_HOST: &str = "This `Host` is not known. In development mode it is localhost, an address, or that of an origin in origins.allow.";
+const FOREIGN_HOST: &str = "This `Host` is not known. In development mode it is localhost, an address, or \
+                            that of an origin in origins.allow.";
 
 /// The origin of a page that may read the answer; none for whoever is no page, or one of this server.
 #[derive(Clone, Debug)]

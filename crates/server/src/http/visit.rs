@@ -120,8 +120,8 @@ async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), v
     let mut stop = stop.clone();
     let mut stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
     let mut stops = false;
-    // hyper sees the end only of a peer that has sent nothing behind its request. The end counts as everything that one may wait for;
-    // urgent data is never told of, as nobody asked for it.
+    // hyper sees the end only of a peer that has sent nothing behind its request. Here nothing but the end is told, since nobody has
+    // asked the system for urgent data.
     let mut left_by_peer = std::pin::pin!(stream.ready(Interest::PRIORITY));
     let ended = std::future::poll_fn(|cx| {
         if !stops && stopped.as_mut().poll(cx).is_ready() {
