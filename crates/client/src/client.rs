@@ -158,8 +158,10 @@ impl Client {
     /// [`State::Closed`] nothing changes any more, and this waits for ever.
     pub async fn state_other_than(&self, known: &State) -> State {
         let mut status = self.handle.status.clone();
-        match status.wait_for(|status| status.state != *known).await {
-            Ok(status) => status.state.clone(),
+        // The lock is not held across the wait below, so that any task may call this.
+        let other = status.wait_for(|status| status.state != *known).await;
+        match other.map(|status| status.state.clone()) {
+            Ok(state) => state,
             Err(_driver_is_gone) => match self.handle.state() {
                 state if state != *known => state,
                 _ => std::future::pending().await,

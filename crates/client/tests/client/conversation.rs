@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use switchboard_client::{
     Client, Dialect, ErrorCode, Payload, PayloadKind, Position, Publication, PublishError, Range, ReadError,
-    SubscribeError,
+    State, SubscribeError, SubscribeOptions, Subscription, Which,
 };
 use switchboard_proto::limits::Rate;
 
@@ -308,4 +308,23 @@ async fn too_much_at_once_is_refused_with_when_to_try_again() {
         }
     }
     assert!(refused > 0);
+}
+
+/// It is enough that this compiles.
+#[allow(dead_code)]
+fn any_task_may_call(client: &Client, room: &mut Subscription) {
+    fn spawnable(_: impl Future<Output: Send> + Send) {}
+    spawnable(Client::connect(""));
+    spawnable(client.state_other_than(&State::Open));
+    spawnable(client.subscribe(""));
+    spawnable(client.subscribe_with("", SubscribeOptions::new()));
+    spawnable(client.publish("", ""));
+    spawnable(client.publish_json("", &1));
+    spawnable(client.send("", ""));
+    spawnable(client.history("", Range::Newest, None));
+    spawnable(client.members("", Which::Sample, None));
+    spawnable(client.ping());
+    spawnable(client.close());
+    spawnable(client.closed());
+    spawnable(room.next());
 }
