@@ -35,7 +35,8 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Bounds of a client.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Largest message the server may send. Default 4 MiB: a page of history is the largest there is.
+    /// Largest message the server may send. Default 8 MiB: what a backend publishes has up to 1 MiB, and in JSON a character can take
+    /// six bytes.
     pub message_bytes_max: usize,
     /// Silence after which the client pings, until the server says its own interval. Default 25 s.
     pub ping_interval: Duration,
@@ -48,7 +49,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            message_bytes_max: 4 * 1024 * 1024,
+            message_bytes_max: 8 * 1024 * 1024,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             close_handshake: Duration::from_secs(5),
