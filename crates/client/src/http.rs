@@ -54,7 +54,9 @@ pub(crate) struct Http {
     is_posting: bool,
     heartbeat: Duration,
     resume: Option<String>,
-    /// The server has shown that it is there, and who we are.
+    /// The server has shown that it is there.
+    is_there: bool,
+    /// It has told who we are, so whoever asks again is nobody new.
     is_welcome: bool,
     items: mpsc::Receiver<Item>,
     to_items: mpsc::Sender<Item>,
@@ -84,6 +86,8 @@ struct Reader {
 }
 
 struct Wish {
+    /// The request that is under way asked for it, as it is.
+    is_asked: bool,
     /// Of the `subscribe` that is not answered.
     id: Option<u64>,
     /// Where it was to begin.
@@ -133,7 +137,8 @@ pub(crate) async fn open(
         headers.insert(AUTHORIZATION, bearer);
     }
     let patience = builder.connect_timeout;
-    let requests = Requests::new(headers, patience, builder.settings.message_bytes_max);
+    let event_bytes_max = builder.settings.message_bytes_max;
+    let requests = Requests::new(headers, patience, event_bytes_max);
     let (to_items, items) = mpsc::channel(ITEMS_MAX);
     let mut link = Http {
         transport,
@@ -149,6 +154,7 @@ pub(crate) async fn open(
         is_posting: false,
         heartbeat: builder.settings.ping_interval,
         resume: proof.resume,
+        is_there: false,
         is_welcome: false,
         items,
         to_items,
@@ -167,7 +173,7 @@ pub(crate) async fn open(
     link.greet();
     link.flush();
     let welcomed = async {
-        while !link.is_welcome {
+        while !link.is_there {
             if let Some(failure) = link.failed.take() {
                 return Err(failure.connect_error());
             }
@@ -294,15 +300,16 @@ impl Http {
         if self.end.is_some() {
             return;
         }
-        for reader in &mut self.readers {
-            if std::mem::take(&mut reader.is_changed)
+        // Who asks again before it is known who this is would be somebody else, and the first one be left behind as a member.
+        for reader in self.readers.iter_mut().filter(|_| self.is_welcome) {
+            if reader.is_changed
                 && let Some(task) = reader.task.take()
             {
                 task.abort();
             }
         }
-        self.readers.retain(|reader| !reader.channels.is_empty());
-        // Who this is must be known before a second one asks.
+        self.readers
+            .retain(|reader| reader.task.is_some() || !reader.channels.is_empty());
         let mut may_ask = self.is_welcome || self.readers.iter().all(|reader| reader.task.is_none());
         for place in 0..self.readers.len() {
             if self.readers[place].task.is_none() && may_ask {
@@ -364,6 +371,7 @@ impl Http {
         });
         let reader = &mut self.readers[place];
         let wish = Wish {
+            is_asked: false,
             id,
             asked: since,
             latest,
@@ -385,13 +393,22 @@ impl Http {
         };
         let uri = self.read_at().clone();
         let reader = &mut self.readers[place];
-        reader.run = self.runs;
-        let (query, since) = (reader.query(self.resume.as_deref()), reader.since());
+        (reader.run, reader.is_changed) = (self.runs, false);
+        for wish in reader.channels.values_mut() {
+            wish.is_asked = true;
+        }
+        let (query, since, resume) = (reader.query(), reader.since(), self.resume.clone());
         let task = match self.transport {
-            Transport::EventStream => self.tasks.spawn(reading.stream(at(&uri, &query, &since, None))),
+            Transport::EventStream => {
+                let uri = at(&uri, &query, resume.as_deref(), &since, None);
+                self.tasks.spawn(reading.stream(uri))
+            }
             Transport::Poll | Transport::WebSocket => {
-                let uri = move |token: Option<&str>, wait| at(&uri, &query, token.unwrap_or(&since), wait);
-                self.tasks.spawn(reading.poll(uri))
+                let uri = move |resume: &str, token: Option<&str>, wait| {
+                    at(&uri, &query, Some(resume), token.unwrap_or(&since), Some(wait))
+                };
+                // One that is of no use makes the server say who we are, also where all channels go on.
+                self.tasks.spawn(reading.poll(resume.unwrap_or_default(), uri))
             }
         };
         reader.task = Some(task);
@@ -427,15 +444,15 @@ impl Http {
         let Some(item) = self.item.take() else { return };
         match item {
             Item::Read(run, notices) => {
-                if self.readers.iter().any(|reader| reader.run == run) {
-                    self.handle_notices(notices);
+                if let Some(place) = self.readers.iter().position(|reader| reader.run == run) {
+                    self.handle_notices(place, notices);
                 }
             }
             Item::Polled(run, notices) => {
                 if let Some(place) = self.readers.iter().position(|reader| reader.run == run) {
-                    self.is_welcome = true;
+                    (self.is_there, self.is_welcome) = (true, true);
                     self.say_begun(place, &notices);
-                    self.handle_notices(notices);
+                    self.handle_notices(place, notices);
                 }
             }
             Item::Failed(run, failure) => {
@@ -447,7 +464,7 @@ impl Http {
                 }
             }
             Item::Posted(posted) => self.handle_posted(posted),
-            Item::Greeted(failure) if failure.is_final() => self.is_welcome = true,
+            Item::Greeted(failure) if failure.is_final() => self.is_there = true,
             Item::Greeted(failure) => self.fail(failure),
         }
         self.flush();
@@ -464,7 +481,7 @@ impl Http {
             let is_anew =
                 |notice: &Notice| matches!(notice, Notice::Subscribed { channel: of, .. } if of == channel);
             let Some(position) = wish.since else { continue };
-            if wish.has_begun || notices.iter().any(is_anew) {
+            if !wish.is_asked || wish.has_begun || notices.iter().any(is_anew) {
                 continue;
             }
             wish.has_begun = true;
@@ -481,13 +498,17 @@ impl Http {
         }
     }
 
-    fn handle_notices(&mut self, notices: Vec<Notice>) {
+    fn handle_notices(&mut self, place: usize, notices: Vec<Notice>) {
         for notice in notices {
+            // What the request that is under way did not ask for, or what nobody wants any more.
+            if channel(&notice).is_some_and(|channel| !self.readers[place].asks_for(channel)) {
+                continue;
+            }
             match &notice {
                 Notice::Welcome {
                     heartbeat, resume, ..
                 } => {
-                    self.is_welcome = true;
+                    (self.is_there, self.is_welcome) = (true, true);
                     self.heartbeat = *heartbeat;
                     self.resume = resume.clone().or(self.resume.take());
                 }
@@ -497,17 +518,17 @@ impl Http {
                     recovered,
                     ..
                 } => {
-                    if recovered.is_none() && self.was_elsewhere(channel) {
+                    if recovered.is_none() && self.was_elsewhere(place, channel) {
                         continue;
                     }
-                    self.moved(channel, *position);
+                    self.moved(place, channel, *position);
                 }
-                Notice::Message { channel, message } => self.moved(channel, message.position),
+                Notice::Message { channel, message } => self.moved(place, channel, message.position),
                 Notice::Gap {
                     channel, position, ..
                 }
                 | Notice::Reset { channel, position } => {
-                    self.moved(channel, *position);
+                    self.moved(place, channel, *position);
                 }
                 // What fails in one channel ends the stream.
                 Notice::Error {
@@ -535,25 +556,22 @@ impl Http {
     }
 
     /// Of several channels the server passes over a position that is of none of them, and begins at the head.
-    fn was_elsewhere(&mut self, channel: &ChannelName) -> bool {
+    fn was_elsewhere(&mut self, place: usize, channel: &ChannelName) -> bool {
+        let reader = &mut self.readers[place];
         let is_elsewhere = |wish: &mut Wish| wish.asked.is_some() && !wish.has_begun;
-        for reader in &mut self.readers {
-            if reader.channels.get_mut(channel).is_some_and(is_elsewhere)
-                && let Some(wish) = reader.channels.remove(channel)
-            {
-                reader.is_changed = true;
-                if wish.id.is_some() {
-                    let refusal = Refusal::certain(ErrorCode::BadPosition);
-                    self.notices.push_back(refused(wish.id, refusal));
-                }
-                return true;
-            }
+        if !reader.channels.get_mut(channel).is_some_and(is_elsewhere) {
+            return false;
         }
-        false
+        reader.is_changed = true;
+        if let Some(id) = reader.channels.remove(channel).and_then(|wish| wish.id) {
+            let refusal = Refusal::certain(ErrorCode::BadPosition);
+            self.notices.push_back(refused(Some(id), refusal));
+        }
+        true
     }
 
-    fn moved(&mut self, channel: &ChannelName, position: Position) {
-        if let Some(wish) = self.readers.iter_mut().find_map(|r| r.channels.get_mut(channel)) {
+    fn moved(&mut self, place: usize, channel: &ChannelName, position: Position) {
+        if let Some(wish) = self.readers[place].channels.get_mut(channel) {
             wish.since = Some(position);
             wish.has_begun = true;
         }
@@ -561,8 +579,13 @@ impl Http {
 
     /// Halves find out in which of the channels the mistake is.
     fn refuse(&mut self, place: usize, failure: Failure) {
+        // A Switchboard is there.
+        self.is_there = true;
         let reader = &mut self.readers[place];
         reader.task = None;
+        if reader.is_changed {
+            return;
+        }
         let half = reader.channels.keys().nth(reader.channels.len() / 2).cloned();
         if let Some(half) = half
             && reader.channels.len() > 1
@@ -574,8 +597,6 @@ impl Http {
             });
             return;
         }
-        // A Switchboard is there.
-        self.is_welcome = true;
         let refusal = match failure {
             Failure::Refused {
                 refusal: Some(refusal),
@@ -625,12 +646,13 @@ impl Http {
 }
 
 impl Reader {
-    /// What it asks for, but for where it is.
-    fn query(&self, resume: Option<&str>) -> String {
+    fn asks_for(&self, channel: &ChannelName) -> bool {
+        self.channels.get(channel).is_some_and(|wish| wish.is_asked)
+    }
+
+    /// What it asks for, but for who it is and where.
+    fn query(&self) -> String {
         let mut query = Serializer::new(String::new());
-        if let Some(resume) = resume {
-            query.append_pair("resume", resume);
-        }
         // Wishes are of the channels before them, so those without any come last.
         let (plain, mut rest): (Vec<_>, Vec<_>) = self.channels.iter().partition(|(_, wish)| wish.is_plain());
         while let Some((_, first)) = rest.first().copied() {
@@ -680,8 +702,11 @@ impl Wish {
 }
 
 /// The address of a request that reads.
-fn at(uri: &Uri, query: &str, since: &str, wait: Option<u32>) -> Result<Uri, Failure> {
+fn at(uri: &Uri, query: &str, resume: Option<&str>, since: &str, wait: Option<u64>) -> Result<Uri, Failure> {
     let mut rest = Serializer::new(query.to_owned());
+    if let Some(resume) = resume {
+        rest.append_pair("resume", resume);
+    }
     if !since.is_empty() {
         rest.append_pair("since", since);
     }
@@ -695,6 +720,18 @@ fn at(uri: &Uri, query: &str, since: &str, wait: Option<u32>) -> Result<Uri, Fai
             .map_err(|_| Failure::too_long())?,
     );
     Uri::from_parts(parts).map_err(|_| Failure::too_long())
+}
+
+/// Of what a notice speaks.
+fn channel(notice: &Notice) -> Option<&ChannelName> {
+    match notice {
+        Notice::Subscribed { channel, .. }
+        | Notice::Message { channel, .. }
+        | Notice::Gap { channel, .. }
+        | Notice::Reset { channel, .. }
+        | Notice::Presence { channel, .. } => Some(channel),
+        _ => None,
+    }
 }
 
 fn refused(id: Option<u64>, refusal: Refusal) -> Notice {

@@ -13,8 +13,13 @@ use tokio::sync::mpsc;
 use super::Item;
 use super::request::{Failure, Requests, within};
 
-/// For how long a server may hold a poll.
+/// For how long a server may hold a poll; it is asked to, as its own maximum may be longer.
 const HELD_MAX: Duration = Duration::from_secs(30);
+/// When a poll that came too early is made again, if the server does not say.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bounds of what the server says.
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// One that reads. What it finds goes to the link, which knows it by the number of this `run`; while that takes nothing, it reads nothing.
 pub(super) struct Reading {
@@ -40,7 +45,7 @@ impl Reading {
             Ok(body) => body,
             Err(failure) => return failure,
         };
-        let mut decoder = Decoder::new(self.requests.bytes_max);
+        let mut decoder = Decoder::new(self.requests.event_bytes_max);
         // A box that keeps what it should pass on is found out by the first event.
         let (mut silence, mut heartbeat) = (patience, self.heartbeat);
         loop {
@@ -76,24 +81,39 @@ impl Reading {
         }
     }
 
-    /// Polls for ever. `uri` makes the address of a poll of where the last one led to, and of the seconds for which it may be held.
-    pub(super) async fn poll(self, uri: impl Fn(Option<&str>, Option<u32>) -> Result<Uri, Failure>) {
-        let failure = self.polled(uri).await;
+    /// Polls for ever, first as the session that was given `resume`. `uri` makes the address of a poll of the session, of where the last
+    /// one led to, and of the seconds for which it may be held.
+    pub(super) async fn poll(
+        self,
+        resume: String,
+        uri: impl Fn(&str, Option<&str>, u64) -> Result<Uri, Failure>,
+    ) {
+        let failure = self.polled(resume, uri).await;
         self.failed(failure).await;
     }
 
-    async fn polled(&self, uri: impl Fn(Option<&str>, Option<u32>) -> Result<Uri, Failure>) -> Failure {
+    async fn polled(
+        &self,
+        mut resume: String,
+        uri: impl Fn(&str, Option<&str>, u64) -> Result<Uri, Failure>,
+    ) -> Failure {
         let mut since: Option<String> = None;
         loop {
             // The first one is not held: it says that all works.
-            let wait = since.is_none().then_some(0);
-            let uri = match uri(since.as_deref(), wait) {
+            let wait = if since.is_none() { 0 } else { HELD_MAX.as_secs() };
+            let uri = match uri(&resume, since.as_deref(), wait) {
                 Ok(uri) => uri,
                 Err(failure) => return failure,
             };
             let answer = match self.requests.get(uri, HELD_MAX + self.requests.patience).await {
                 Ok(body) => self.requests.whole(body).await,
-                Err(failure) => return failure,
+                Err(failure) => match failure.too_early() {
+                    Some(wait) => {
+                        tokio::time::sleep(wait.unwrap_or(RETRY).clamp(RETRY_MIN, RETRY_MAX)).await;
+                        continue;
+                    }
+                    None => return failure,
+                },
             };
             let (position, notices) = match answer.map(|answer| parse(&answer)) {
                 Ok(Ok(polled)) => polled,
@@ -101,6 +121,15 @@ impl Reading {
                 Err(failure) => return failure,
             };
             since = Some(position);
+            // The next one is the same session, not another member.
+            for notice in &notices {
+                if let Notice::Welcome {
+                    resume: Some(said), ..
+                } = notice
+                {
+                    resume.clone_from(said);
+                }
+            }
             if !self.tell(Item::Polled(self.run, notices)).await {
                 return Failure::Lost(std::io::ErrorKind::UnexpectedEof);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +22,10 @@ use crate::open::harmless;
 /// Most of an answer that says why not, in bytes.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 
+/// What an answer may have beside one event, in bytes. The server answers a poll with what an outbox holds (`limits.outbox_bytes_max`, by
+/// default 256 KiB), or with one event that is larger.
+const OUTBOX_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Makes requests, over connections that it keeps.
 #[derive(Clone)]
 pub(super) struct Requests {
@@ -29,8 +33,8 @@ pub(super) struct Requests {
     headers: HeaderMap,
     /// For how long an answer, or a part of it, may be awaited.
     pub(super) patience: Duration,
-    /// Most that an answer may have.
-    pub(super) bytes_max: usize,
+    /// Most that an event may have.
+    pub(super) event_bytes_max: usize,
 }
 
 /// Why there is no answer of use.
@@ -50,14 +54,14 @@ pub(super) enum Failure {
 }
 
 impl Requests {
-    pub(super) fn new(headers: HeaderMap, patience: Duration, bytes_max: usize) -> Requests {
+    pub(super) fn new(headers: HeaderMap, patience: Duration, event_bytes_max: usize) -> Requests {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Requests {
             client: Client::builder(TokioExecutor::new()).build(connector),
             headers,
             patience,
-            bytes_max,
+            event_bytes_max,
         }
     }
 
@@ -123,9 +127,13 @@ impl Requests {
 
     /// The whole of an answer.
     pub(super) async fn whole(&self, body: Incoming) -> Result<Bytes, Failure> {
-        let collected = timeout(self.patience, Limited::new(body, self.bytes_max).collect()).await;
+        let bytes_max = self.event_bytes_max.saturating_add(OUTBOX_BYTES_MAX);
+        let collected = timeout(self.patience, Limited::new(body, bytes_max).collect()).await;
         match collected {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::Misbehaved(format!(
+                "an answer of more than {bytes_max} bytes"
+            ))),
             Ok(Err(error)) => Err(Failure::Lost(kind(&*error))),
             Err(_elapsed) => Err(Failure::Silent(self.patience)),
         }
@@ -178,6 +186,19 @@ impl Failure {
                 (400..500).contains(status) && !matches!(status, 401 | 403 | 408 | 429) && refusal.is_some()
             }
             _ => false,
+        }
+    }
+
+    /// The server asks for patience in its own words: when to ask again, if it says so.
+    pub(super) fn too_early(&self) -> Option<Option<Duration>> {
+        match self {
+            Failure::Refused {
+                status: 429,
+                refusal: Some(_),
+                retry_after,
+                ..
+            } => Some(*retry_after),
+            _ => None,
         }
     }
 

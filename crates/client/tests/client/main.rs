@@ -11,6 +11,7 @@ mod middlebox;
 mod misbehaviour;
 mod presence;
 mod real;
+mod requests;
 mod resuming;
 mod slow;
 mod subscribing;

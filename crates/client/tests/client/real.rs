@@ -7,11 +7,14 @@ use switchboard_client::{Client, Event, Message, Subscription};
 use switchboard_proto::limits::Rate;
 use switchboard_server::config::{Auto, Config};
 use switchboard_server::server::Server;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 pub(crate) struct Real {
     /// Dropping it does not stop it, and blocks where tests must not.
     server: ManuallyDrop<Server>,
     pub(crate) address: SocketAddr,
+    pub(crate) internal: SocketAddr,
 }
 
 impl Real {
@@ -38,10 +41,11 @@ impl Real {
         config.server.shards = Auto::Fixed(2);
         change(&mut config);
         let server = Server::start(&config, 1_000).unwrap();
-        let address = server.public();
+        let (address, internal) = (server.public(), server.internal());
         Real {
             server: ManuallyDrop::new(server),
             address,
+            internal,
         }
     }
 
@@ -51,6 +55,20 @@ impl Real {
 
     pub(crate) fn at(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address)
+    }
+
+    /// As a backend publishes.
+    pub(crate) async fn publish(&self, channel: &str, text: &str) {
+        let mut stream = TcpStream::connect(self.internal).await.unwrap();
+        let head = format!(
+            "POST /api/v1/publish?channel={channel} HTTP/1.1\r\nHost: internal\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            text.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -1,0 +1,212 @@
+//! By event stream and by polls: which requests are made, as whom, and what their answers may be.
+
+use std::time::Duration;
+
+use switchboard_client::{
+    Client, Counts, End, Payload, Role, State, SubscribeOptions, Subscription, Transport, Which,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::fake::{POSITION, Port, START, read_request};
+use crate::real::{Real, message};
+
+const BY_HTTP: [Transport; 2] = [Transport::EventStream, Transport::Poll];
+const SOON: Duration = Duration::from_secs(20);
+
+async fn client(server: &Real, transport: Transport) -> Client {
+    let builder = Client::builder(&server.url()).transports([transport]);
+    builder.connect().await.unwrap()
+}
+
+fn there() -> SubscribeOptions {
+    let info = Payload::json(r#"{"name":"Ana"}"#).unwrap();
+    let options = SubscribeOptions::new().presence(Role::Participant);
+    options.info(info).unwrap()
+}
+
+async fn members(observer: &Client, channel: &str) -> Counts {
+    let members = observer.members(channel, Which::After(None), None).await;
+    members.unwrap().counts
+}
+
+const ONE: Counts = Counts { members: 1, users: 1 };
+
+/// Publishes from elsewhere, and waits for it here: by poll each is an answer.
+async fn converse(server: &Real, room: &mut Subscription, messages: u32) {
+    let channel = room.channel().to_string();
+    for number in 0..messages {
+        let text = number.to_string();
+        server.publish(&channel, &text).await;
+        let next = async {
+            loop {
+                let event = room.next().await.unwrap().unwrap();
+                if let switchboard_client::Event::Message(message) = event {
+                    return message;
+                }
+            }
+        };
+        let got = timeout(SOON, next).await.unwrap();
+        assert_eq!(got.payload.as_str(), Some(&*text));
+    }
+}
+
+#[tokio::test]
+async fn a_client_by_poll_is_one_member_over_all_its_polls() {
+    let server = Real::start();
+    let observer = server.client().await;
+    let client = client(&server, Transport::Poll).await;
+    let mut room = client.subscribe_with("room:1", there()).await.unwrap();
+    converse(&server, &mut room, 5).await;
+    assert_eq!(members(&observer, "room:1").await, ONE);
+}
+
+/// A server tells nobody who he is who knows where he was, unless he says that he was somebody.
+#[tokio::test]
+async fn a_client_that_begins_at_a_position_is_one_member_too() {
+    let server = Real::start();
+    let observer = server.client().await;
+    for transport in BY_HTTP {
+        let channel = format!("room:{transport}");
+        let since = observer.publish(&channel, "before").await.unwrap();
+        let client = client(&server, transport).await;
+        let options = there().since(since);
+        let mut room = client.subscribe_with(&channel, options).await.unwrap();
+        converse(&server, &mut room, 5).await;
+        assert_eq!(members(&observer, &channel).await, ONE);
+    }
+}
+
+#[tokio::test]
+async fn channels_that_are_subscribed_to_at_once_have_one_member_each() {
+    let server = Real::start();
+    let observer = server.client().await;
+    for transport in BY_HTTP {
+        let client = client(&server, transport).await;
+        let names: Vec<String> = (0..5).map(|number| format!("{transport}:{number}")).collect();
+        let mut subscribing = Vec::new();
+        for name in &names {
+            let (client, name) = (client.clone(), name.clone());
+            subscribing.push(tokio::spawn(async move {
+                client.subscribe_with(&name, there()).await.unwrap()
+            }));
+            // Some ask while a request of the first is under way.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut rooms = Vec::new();
+        for subscribing in subscribing {
+            rooms.push(timeout(SOON, subscribing).await.unwrap().unwrap());
+        }
+        for room in &mut rooms {
+            converse(&server, room, 2).await;
+        }
+        for name in &names {
+            assert_eq!(members(&observer, name).await, ONE, "{name}");
+        }
+    }
+}
+
+/// What was asked for and left before the server has said who this is.
+#[tokio::test]
+async fn a_channel_that_is_left_at_once_leaves_nobody_behind() {
+    let server = Real::start();
+    let observer = server.client().await;
+    for transport in BY_HTTP {
+        let client = client(&server, transport).await;
+        let names = ["left", "kept"].map(|name| format!("{transport}:{name}"));
+        let [left, kept] = &names;
+        tokio::select! {
+            biased;
+            room = client.subscribe_with(left, there()) => panic!("{room:?}"),
+            () = std::future::ready(()) => {}
+        }
+        let mut room = client.subscribe_with(kept, there()).await.unwrap();
+        converse(&server, &mut room, 2).await;
+        assert_eq!(members(&observer, kept).await, ONE);
+        // A session that has left may be seen for another moment.
+        assert!(members(&observer, left).await.members <= 1);
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_the_largest_size_arrives_by_every_transport() {
+    let server = Real::with(|config| config.channels.log_bytes_max = 16 * 1024 * 1024);
+    // Six bytes each in JSON.
+    let text = "\u{1}".repeat(1024 * 1024);
+    for transport in Transport::ALL {
+        let client = client(&server, transport).await;
+        let channel = format!("room:{transport}");
+        let mut room = client.subscribe(&channel).await.unwrap();
+        server.publish(&channel, &text).await;
+        server.publish(&channel, "small").await;
+        let got = timeout(SOON, message(&mut room)).await.unwrap();
+        assert!(got.payload.as_str() == Some(&*text), "by {transport}");
+        let got = timeout(SOON, message(&mut room)).await.unwrap();
+        assert_eq!(got.payload.as_str(), Some("small"));
+    }
+}
+
+/// Takes a request and answers it; what was asked for.
+async fn answer(port: &Port, status: &str, body: &str) -> String {
+    let mut stream = port.accept().await;
+    let (request, _) = read_request(&mut stream).await;
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A client that has read enough may be gone.
+    let _gone = stream.write_all(body.as_bytes()).await;
+    drain(stream).await;
+    request.uri().to_string()
+}
+
+async fn drain(mut stream: TcpStream) {
+    let _shut = stream.shutdown().await;
+    let mut rest = Vec::new();
+    let _gone = stream.read_to_end(&mut rest).await;
+}
+
+/// A client by poll that has subscribed to `room:1`.
+async fn polling(port: &Port) -> (Client, Subscription) {
+    let builder = port.builder().transports([Transport::Poll]);
+    let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
+    let (_, client) = tokio::join!(answer(port, "400 Bad Request", error), builder.connect());
+    let client = client.unwrap();
+    let first = format!(
+        r#"{{"position":"{START}","events":[{},{}]}}"#,
+        r#"{"type":"welcome","session":"s_1","user":"ana","heartbeat_ms":25000,"resume":"r1"}"#,
+        format_args!(r#"{{"type":"subscribed","channel":"room:1","offset":0,"position":"{START}"}}"#)
+    );
+    let (asked, room) = tokio::join!(answer(port, "200 OK", &first), client.subscribe("room:1"));
+    assert!(asked.ends_with("&resume=&wait=0"), "{asked}");
+    (client, room.unwrap())
+}
+
+#[tokio::test]
+async fn a_poll_is_held_as_long_as_the_client_waits_and_one_that_is_too_early_is_made_again() {
+    let port = Port::open().await;
+    let (client, mut room) = polling(&port).await;
+    let error = r#"{"type":"error","code":"rate_limited","message":"Slowly.","retry_after_ms":20}"#;
+    let early = answer(&port, "429 Too Many Requests", error).await;
+    let then = format!(
+        r#"{{"position":"{POSITION}","events":[{{"type":"message","channel":"room:1","offset":18,"position":"{POSITION}","data":"hi","at":1}}]}}"#
+    );
+    let again = answer(&port, "200 OK", &then).await;
+    assert_eq!(again, early);
+    let expected = format!("/poll?channel=room%3A1&resume=r1&since={START}&wait=30");
+    assert_eq!(again, expected);
+    assert_eq!(message(&mut room).await.payload.as_str(), Some("hi"));
+    assert_eq!(client.state(), State::Open);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_called_so() {
+    let port = Port::open().await;
+    let (client, _room) = polling(&port).await;
+    let long = " ".repeat(17 * 1024 * 1024);
+    let (_, end) = tokio::join!(answer(&port, "200 OK", &long), client.closed());
+    let End::Misbehaved(why) = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(why, "an answer of more than 16777216 bytes");
+}
