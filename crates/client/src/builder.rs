@@ -165,7 +165,8 @@ impl Builder {
         self
     }
 
-    /// Whether the client connects again by itself when a connection is lost, and goes on where it was. Default true.
+    /// Whether the client connects again by itself when a connection is lost, and goes on where it was; and whether it says again by
+    /// itself what the server refuses for now. Default true.
     pub fn reconnect(mut self, reconnect: bool) -> Builder {
         self.reconnect = reconnect;
         self
@@ -180,7 +181,7 @@ impl Builder {
     }
 
     /// Whether publications without an idempotency key of their own get one, so that those whose acknowledgement was lost with a
-    /// connection are published again, and not twice. Default true, as long as the client reconnects.
+    /// connection, and those that are refused for now, are published again, and not twice. Default true, as long as the client reconnects.
     pub fn idempotent(mut self, idempotent: bool) -> Builder {
         self.idempotent = idempotent;
         self

@@ -27,7 +27,8 @@ use crate::transport::Transport;
 ///
 /// It lives until it is closed by [`Client::close`], until the last handle is gone (clones and [`Subscription`]s), or until the server
 /// wants it no more. **When a connection is lost, it makes another one**, waits longer after each failure, and goes on: subscriptions from
-/// where they were, and whatever was asked and not answered is asked again, in its order. What is asked meanwhile waits.
+/// where they were, and whatever was asked and not answered is asked again, in its order. What is asked meanwhile waits. A publication that the
+/// server refuses for now is said again when it wants it, with all those behind it.
 /// [`Client::state`] says where it is.
 ///
 /// Every call can be dropped before it is done, by a timeout for example. What it had asked for may happen all the same.
@@ -204,12 +205,13 @@ impl Client {
 
     /// Publishes a message and waits until it is in the channel's log.
     ///
-    /// Where the connection is lost before, it is published again on the next one; not twice, because of its idempotency key
-    /// ([`Builder::idempotent`](crate::Builder::idempotent)). Dropped before that, it is published or not.
+    /// Where the connection is lost before, or the server refuses it for now ([`Refusal::is_retryable`](crate::Refusal::is_retryable)), it is
+    /// published again; not twice, because of its idempotency key ([`Builder::idempotent`](crate::Builder::idempotent)). Dropped before
+    /// that, it is published or not.
     ///
     /// # Errors
-    /// See [`PublishError`], which tells "not published" from "unknown". A message that is larger than the server takes ends the
-    /// connection with code 1009.
+    /// See [`PublishError`], which tells "not published" from "unknown". A message that is larger than the server takes costs the
+    /// connection, too.
     pub async fn publish(
         &self,
         channel: &str,
@@ -233,8 +235,8 @@ impl Client {
     /// Hands a message to the connection, without waiting for the acknowledgement: that is in the [`Receipt`], which may be
     /// awaited later or dropped. It waits only while the connection is behind with what was handed to it before.
     ///
-    /// Messages that one task sends one after the other reach the server in this order. One of them may be refused and the next
-    /// taken all the same: whoever sends many at once and wants their order kept looks at each receipt.
+    /// Messages that one task sends one after the other are published in this order. One of them may be refused for good and the next
+    /// taken all the same; without an idempotency key, or without reconnecting, also one that is refused for now.
     ///
     /// # Errors
     /// See [`PublishError`]; the message was not published.

@@ -11,7 +11,8 @@
 //! an event finds no room.
 //!
 //! What was asked and not answered when a connection is lost is said again on the next one, in the same order: a publication only
-//! if it has an idempotency key, so that it is not published twice. Channels are subscribed to again from where they were.
+//! if it has an idempotency key, so that it is not published twice. Channels are subscribed to again from where they were. A publication that
+//! the server refuses for now is said again later, with everything behind it ([`Publishing`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,19 +22,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use switchboard_proto::channel::ChannelName;
-use switchboard_proto::dialect::Command;
 use switchboard_proto::dialect::notice::Notice;
+use switchboard_proto::dialect::{Command, json, msgpack};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::session::backoff::Backoff;
 use switchboard_proto::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::builder::Builder;
+use crate::builder::{Builder, Dialect};
 use crate::channels::{Channels, Delivery, Say};
 use crate::error::{ConnectError, End, Farewell, PingError, PublishError, ReadError, Refusal};
 use crate::link::Link;
 use crate::open::{self, Identity, Opened};
+use crate::publishing::{Publishing, WINDOW_MAX};
 use crate::request::{Keys, Request, Unanswered, Waiting};
 use crate::state::{State, Status};
 use crate::subscription::Event;
@@ -54,6 +56,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const LASTING: Duration = Duration::from_secs(10);
 /// A server that wants to be left alone for longer is asked again all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// When a publication that was refused for now is said again, if the server does not say.
+const AGAIN: Duration = Duration::from_secs(1);
 /// After so many attempts in a row that gave no connection other transports are tried.
 const DOUBT_AFTER: u32 = 3;
 /// How long before it expires a token is replaced.
@@ -126,6 +130,8 @@ pub(crate) struct Driver {
     /// The id of the next command.
     next_id: u64,
     keys: Keys,
+    /// Which of the publications in `waiting` are to be said, and when. Without reconnecting they are said at once.
+    publishing: Publishing,
     channels: Channels,
     /// An event that finds no room; nothing is read until it does.
     blocked: Option<(mpsc::Sender<Event>, Event)>,
@@ -202,6 +208,7 @@ impl Driver {
             waiting: BTreeMap::new(),
             next_id: open::CONNECT_ID + 1,
             keys: Keys::new(),
+            publishing: Publishing::new(),
             blocked: None,
             stage: Stage::Open,
             farewell: Farewell::default(),
@@ -218,6 +225,9 @@ impl Driver {
         let end = loop {
             let opened = Instant::now();
             let end = self.converse().await;
+            if self.options.reconnect {
+                self.refuse_too_big(&end);
+            }
             if opened.elapsed() >= LASTING {
                 backoff.reset();
             }
@@ -240,6 +250,7 @@ impl Driver {
         // What came behind the welcome.
         self.handle_input();
         loop {
+            self.publish(u64::MAX);
             self.close_when_drained();
             if !self.link.flush() {
                 self.read_rest();
@@ -265,22 +276,52 @@ impl Driver {
         self.connected = false;
         self.replacement.opening = None;
         self.link.discard().await;
-        let too_big = matches!(end, End::ClosedByServer { code: Some(1009), .. });
         let unanswered = std::mem::take(&mut self.waiting);
-        for (id, unanswered) in unanswered {
+        for (id, mut unanswered) in unanswered {
             let is_lost = match &unanswered.command {
                 // Told by the channels.
                 Command::Subscribe { .. } | Command::Unsubscribe { .. } => true,
-                // Published twice, or too large a second time.
-                Command::Publish { key, .. } => unanswered.sent && (key.is_none() || too_big),
+                // It could be published twice.
+                Command::Publish { key, .. } => unanswered.sent && key.is_none(),
                 _ => false,
             };
-            match is_lost {
-                true => unanswered.end(end.clone()),
-                false => drop(self.waiting.insert(id, unanswered)),
+            if is_lost {
+                unanswered.end(end.clone());
+                continue;
             }
+            unanswered.doubtful |= unanswered.sent;
+            unanswered.sent = false;
+            self.waiting.insert(id, unanswered);
+        }
+        if self.options.reconnect {
+            let publications = self.waiting.iter().filter(|(_, one)| one.is_publication());
+            self.publishing
+                .handle_disconnected(publications.map(|(id, _)| *id));
         }
         self.channels.handle_disconnected();
+    }
+
+    /// Close 1009 says that a message was too large, and not which one: it was the largest.
+    fn refuse_too_big(&mut self, end: &End) {
+        if !matches!(end, End::ClosedByServer { code: Some(1009), .. }) {
+            return;
+        }
+        let on_their_way = self.waiting.iter().filter(|(_, unanswered)| unanswered.sent);
+        let publications = on_their_way.filter(|(_, unanswered)| unanswered.is_publication());
+        let size = |unanswered: &Unanswered| {
+            let mut message = Vec::new();
+            match self.options.dialect {
+                Dialect::Json => json::encode_command(&unanswered.command, &mut message),
+                Dialect::MessagePack => msgpack::encode_command(&unanswered.command, &mut message),
+            }
+            message.len()
+        };
+        let largest = publications.max_by_key(|(_, unanswered)| size(unanswered));
+        let largest = largest.map(|(id, _)| *id);
+        if let Some(Waiting::Publish(reply)) = self.answered(largest) {
+            let refusal = Refusal::certain(ErrorCode::MessageTooBig);
+            drop(reply.send(Err(PublishError::Refused(refusal))));
+        }
     }
 
     /// Waits and connects, again and again, until there is a connection or none is wanted any more.
@@ -364,8 +405,15 @@ impl Driver {
         self.connected = true;
         self.link = opened.link;
         self.farewell = Farewell::default();
-        for unanswered in self.waiting.values_mut() {
-            unanswered.sent |= self.link.command(&unanswered.command);
+        let ids: Vec<u64> = self.waiting.keys().copied().collect();
+        for id in ids {
+            match self.waiting.get_mut(&id) {
+                Some(unanswered) if self.options.reconnect && unanswered.is_publication() => {
+                    self.publish(id);
+                }
+                Some(unanswered) => unanswered.sent = self.link.command(&unanswered.command),
+                None => {}
+            }
         }
         if self.blocked.is_some() {
             self.link.handle_paused(self.clock.now());
@@ -485,7 +533,12 @@ impl Driver {
             Stage::Draining { until, .. } => Some(until),
             Stage::Open | Stage::Closing => None,
         };
-        let deadlines = [self.link.deadline(), self.channels.deadline(), drained];
+        let deadlines = [
+            self.link.deadline(),
+            self.channels.deadline(),
+            self.publishing.deadline(),
+            drained,
+        ];
         let first = deadlines.into_iter().flatten().min()?;
         Some(self.clock.instant(first))
     }
@@ -537,7 +590,13 @@ impl Driver {
                     key,
                     conflate,
                 };
-                self.ask(id, command, Waiting::Publish(reply));
+                let who = Waiting::Publish(reply);
+                if !self.options.reconnect {
+                    return self.ask(id, command, who);
+                }
+                self.waiting.insert(id, Unanswered::new(command, who, false));
+                self.publishing.handle_asked(id);
+                self.publish(id);
             }
             Request::History {
                 channel,
@@ -585,7 +644,27 @@ impl Driver {
     fn ask(&mut self, id: u64, command: Command, who: Waiting) {
         // Unsaid, because the connection is ending, it is said on the next one, or answered by the end.
         let sent = self.connected && self.link.command(&command);
-        self.waiting.insert(id, Unanswered { command, who, sent });
+        self.waiting.insert(id, Unanswered::new(command, who, sent));
+    }
+
+    /// Says the publications that may be said now, none behind `last`.
+    fn publish(&mut self, last: u64) {
+        let window_max = match self.link.transport() {
+            Transport::WebSocket => WINDOW_MAX,
+            // Each is a request of its own there, and nothing keeps the next one from being taken.
+            Transport::EventStream | Transport::Poll => 1,
+        };
+        let now = self.clock.now();
+        while self.connected
+            && let Some(id) = self.publishing.poll_next(now, window_max)
+            && id <= last
+            && self.link.unsent_bytes() < OUTPUT_BYTES_MAX
+            && let Some(unanswered) = self.waiting.get_mut(&id)
+            && self.link.command(&unanswered.command)
+        {
+            unanswered.sent = true;
+            self.publishing.handle_said(id);
+        }
     }
 
     fn say(&mut self, says: impl IntoIterator<Item = Say>) {
@@ -728,25 +807,45 @@ impl Driver {
     }
 
     fn answered(&mut self, id: Option<u64>) -> Option<Waiting> {
-        Some(self.waiting.remove(&id?)?.who)
+        let id = id?;
+        let unanswered = self.waiting.remove(&id)?;
+        if self.options.reconnect && unanswered.is_publication() {
+            self.publishing.handle_answered(id);
+        }
+        Some(unanswered.who)
     }
 
     /// An answer to nothing is left alone; an answer of another kind than the question is not.
     fn expect_nothing(&mut self, waiting: Option<Waiting>) {
         if let Some(who) = waiting {
             // With all others it is told that the connection has ended. No command has this id.
-            let unanswered = Unanswered {
-                command: Command::Ping { id: None },
-                who,
-                sent: true,
-            };
-            self.waiting.insert(0, unanswered);
+            self.waiting
+                .insert(0, Unanswered::new(Command::Ping { id: None }, who, true));
             self.link
                 .handle_nonsense("an answer of another kind than the question");
         }
     }
 
+    /// Keeps a publication that is refused for now, to say it again.
+    fn keep_refused(&mut self, now: Time, id: Option<u64>, refusal: &Refusal) -> bool {
+        let Some((id, unanswered)) = id.and_then(|id| Some((id, self.waiting.get_mut(&id)?))) else {
+            return false;
+        };
+        let has_key = matches!(unanswered.command, Command::Publish { key: Some(_), .. });
+        if !self.options.reconnect || !has_key || !unanswered.sent || !refusal.is_retryable() {
+            return false;
+        }
+        unanswered.sent = false;
+        unanswered.doubtful |= refusal.error_code() == Some(ErrorCode::Unavailable);
+        let wait = refusal.retry_after.unwrap_or(AGAIN).min(RETRY_AFTER_MAX);
+        self.publishing.handle_refused(id, now + wait);
+        true
+    }
+
     fn handle_refusal(&mut self, now: Time, id: Option<u64>, refusal: Refusal) {
+        if self.keep_refused(now, id, &refusal) {
+            return;
+        }
         if id.is_none() || refusal.error_code().and_then(ErrorCode::close_code).is_some() {
             self.farewell.error = Some(refusal.clone());
         }

@@ -425,7 +425,8 @@ pub enum PublishError {
     /// Application: the value could not be written as JSON. Not published.
     #[error("cannot be written as JSON: {0}")]
     Unwritable(#[from] serde_json::Error),
-    /// The server refused. Not published, except where the code is `unavailable`: then it is unknown.
+    /// The server refused for good; or for now what has no idempotency key, or a client that does not reconnect. Not published, except
+    /// where the code is `unavailable`: then it is unknown.
     #[error(transparent)]
     Refused(Refusal),
     /// The connection ended before the message was handed to it. Not published.

@@ -34,7 +34,7 @@
 //!  Subscription ◄─ events ──┘
 //! ```
 //!
-//! Reading order: `client`, `state`, `subscription`, then `driver` with `request` and `channels`, `link`, and `open`.
+//! Reading order: `client`, `state`, `subscription`, then `driver` with `request`, `publishing` and `channels`, `link`, and `open`.
 
 mod builder;
 mod channels;
@@ -46,6 +46,7 @@ mod input;
 mod link;
 mod open;
 mod publication;
+mod publishing;
 mod request;
 mod state;
 mod subscription;

@@ -48,8 +48,10 @@ pub(crate) enum Request {
 pub(crate) struct Unanswered {
     pub(crate) command: Command,
     pub(crate) who: Waiting,
-    /// Whether it was handed to a connection.
+    /// Whether it was handed to the connection that there is.
     pub(crate) sent: bool,
+    /// An earlier connection may have carried it out.
+    pub(crate) doubtful: bool,
 }
 
 /// Who waits for the answer to a command.
@@ -86,6 +88,19 @@ impl Keys {
 }
 
 impl Unanswered {
+    pub(crate) fn new(command: Command, who: Waiting, sent: bool) -> Unanswered {
+        Unanswered {
+            command,
+            who,
+            sent,
+            doubtful: false,
+        }
+    }
+
+    pub(crate) fn is_publication(&self) -> bool {
+        matches!(self.command, Command::Publish { .. })
+    }
+
     /// Whether it cannot be said again: it might be published twice.
     pub(crate) fn is_bound(&self) -> bool {
         self.sent && matches!(self.command, Command::Publish { key: None, .. })
@@ -96,7 +111,9 @@ impl Unanswered {
         match self.who {
             // Those who wait for it are told by `Channels::end`.
             Waiting::Subscribe(_) | Waiting::Unsubscribe(_) => {}
-            Waiting::Publish(reply) if self.sent => drop(reply.send(Err(PublishError::Unanswered(end)))),
+            Waiting::Publish(reply) if self.sent || self.doubtful => {
+                drop(reply.send(Err(PublishError::Unanswered(end))))
+            }
             Waiting::Publish(reply) => drop(reply.send(Err(PublishError::NotSent(end)))),
             Waiting::History(reply) => drop(reply.send(Err(ReadError::Ended(end)))),
             Waiting::Members(reply) => drop(reply.send(Err(ReadError::Ended(end)))),

@@ -291,7 +291,9 @@ async fn too_much_at_once_is_refused_with_when_to_try_again() {
             burst: 5,
         };
     });
-    let client = server.client().await;
+    // A client that connects again says it again by itself.
+    let builder = Client::builder(&server.url()).reconnect(false);
+    let client = builder.connect().await.unwrap();
     let mut receipts = Vec::new();
     for _ in 0..10 {
         receipts.push(client.send("room:1", "x").await.unwrap());

@@ -10,6 +10,7 @@ mod fake;
 mod middlebox;
 mod misbehaviour;
 mod presence;
+mod publishing;
 mod real;
 mod requests;
 mod resuming;

@@ -2,15 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Does {
     Pass,
+    /// It passes everything on after this time, as a long way does.
+    Delay(Duration),
     /// It answers in the server's place: 403.
     Refuse,
     /// It lets the head of the answer through, if it is one of WebSocket, and nothing else: what a stream says is kept until it ends.
@@ -102,6 +108,14 @@ async fn pass(
     server.write_all(&head).await.unwrap();
     match does {
         Does::Pass => drop(copy_bidirectional(&mut client, &mut server).await),
+        Does::Delay(delay) => {
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::join!(
+                late(from_client, to_server, delay),
+                late(from_server, to_client, delay)
+            );
+        }
         Does::Swallow => {
             let mut answer = Vec::new();
             while server.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {
@@ -125,4 +139,27 @@ async fn pass(
         }
         Does::Refuse => {}
     }
+}
+
+/// Hands on what comes, each part after the delay.
+async fn late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+    let (sender, mut parts) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
+    let read = async move {
+        let mut part = Vec::new();
+        while from.read_buf(&mut part).await.unwrap_or(0) > 0 {
+            let due = Instant::now() + delay;
+            if sender.send((due, std::mem::take(&mut part))).await.is_err() {
+                return;
+            }
+        }
+    };
+    let write = async move {
+        while let Some((due, part)) = parts.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&part).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(read, write);
 }
