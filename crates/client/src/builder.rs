@@ -88,8 +88,9 @@ impl Builder {
     }
 
     /// Where the token of each connection comes from. `Ok(None)`: nobody is signed in, which is final; an error: it cannot be had now, so
-    /// the attempt has failed, and there will be another. Where it is a JWT with `exp`, another one is fetched 30 s before that, and shown
-    /// by a connection that takes the place of this one. A server that refuses a token that it took before gets another one, too.
+    /// the attempt has failed, and there will be another. Where it is a JWT with `exp`, another one is fetched 30 s before that, or after half
+    /// of the time that is left if that is later, and shown by a connection that takes the place of this one. A server that refuses a token
+    /// that it took before gets another one, too.
     ///
     /// ```
     /// use switchboard_client::Client;

@@ -60,11 +60,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// After so many attempts in a row that gave no connection other transports are tried.
 const DOUBT_AFTER: u32 = 3;
-/// How long before it expires a token is replaced.
-const RENEWED_BEFORE: Duration = Duration::from_secs(30);
-/// Bounds of the wait for that.
-const RENEWED_MIN: Duration = Duration::from_secs(1);
-const RENEWED_MAX: Duration = Duration::from_secs(86_400 * 7);
+/// What is waited for another token after a failure; then twice as long each time, up to the second.
+const RENEWED_AGAIN: Duration = Duration::from_secs(1);
+const RENEWED_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// How a handle that has no request to make gets the driver to look.
 #[derive(Default)]
@@ -166,6 +164,8 @@ struct Replacement {
     upgrades: u32,
     /// When the token is to be another one.
     token_at: Option<Instant>,
+    /// How often that was tried.
+    renewals: u32,
     opening: Option<Opening>,
 }
 
@@ -430,14 +430,10 @@ impl Driver {
         let transports = &self.options.transports;
         self.best = transports.iter().position(|one| *one == transport).unwrap_or(0);
         self.failures = 0;
-        let valid = token.and_then(token::validity);
-        let renewed = valid.filter(|_| self.options.token.is_source());
-        self.replacement.token_at = renewed.map(|valid| {
-            let wait = valid
-                .saturating_sub(RENEWED_BEFORE)
-                .clamp(RENEWED_MIN, RENEWED_MAX);
-            Instant::now() + wait
-        });
+        let token = token.filter(|_| self.options.token.is_source());
+        let renewed = token.and_then(token::validity).and_then(token::renewal);
+        self.replacement.token_at = renewed.map(|wait| Instant::now() + wait);
+        self.replacement.renewals = 0;
         if self.best == 0 {
             self.replacement.upgrades = 0;
         }
@@ -469,11 +465,15 @@ impl Driver {
         let transport = match is_due(replacement.upgrade_at) {
             true => {
                 replacement.upgrades += 1;
+                replacement.upgrade_at = None;
                 self.options.transports[0]
             }
-            false => self.link.transport(),
+            false => {
+                replacement.renewals += 1;
+                replacement.token_at = None;
+                self.link.transport()
+            }
         };
-        (replacement.upgrade_at, replacement.token_at) = (None, None);
         let (options, resume) = (self.options.clone(), self.resume.clone());
         let (wanted, clock) = (self.channels.wanted(), self.clock);
         replacement.opening = Some(Box::pin(async move {
@@ -489,12 +489,12 @@ impl Driver {
                     .await;
                 self.handle_connected(opened);
             }
+            Err(_) if self.replacement.upgrade_at.is_none() && self.best > 0 => self.plan_upgrade(),
+            // The token there is holds for another moment.
             Err(_) => {
-                self.plan_upgrade();
-                // The token there is holds for another moment.
-                if self.options.token.is_source() {
-                    self.replacement.token_at = Some(Instant::now() + RENEWED_MIN);
-                }
+                let factor = 1 << self.replacement.renewals.saturating_sub(1).min(16);
+                let wait = (RENEWED_AGAIN * factor).min(RENEWED_AGAIN_MAX);
+                self.replacement.token_at = Some(Instant::now() + wait);
             }
         }
     }

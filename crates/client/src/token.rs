@@ -65,9 +65,38 @@ pub(crate) fn validity(token: &str) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(claims.exp).ok()?.saturating_sub(now))
 }
 
+/// After how long a token that is valid for so long is replaced; `None` where it has expired. As it was shown to a server that took it, the
+/// clock here is wrong then, and the server will say when it takes it no longer.
+pub(crate) fn renewal(valid: Duration) -> Option<Duration> {
+    /// How long before it expires, if it lives that long.
+    const BEFORE: Duration = Duration::from_secs(30);
+    /// Nobody is kept busy by tokens that live for a moment.
+    const MIN: Duration = Duration::from_secs(1);
+    /// An `Instant` has an end.
+    const MAX: Duration = Duration::from_secs(86_400 * 7);
+    let wait = valid.saturating_sub(BEFORE).max(valid / 2);
+    (!valid.is_zero()).then(|| wait.clamp(MIN, MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_replaced_before_it_expires_and_not_again_and_again() {
+        let ms = Duration::from_millis;
+        for (valid, expected) in [
+            (3_600_000, Some(3_570_000)),
+            (60_000, Some(30_000)),
+            (30_000, Some(15_000)),
+            (10_000, Some(5_000)),
+            (500, Some(1_000)),
+            (0, None),
+        ] {
+            assert_eq!(renewal(ms(valid)), expected.map(ms), "{valid}");
+        }
+        assert_eq!(renewal(Duration::MAX), Some(ms(7 * 86_400_000)));
+    }
 
     #[test]
     fn only_a_jwt_says_how_long_it_is_valid() {

@@ -98,14 +98,35 @@ async fn a_token_that_has_expired_on_the_way_is_replaced_once_and_one_that_is_re
     assert!(matches!(end, End::Refused(Fault::Application, _)), "{end:?}");
 }
 
+/// One that expires after so many seconds.
+fn jwt(valid: i64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let claims = format!(r#"{{"exp":{}}}"#, now.as_secs() as i64 + valid);
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// A clock that is ahead made a new connection every second, for ever.
+#[tokio::test]
+async fn a_token_that_the_server_takes_has_not_expired_whatever_our_clock_says() {
+    let port = Port::open().await;
+    let (builder, left) = source(port.eager(), vec![good(&jwt(-60)), good("new")]);
+    let ((mut fake, _), client) = tokio::join!(welcome(&port), builder.connect());
+    let client = client.unwrap();
+    let another = timeout(Duration::from_millis(1_500), port.accept()).await;
+    assert!(another.is_err(), "nobody connects");
+    assert_eq!((left.lock().unwrap().len(), client.state()), (1, State::Open));
+    // When it is over, the server says so.
+    fake.close(4401, "unauthorized").await;
+    let (_fake, token) = timeout(SOON, welcome(&port)).await.unwrap();
+    assert_eq!(token, "new");
+}
+
 #[tokio::test]
 async fn before_a_token_expires_another_connection_takes_the_place_of_this_one() {
     let port = Port::open().await;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    // The next one is fetched 30 s before.
-    let claims = format!(r#"{{"exp":{}}}"#, now.as_secs() + 32);
-    let jwt = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
-    let (builder, _) = source(port.eager(), vec![good(&jwt), good("next")]);
+    // The next one is fetched when half of that is over, and once more as it fails.
+    let jwt = jwt(3);
+    let (builder, _) = source(port.eager(), vec![good(&jwt), Err("offline"), good("next")]);
     let ((mut old, token), client) = tokio::join!(welcome(&port), builder.connect());
     let client = client.unwrap();
     assert_eq!(token, jwt.as_str());
