@@ -11,9 +11,9 @@ use switchboard_proto::session::client::Settings;
 use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Handle};
-use crate::driver::{Attention, Clock, Driver, REQUESTS_MAX};
+use crate::driver::{Attention, Clock, Driver, REQUESTS_MAX, RETRY_AFTER_MAX};
 use crate::error::ConnectError;
-use crate::open::open;
+use crate::open::{open, random_u32};
 use crate::state::Status;
 use crate::token::Token;
 use crate::transport::Transport;
@@ -57,6 +57,7 @@ pub struct Builder {
     pub(crate) connect_timeout: Duration,
     pub(crate) subscription_buffer: usize,
     pub(crate) settings: Settings,
+    pub(crate) persistent: bool,
     pub(crate) reconnect: bool,
     pub(crate) backoff: Backoff,
     pub(crate) idempotent: bool,
@@ -75,6 +76,7 @@ impl Builder {
             connect_timeout: Duration::from_secs(10),
             subscription_buffer: 256,
             settings: Settings::default(),
+            persistent: false,
             reconnect: true,
             backoff: Backoff::default(),
             idempotent: true,
@@ -166,6 +168,23 @@ impl Builder {
         self
     }
 
+    /// Whether [`Builder::connect`] goes on until there is a connection, as it is done when one is lost: after every failure that another
+    /// attempt may mend ([`ConnectError::is_transient`]), with the waits of [`Builder::backoff`]. For a service that may start before its
+    /// server. Default false: the first failure is told, as it may be a mistake in the address.
+    ///
+    /// ```no_run
+    /// use switchboard_client::Client;
+    ///
+    /// # async fn start() -> Result<(), switchboard_client::ConnectError> {
+    /// let client = Client::builder("ws://127.0.0.1:8000/ws").persistent(true).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn persistent(mut self, persistent: bool) -> Builder {
+        self.persistent = persistent;
+        self
+    }
+
     /// Whether the client connects again by itself when a connection is lost, and goes on where it was; and whether it says again by
     /// itself what the server refuses for now. Default true.
     pub fn reconnect(mut self, reconnect: bool) -> Builder {
@@ -199,23 +218,28 @@ impl Builder {
         Ok(headers)
     }
 
-    /// Connects, on the current runtime. This first connection has to succeed, by any of the transports.
+    /// Connects, on the current runtime. This first connection has to succeed, by any of the transports; whether it is tried again says
+    /// [`Builder::persistent`].
     ///
     /// # Errors
-    /// See [`ConnectError`].
+    /// See [`ConnectError`]. With [`Builder::persistent`] only what is not transient.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time and I/O enabled.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
         let clock = Clock::start();
-        let opened = open(
-            self,
-            (self.transports[0], &self.transports[1..]),
-            None,
-            &[],
-            clock,
-        )
-        .await?;
+        let transports = (self.transports[0], &self.transports[1..]);
+        let mut backoff = self.backoff;
+        let opened = loop {
+            match open(self, transports, None, &[], clock).await {
+                Err(error) if self.persistent && error.is_transient() => {
+                    let wait = backoff.next_wait(random_u32());
+                    let advice = error.retry_after().unwrap_or_default();
+                    tokio::time::sleep(wait + advice.min(RETRY_AFTER_MAX)).await;
+                }
+                opened => break opened?,
+            }
+        };
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (status, known) = watch::channel(Status::default());
         let attention = Arc::new(Attention::default());
@@ -239,6 +263,7 @@ impl fmt::Debug for Builder {
             .field("connect_timeout", &self.connect_timeout)
             .field("subscription_buffer", &self.subscription_buffer)
             .field("settings", &self.settings)
+            .field("persistent", &self.persistent)
             .field("reconnect", &self.reconnect)
             .field("backoff", &self.backoff)
             .field("idempotent", &self.idempotent)

@@ -55,7 +55,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A connection that has lasted for this long ends a series of failures.
 const LASTING: Duration = Duration::from_secs(10);
 /// A server that wants to be left alone for longer is asked again all the same.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// When a publication that was refused for now is said again, if the server does not say.
 const AGAIN: Duration = Duration::from_secs(1);
 /// After so many attempts in a row that gave no connection other transports are tried.

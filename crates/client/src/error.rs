@@ -293,9 +293,28 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether another attempt may succeed, of a client that had a connection before: whatever stands before a server that is being
-    /// replaced may answer anything, but not that somebody may not enter.
-    pub(crate) fn is_transient(&self) -> bool {
+    /// Whether another attempt may succeed without any change here, not before [`ConnectError::retry_after`]: what a client that has lost
+    /// its connection asks, one that is [persistent](crate::Builder::persistent), and a loop around
+    /// [`connect`](crate::Builder::connect). Whatever stands before a server that is being replaced may answer anything, so most answers
+    /// are transient, 404 too: but not that somebody may not enter.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use switchboard_client::{Client, ConnectError};
+    /// # async fn start() -> Result<Client, ConnectError> {
+    /// loop {
+    ///     match Client::connect("ws://127.0.0.1:8000/ws").await {
+    ///         Err(error) if error.is_transient() => {
+    ///             eprintln!("{error}");
+    ///             let wait = error.retry_after().unwrap_or(Duration::from_secs(1));
+    ///             tokio::time::sleep(wait).await;
+    ///         }
+    ///         connected => return connected,
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn is_transient(&self) -> bool {
         match self {
             ConnectError::Refused { status, .. } => *status != 401,
             ConnectError::Rejected(refusal) => refusal.is_retryable(),

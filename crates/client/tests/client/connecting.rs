@@ -236,3 +236,41 @@ async fn the_dialect_is_offered_as_a_subprotocol() {
         connecting.abort();
     }
 }
+
+#[tokio::test]
+async fn who_is_persistent_connects_as_soon_as_there_is_a_server() {
+    let port = Port::open().await;
+    let has_token = std::sync::atomic::AtomicBool::new(false);
+    let builder = port.eager().persistent(true).token_source(move || {
+        let has_token = has_token.swap(true, std::sync::atomic::Ordering::Relaxed);
+        async move { has_token.then(|| Some("t".to_owned())).ok_or("offline") }
+    });
+    let (mut fake, client) = tokio::join!(
+        async {
+            drop(port.accept().await);
+            for answer in [
+                "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            ] {
+                port.answer(answer.as_bytes()).await;
+            }
+            Fake::welcome(&port).await
+        },
+        builder.connect()
+    );
+    let client = client.unwrap();
+    let (pinged, ()) = tokio::join!(client.ping(), async {
+        let ping = fake.hear_type("ping").await;
+        fake.answer_ping(&ping).await;
+    });
+    pinged.unwrap();
+
+    // What no other attempt mends is told at once.
+    let no = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+    let (_stream, refused) = tokio::join!(port.answer(no), builder.connect());
+    let error = refused.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+    let secure = Client::builder("wss://127.0.0.1/ws").persistent(true);
+    let error = secure.connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::TlsUnsupported), "{error}");
+}
