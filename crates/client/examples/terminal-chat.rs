@@ -30,10 +30,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Whoever awaits a publication in the loop that takes the events may wait for ever, so another task publishes.
     let mut publisher = tokio::spawn(publish(client.clone(), channel, name, lines()));
     let mut state = client.state();
+    let mut here = None;
     loop {
         tokio::select! {
             event = room.next() => match event {
-                Some(event) => show(event?),
+                Some(event) => show(event?, &mut here),
                 None => return Err("the server ended the subscription".into()),
             },
             changed = client.state_other_than(&state) => {
@@ -80,12 +81,18 @@ async fn publish(client: Client, channel: String, name: String, mut lines: mpsc:
     }
 }
 
-fn show(event: Event) {
+/// `here` is how many were there when it was last told.
+fn show(event: Event, here: &mut Option<u32>) {
     match event {
         Event::Message(message) => println!("{}", line(&message)),
         Event::Gap { from, to, .. } => println!("-- messages {from} to {to} are missing"),
         Event::Reset { .. } => println!("-- the server has begun a new log"),
-        Event::Presence { counts, .. } => println!("-- here: {}", counts.members),
+        // A list, or one who comes as another leaves, leaves the number as it is.
+        Event::Presence { counts, .. } => {
+            if here.replace(counts.members) != Some(counts.members) {
+                println!("-- here: {}", counts.members);
+            }
+        }
     }
 }
 
