@@ -125,17 +125,22 @@ impl Requests {
         }
     }
 
-    /// The whole of an answer.
+    /// The whole of an answer. A large one over a slow network takes its time, as long as it goes on coming.
     pub(super) async fn whole(&self, body: Incoming) -> Result<Bytes, Failure> {
         let bytes_max = self.event_bytes_max.saturating_add(OUTBOX_BYTES_MAX);
-        let collected = timeout(self.patience, Limited::new(body, bytes_max).collect()).await;
-        match collected {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::Misbehaved(format!(
-                "an answer of more than {bytes_max} bytes"
-            ))),
-            Ok(Err(error)) => Err(Failure::Lost(kind(&*error))),
-            Err(_elapsed) => Err(Failure::Silent(self.patience)),
+        let mut body = Limited::new(body, bytes_max);
+        let mut whole = Vec::new();
+        loop {
+            match timeout(self.patience, body.frame()).await {
+                Ok(Some(Ok(frame))) => whole.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                Ok(None) => return Ok(whole.into()),
+                Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
+                    let why = format!("an answer of more than {bytes_max} bytes");
+                    return Err(Failure::Misbehaved(why));
+                }
+                Ok(Some(Err(error))) => return Err(Failure::Lost(kind(&*error))),
+                Err(_elapsed) => return Err(Failure::Silent(self.patience)),
+            }
         }
     }
 }

@@ -166,9 +166,17 @@ async fn drain(mut stream: TcpStream) {
     let _gone = stream.read_to_end(&mut rest).await;
 }
 
+/// The answer to a poll that has this message.
+fn said(data: &str) -> String {
+    format!(
+        r#"{{"position":"{POSITION}","events":[{{"type":"message","channel":"room:1","offset":18,"position":"{POSITION}","data":"{data}","at":1}}]}}"#
+    )
+}
+
 /// A client by poll that has subscribed to `room:1`.
-async fn polling(port: &Port) -> (Client, Subscription) {
+async fn polling(port: &Port, patience: Duration) -> (Client, Subscription) {
     let builder = port.builder().transports([Transport::Poll]);
+    let builder = builder.connect_timeout(patience);
     let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
     let (_, client) = tokio::join!(answer(port, "400 Bad Request", error), builder.connect());
     let client = client.unwrap();
@@ -185,13 +193,10 @@ async fn polling(port: &Port) -> (Client, Subscription) {
 #[tokio::test]
 async fn a_poll_is_held_as_long_as_the_client_waits_and_one_that_is_too_early_is_made_again() {
     let port = Port::open().await;
-    let (client, mut room) = polling(&port).await;
+    let (client, mut room) = polling(&port, SOON).await;
     let error = r#"{"type":"error","code":"rate_limited","message":"Slowly.","retry_after_ms":20}"#;
     let early = answer(&port, "429 Too Many Requests", error).await;
-    let then = format!(
-        r#"{{"position":"{POSITION}","events":[{{"type":"message","channel":"room:1","offset":18,"position":"{POSITION}","data":"hi","at":1}}]}}"#
-    );
-    let again = answer(&port, "200 OK", &then).await;
+    let again = answer(&port, "200 OK", &said("hi")).await;
     assert_eq!(again, early);
     let expected = format!("/poll?channel=room%3A1&resume=r1&since={START}&wait=30");
     assert_eq!(again, expected);
@@ -199,10 +204,28 @@ async fn a_poll_is_held_as_long_as_the_client_waits_and_one_that_is_too_early_is
     assert_eq!(client.state(), State::Open);
 }
 
+/// It was lost 10 s after it had begun, and so was each that followed it.
+#[tokio::test]
+async fn an_answer_that_comes_slowly_is_awaited_as_long_as_it_goes_on() {
+    let port = Port::open().await;
+    let patience = Duration::from_secs(1);
+    let (client, mut room) = polling(&port, patience).await;
+    let body = said("hi");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut stream = port.answer(head.as_bytes()).await;
+    // Longer than the patience, and never silent for as long.
+    for part in body.as_bytes().chunks(body.len().div_ceil(6)) {
+        tokio::time::sleep(patience / 4).await;
+        stream.write_all(part).await.unwrap();
+    }
+    assert_eq!(message(&mut room).await.payload.as_str(), Some("hi"));
+    assert_eq!(client.state(), State::Open);
+}
+
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_called_so() {
     let port = Port::open().await;
-    let (client, _room) = polling(&port).await;
+    let (client, _room) = polling(&port, SOON).await;
     let long = " ".repeat(17 * 1024 * 1024);
     let (_, end) = tokio::join!(answer(&port, "200 OK", &long), client.closed());
     let End::Misbehaved(why) = end else {

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use switchboard_client::{Builder, ConnectError, ConnectStep, End, Fault, State};
+use switchboard_client::{Builder, Client, ConnectError, ConnectStep, End, Fault, State, Transport};
 use tokio::time::timeout;
 
 use crate::fake::{Fake, Port};
+use crate::middlebox::{Does, Middlebox};
+use crate::real::Real;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -150,5 +152,26 @@ async fn before_a_token_expires_another_connection_takes_the_place_of_this_one()
     assert_eq!(receipt.await.unwrap().offset, 18);
     assert_eq!(old.hear().await, "end of file");
     assert_eq!(client.state(), State::Open);
+    drop(room);
+}
+
+/// Each failed attempt at a better transport was followed by a new connection by the one that works.
+#[tokio::test]
+async fn a_better_transport_that_does_not_work_is_no_reason_for_another_token() {
+    let server = Real::start();
+    let middlebox = Middlebox::before(server.address).await;
+    middlebox.rule("/ws", Does::Refuse);
+    let builder = Client::builder(&middlebox.url())
+        .transports([Transport::WebSocket, Transport::EventStream])
+        .upgrade_after(Duration::from_millis(50))
+        .token_source(|| async { Ok::<_, String>(Some("opaque".to_owned())) });
+    let client = builder.connect().await.unwrap();
+    let room = client.subscribe("room:1").await.unwrap();
+    let seen = |path: &str| middlebox.seen().iter().filter(|seen| *seen == path).count();
+    let streams = seen("/sse");
+    while seen("/ws") < 7 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(seen("/sse"), streams);
     drop(room);
 }
