@@ -12,6 +12,7 @@ var Emitter = class {
   #listeners = /* @__PURE__ */ new Map();
   /** Calls `listener` from now on. Returns what ends that. */
   on(name, listener) {
+    if (typeof listener !== "function") throw new TypeError("a listener is a function");
     let set = this.#listeners.get(name);
     if (!set) this.#listeners.set(name, set = /* @__PURE__ */ new Set());
     const own = (value) => listener(value);
@@ -34,7 +35,7 @@ var Emitter = class {
   }
   emit(name, value) {
     for (const listener of [...this.#listeners.get(name) ?? []]) {
-      guarded(listener, value);
+      if (this.#listeners.get(name)?.has(listener)) guarded(listener, value);
     }
   }
   removeListeners() {
@@ -69,15 +70,14 @@ var SwitchboardError = class extends Error {
     super(message);
     this.code = code;
     this.retryAfterMs = retryAfterMs;
+    this.name = "SwitchboardError";
   }
-  code;
-  retryAfterMs;
-  name = "SwitchboardError";
   /** Whether the same may succeed later, without a change. */
   get retryable() {
     return RETRYABLE.includes(this.code);
   }
 };
+var closed = () => new SwitchboardError("closed", "closed here");
 
 // src/protocol.ts
 function withData(event) {
@@ -111,25 +111,34 @@ var Channel = class extends Emitter {
     this.name = name;
     this.#client = client;
   }
-  name;
   #client;
   #uses = /* @__PURE__ */ new Map();
   #stage = "idle";
   #said = "";
   #begun;
   #since;
+  /** Where it is to begin instead, once what was asked for is answered. */
+  #again;
   #offset = -1;
   #leaving;
   #presence;
   #waiters = /* @__PURE__ */ new Set();
   /** @internal Who listens has it. */
   on(name, listener) {
+    const off = super.on(name, listener);
     this.#client.use(this, true);
-    return super.on(name, listener);
+    return () => {
+      off();
+      this.#release();
+    };
   }
   /** Whether the server delivers its messages now. */
   get subscribed() {
     return this.#stage === "subscribed";
+  }
+  /** @internal Whether the server has to answer. */
+  get isAsked() {
+    return this.#stage === "asked";
   }
   /** Who is there, if a subscription asked for that. */
   get presence() {
@@ -139,17 +148,20 @@ var Channel = class extends Emitter {
   get position() {
     return this.#since;
   }
-  subscribe(listener, options = {}) {
+  subscribe(listener, options) {
     if (typeof listener === "object") [listener, options] = [void 0, listener];
-    if (listener !== void 0 && typeof listener !== "function") {
-      throw new TypeError("subscribe() takes a function and options");
-    }
     JSON.stringify(options);
     const use = {};
     const off = listener && this.on("message", listener);
-    this.#uses.set(use, { ...options, off });
+    const wishes = { ...options, off };
+    const { since } = wishes;
+    if (!this.#uses.size && since && since !== this.#since) {
+      if (this.isAsked) this.#again = since;
+      else this.#leave();
+    }
+    this.#uses.set(use, wishes);
     clearTimeout(this.#leaving);
-    this.#since ??= options.since;
+    this.#since ??= since;
     const begun = this.#begun;
     const ready = new Promise((resolve, reject) => {
       if (begun) resolve(begun);
@@ -158,68 +170,77 @@ var Channel = class extends Emitter {
     ready.catch(() => {
     });
     this.#client.use(this, true);
-    this.#client.connect();
+    if (this.#client.state.status === "closed") this.#giveUp(closed());
+    this.#client.begin();
     this.sync();
     const unsubscribe = () => {
       off?.();
       if (!this.#uses.delete(use)) return;
-      clearTimeout(this.#leaving);
       if (this.#uses.size) this.sync();
       else this.#leaving = setTimeout(() => this.#leave(), LEAVE_AFTER_MS);
     };
     return { ready, unsubscribe };
   }
   /** Messages as they come, for as long as the loop goes on. */
-  async *[Symbol.asyncIterator]() {
+  [Symbol.asyncIterator]() {
     const waiting = [];
+    const wakes = [];
     let failed;
-    let wake = () => {
+    let hasEnded = false;
+    const wake = (error) => {
+      failed ??= error;
+      for (const resolve of wakes.splice(0)) resolve();
     };
     const subscription = this.subscribe((message) => {
-      if (waiting.length >= ITERATION_MAX) failed = new SwitchboardError("iteration_full", FULL);
-      else waiting.push(message);
-      wake();
+      if (failed) return;
+      const isFull = waiting.length >= ITERATION_MAX;
+      if (!isFull) waiting.push(message);
+      wake(isFull ? new SwitchboardError("iteration_full", `${ITERATION_MAX} messages behind`) : void 0);
     });
-    subscription.ready.catch((error) => {
-      failed = error;
-      wake();
-    });
+    subscription.ready.catch(wake);
     const offs = [
-      this.on("error", (error) => {
-        failed = error;
-        wake();
-      }),
+      this.on("error", wake),
       this.#client.on("state", ({ status }) => {
-        if (status === "closed") failed = new SwitchboardError("closed", "closed here");
-        wake();
+        if (status === "closed") wake(closed());
       })
     ];
-    try {
-      for (; ; ) {
-        const message = waiting.shift();
-        if (message) yield message;
-        else if (failed) throw failed;
-        else await new Promise((resolve) => wake = resolve);
-      }
-    } finally {
+    const end = () => {
+      hasEnded = true;
       subscription.unsubscribe();
       for (const off of offs) off();
-    }
+      wake();
+      return Promise.resolve({ done: true, value: void 0 });
+    };
+    return {
+      async next() {
+        for (; ; ) {
+          if (hasEnded) return end();
+          const value = waiting.shift();
+          if (value) return { done: false, value };
+          if (failed) {
+            void end();
+            throw failed;
+          }
+          await new Promise((resolve) => wakes.push(resolve));
+        }
+      },
+      return: end
+    };
   }
   /** Publishes. Settles with the place of the message when the server has it. */
   publish(data, options) {
     return this.#client.publish(this.name, data, options);
   }
   /** Reads the log: the newest messages by default. */
-  history(options = {}) {
-    return this.#client.ask({ type: "history", channel: this.name, ...options }, (event) => ({
+  history(options) {
+    return this.#client.ask({ ...options, type: "history", channel: this.name }, (event) => ({
       ...event,
       messages: (event.messages ?? []).map((message) => withData({ ...message, channel: this.name }))
     }));
   }
   /** Asks who is in the channel, without subscribing. */
-  members(options = {}) {
-    const command = { type: "members", channel: this.name, ...options };
+  members(options) {
+    const command = { ...options, type: "members", channel: this.name };
     return this.#client.ask(command, (event) => event);
   }
   /** @internal What is to be said so that the server knows what is wanted; nothing if it does. */
@@ -247,29 +268,35 @@ var Channel = class extends Emitter {
   }
   /** @internal Says what the server does not know yet. */
   sync() {
-    if (!this.#client.isOpen || this.#stage === "asked") return;
+    if (this.#client.isBusy || this.isAsked) return;
     if (this.#stage === "subscribed") {
       if (wish(this.command()) === this.#said) return;
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     const command = this.asked();
-    if (command) this.#client.say(command);
+    if (command) this.askedAs = this.#client.say(command);
   }
   #leave() {
+    clearTimeout(this.#leaving);
     if (this.#stage !== "idle" && this.#client.isOpen) {
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     this.#forget();
-    if (!this.hasListeners) this.#client.use(this, false);
+    this.#release();
+  }
+  /** Nobody has it any more, as far as this client knows. */
+  #release() {
+    if (!this.#uses.size && this.#stage === "idle" && !this.hasListeners) this.#client.use(this, false);
   }
   #forget() {
     this.#stage = "idle";
-    this.#begun = this.#since = this.#presence = void 0;
+    this.#begun = this.#since = this.#again = this.#presence = void 0;
     this.#offset = -1;
   }
   /** @internal The connection is gone; for good, if there is an error. */
   disconnected(error) {
     this.#stage = "idle";
+    this.#begun = void 0;
     if (error) this.#giveUp(error);
   }
   #giveUp(error) {
@@ -299,12 +326,16 @@ var Channel = class extends Emitter {
   }
   /** @internal Something of this channel. */
   handle(event) {
-    if (!this.#uses.size && event.type !== "subscribed") return;
+    if (!this.#uses.size && event.type !== "subscribed") return this.#leave();
     switch (event.type) {
       case "subscribed": {
         this.#stage = "subscribed";
-        this.#since = event.position ?? this.#since;
-        if (event.offset !== void 0 && this.#offset < 0) this.#offset = event.offset;
+        if (this.#again) this.#since = this.#said = this.#again;
+        else {
+          this.#since = event.position ?? this.#since;
+          if (event.offset !== void 0 && this.#offset < 0) this.#offset = event.offset;
+        }
+        this.#again = void 0;
         const subscribed = this.#begun = plain(event);
         for (const { resolve } of this.#waiters) resolve(subscribed);
         this.#waiters.clear();
@@ -341,7 +372,6 @@ var Channel = class extends Emitter {
     this.emit("presence", this.#presence);
   }
 };
-var FULL = `the loop is ${ITERATION_MAX} messages behind`;
 var wish = (command) => command ? JSON.stringify([command.latest, command.presence, command.info]) : "";
 function plain({ type: _type, id: _id, ...rest }) {
   return rest;
@@ -365,17 +395,22 @@ function remember(server, name) {
 
 // src/transport.ts
 var SILENCE = 1.5;
+function timed(promise, afterMs) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("silent")), afterMs);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
 
 // src/transports/http.ts
-var HELD_MS = 3e4;
+var HELD_S = "30";
 var Refused = class extends Error {
   constructor(status, body) {
     super(body.message ?? `HTTP ${status}`);
     this.status = status;
     this.body = body;
   }
-  status;
-  body;
 };
 var eventStream = (context) => http(context, "sse");
 var poll = (context) => http(context, "poll");
@@ -388,13 +423,12 @@ function http(context, name) {
   let heartbeatMs = 25e3;
   let isPosting = false;
   let isWelcome = false;
-  let hasStreamed = false;
-  let dirty;
+  const dirty = /* @__PURE__ */ new Set();
   const end = (reason) => {
     if (life.signal.aborted) return;
     transport.close();
     const code = reason instanceof Refused && reason.status === 401 ? 4401 : void 0;
-    context.end({ reason: reason instanceof Error ? reason.message : String(reason), code });
+    context.end({ reason: reason.message ?? String(reason), code });
   };
   const request = async (path, init, timeoutMs) => {
     context.said(init.body ? { ...parse(init.body), type: path } : { type: name, query: path.slice(name.length + 1) });
@@ -424,7 +458,7 @@ function http(context, name) {
   };
   const query = (reader, wait2) => {
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
-    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait2)}${put("resume", resume)}`;
+    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait2)}&resume=${encodeURIComponent(resume ?? "")}`;
     const groups = /* @__PURE__ */ new Map();
     for (const [channel, { latest, presence, info }] of reader.channels) {
       const wishes = put("latest", latest) + put("presence", presence) + put("info", info && JSON.stringify(info));
@@ -443,11 +477,11 @@ function http(context, name) {
     const loop = name === "sse" ? stream : polls;
     loop(reader, abort.signal).catch((error) => {
       if (abort.signal.aborted) return;
-      if (error instanceof Refused && isFinal2(error)) refuse2(reader, error);
+      if (error instanceof Refused && isFinal2(error)) refuse(reader, error);
       else end(error);
     });
   };
-  const refuse2 = (reader, { body }) => {
+  const refuse = (reader, { body }) => {
     const { size } = reader.channels;
     if (size > 1) {
       const half = { channels: new Map([...reader.channels].slice(size >> 1)) };
@@ -467,15 +501,13 @@ function http(context, name) {
   };
   const stream = async (reader, signal) => {
     const response = await request(query(reader), { signal }, patienceMs);
-    const body = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-    if (!body) throw new Error("no body");
+    const body = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let unread = "";
     for (; ; ) {
-      const silenceMs = hasStreamed ? heartbeatMs * SILENCE : patienceMs;
+      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
       const { done, value } = await timed(body.read(), silenceMs);
       if (signal.aborted) return;
       if (done) throw new Error("the stream has ended");
-      hasStreamed = true;
       const blocks = (unread + value).split(/\r?\n\r?\n/);
       unread = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -489,7 +521,15 @@ function http(context, name) {
     const begun = /* @__PURE__ */ new Set();
     while (reader.channels.size) {
       const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
-      const answer = await request(query(reader, isNew ? "0" : ""), { signal }, HELD_MS + patienceMs);
+      let answer;
+      try {
+        answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1e3 + patienceMs);
+      } catch (error) {
+        const waitMs = error instanceof Refused && error.body.code === "rate_limited" && error.body.retry_after_ms;
+        if (!waitMs) throw error;
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        continue;
+      }
       const { position, events } = await timed(answer.json(), patienceMs);
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
@@ -525,13 +565,13 @@ function http(context, name) {
     }
     isPosting = false;
   };
+  const later = (event) => queueMicrotask(() => context.event(event));
   const hello = () => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume });
   const change = (reader) => {
-    if (!dirty) {
-      dirty = /* @__PURE__ */ new Set();
+    if (!dirty.size) {
       setTimeout(() => {
-        const changed = dirty ?? [];
-        dirty = void 0;
+        const changed = [...dirty];
+        dirty.clear();
         for (const reader2 of changed) {
           reader2.token = void 0;
           read(reader2);
@@ -558,14 +598,12 @@ function http(context, name) {
         change(first);
       } else if (type === "unsubscribe") {
         for (const reader of readers) if (reader.channels.delete(channel)) change(reader);
-        queueMicrotask(() => context.event({ type: "unsubscribed", id, channel }));
+        later({ type: "unsubscribed", id, channel });
       } else if (type === "publish") {
         posts.push(JSON.stringify({ ...command, type: void 0 }));
         void post();
       } else {
-        const code = "unsupported";
-        const message = `${type} needs a WebSocket`;
-        queueMicrotask(() => context.event({ type: "error", id, code, message }));
+        later({ type: "error", id, code: "unsupported", message: `${type} needs a WebSocket` });
       }
     },
     check() {
@@ -574,9 +612,6 @@ function http(context, name) {
     close() {
       life.abort();
       for (const reader of readers) reader.abort?.abort();
-    },
-    get bufferedAmount() {
-      return posts.reduce((bytes, body) => bytes + body.length, 0);
     }
   };
   return transport;
@@ -584,13 +619,6 @@ function http(context, name) {
 var isFinal2 = ({ status, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code;
 var put = (name, value) => value ? `&${name}=${encodeURIComponent(value)}` : "";
 var parse = (json) => JSON.parse(json);
-function timed(promise, afterMs) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error("silent")), afterMs);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
 
 // src/transports/websocket.ts
 var SUBPROTOCOL = "switchboard.v1.json";
@@ -623,7 +651,6 @@ function webSocket(context) {
   const transport = {
     name: "websocket",
     start(subscribe) {
-      if (!context.WebSocket) return queueMicrotask(() => end("no WebSocket here"));
       try {
         const url = context.base.replace(/^http/, "ws") + "ws";
         socket = new context.WebSocket(url, SUBPROTOCOL);
@@ -658,12 +685,7 @@ function webSocket(context) {
       clearTimeout(timer);
       if (!socket) return;
       socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.onerror = () => {
-      };
       socket.close(1e3);
-    },
-    get bufferedAmount() {
-      return socket?.bufferedAmount ?? 0;
     }
   };
   return transport;
@@ -673,8 +695,12 @@ function webSocket(context) {
 var TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
 var NAMES = Object.keys(TRANSPORTS);
 var WINDOW = 64;
+var SUBSCRIBES = 128;
+var SUBSCRIBES_HELD_MS = 1e3;
 var DOUBT_AFTER = 3;
 var EXPIRES_MS = 3e4;
+var TOKEN_MIN_MS = 5e3;
+var TIMER_MS_MAX = 2e9;
 var Switchboard = class extends Emitter {
   #options;
   #base;
@@ -698,16 +724,13 @@ var Switchboard = class extends Emitter {
   #channels = /* @__PURE__ */ new Map();
   /** Those that have been, and that the application still has. */
   #known = /* @__PURE__ */ new Map();
-  #gone = new FinalizationRegistry((name) => {
-    if (!this.#known.get(name)?.deref()) this.#known.delete(name);
-  });
   #publications = [];
   #bytes = 0;
-  #held;
+  /** When what was refused may be said again, once all that is on its way has its answer. */
+  #heldMs;
   #asks = /* @__PURE__ */ new Map();
-  #subscribes = /* @__PURE__ */ new Map();
   #lastId = 0;
-  #name = Math.random().toString(36).slice(2, 10) + Date.now().toString(36);
+  #name = Math.random().toString(36).slice(2) + Date.now();
   #lastKey = 0;
   #upgradeMs;
   #timers = /* @__PURE__ */ new Map();
@@ -716,17 +739,19 @@ var Switchboard = class extends Emitter {
    * @param url Where the server is: `https://chat.example`, `wss://chat.example/ws`, a path of this page's origin. By default this
    * page's origin.
    */
-  constructor(url, options = {}) {
+  constructor(url, options) {
     super();
-    this.#options = options;
+    this.#options = options = { ...options };
     this.#base = base(url);
-    this.#names = options.transports ?? NAMES;
-    const unknown = this.#names.find((name) => !(name in TRANSPORTS));
+    this.#names = [...new Set([options.transports ?? NAMES].flat())];
+    const unknown = this.#names.find((name) => !NAMES.includes(name));
     if (unknown || !this.#names.length) {
       throw new TypeError(`transports: ${unknown} is not one of ${NAMES}`);
     }
     const known = this.#names.length > 1 ? recall(this.#base) : void 0;
     this.#best = this.#names.find((name) => name === known) ?? this.#names[0];
+    const { baseMs = 0, capMs = 0 } = { ...options.backoff };
+    if (!(baseMs >= 0 && capMs >= 0)) throw new TypeError("backoff: milliseconds");
     this.#upgradeMs = options.upgradeAfterMs ?? 6e4;
     if (!options.lazy) this.connect();
   }
@@ -738,14 +763,14 @@ var Switchboard = class extends Emitter {
   get isOpen() {
     return this.#state.status === "open";
   }
-  /** Bytes of publications without an answer, and what else waits for the network. */
+  /** Bytes of publications without an answer. */
   get bufferedAmount() {
-    return this.#bytes + (this.#link?.bufferedAmount ?? 0);
+    return this.#bytes;
   }
   /** Settles when every publication has its answer. */
   drained() {
     if (!this.#publications.length) return Promise.resolve();
-    return new Promise((resolve) => this.once("drained", () => resolve()));
+    return new Promise((resolve) => this.once("drained", resolve));
   }
   /** A channel. The same object for the same name, as long as somebody has it. */
   channel(name) {
@@ -753,29 +778,27 @@ var Switchboard = class extends Emitter {
     let channel = this.#channels.get(name) ?? this.#known.get(name)?.deref();
     if (!channel) {
       channel = new Channel(this, name);
+      for (const [other, ref] of this.#known) if (!ref.deref()) this.#known.delete(other);
       this.#known.set(name, new WeakRef(channel));
-      this.#gone.register(channel, name);
     }
     return channel;
   }
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
-  publish(channel, data, options = {}) {
+  publish(channel, data, options) {
     check(channel);
-    if (data === void 0) throw new TypeError("undefined is not JSON");
     if (this.#state.status === "closed") return Promise.reject(closed());
-    const key = options.key ?? `${this.#name}-${++this.#lastKey}`;
-    const command = { type: "publish", channel, key, conflate: options.conflate, ...payload(data) };
-    const json = JSON.stringify(command);
+    const { key = `${this.#name}-${++this.#lastKey}`, conflate } = { ...options };
+    const json = JSON.stringify({ type: "publish", channel, key, conflate, ...payload(data) });
+    const command = JSON.parse(json);
+    if (!("data" in command || "data_base64" in command)) throw new TypeError(`${typeof data} is not JSON`);
     const bytes = utf8(json);
-    if (isTooComplex(data)) return refuse("too_complex", "too deep, or too many keys");
-    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "a lone surrogate");
-    const { messages = 1e3, bytes: bytesMax = 1 << 20 } = this.#options.queue ?? {};
+    const { messages = 1e3, bytes: bytesMax = 1 << 20 } = { ...this.#options.queue };
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
-      return refuse("queue_full", "too much waits for the network; await drained()");
+      return Promise.reject(new SwitchboardError("queue_full", "too much waits: await drained()"));
     }
     this.#bytes += bytes;
-    this.connect();
+    this.begin();
     let publication;
     const promise = new Promise((resolve, reject) => {
       publication = { command, bytes, id: void 0, resolve, reject };
@@ -790,26 +813,27 @@ var Switchboard = class extends Emitter {
     const begun = performance.now();
     return this.ask({ type: "ping" }, () => performance.now() - begun);
   }
-  /** Connects, if it is not connected and does not wait for that. While it waits, it waits no longer. */
+  /** Connects, if it is not connected and does not wait for that; also where it is closed. */
   connect() {
-    const { status } = this.#state;
-    if (status === "idle" || status === "closed") {
-      this.#listen();
-      this.#attempt = 0;
-      void this.#try();
-    }
+    if (this.#state.status === "closed") this.#state = { status: "idle" };
+    this.begin();
+  }
+  /** @internal The same, but what is closed stays so. */
+  begin() {
+    if (this.#state.status !== "idle") return;
+    this.#listen();
+    this.#attempt = 0;
+    void this.#try();
   }
   /** Tries at once, where it waits for the next attempt. */
   retry() {
     if (this.#state.status === "waiting") void this.#try();
     else if (this.isOpen) this.#link?.check();
-    else this.connect();
+    else this.begin();
   }
   /** Drops the connection as the network would; it comes back. For trying out what happens then. */
   cut() {
-    if (!this.#link) return;
-    this.#link.close();
-    this.#lost({ reason: "cut" });
+    if (this.#link) this.#lost({ reason: "cut" });
   }
   /** Ends all: subscriptions, publications that wait, listeners. */
   close() {
@@ -821,7 +845,7 @@ var Switchboard = class extends Emitter {
   /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
   ask(command, read) {
     if (this.#state.status === "closed") return Promise.reject(closed());
-    this.connect();
+    this.begin();
     const id = ++this.#lastId;
     const asked = new Promise((resolve, reject) => this.#asks.set(id, { command, resolve, reject }));
     const promise = asked.then(read);
@@ -829,12 +853,18 @@ var Switchboard = class extends Emitter {
     if (this.isOpen) this.#link?.send({ ...command, id });
     return promise;
   }
-  /** @internal */
+  /** @internal Whether no subscription can be asked for now. */
+  get isBusy() {
+    return !this.isOpen || this.#asked.length >= SUBSCRIBES || this.#timers.has("subscribe");
+  }
+  get #asked() {
+    return [...this.#channels.values()].filter((channel) => channel.isAsked);
+  }
+  /** @internal Returns its number. */
   say(command) {
     const id = ++this.#lastId;
-    const channel = command.type === "subscribe" && this.#channels.get(command.channel);
-    if (channel) this.#subscribes.set(id, channel);
     this.#link?.send({ ...command, id });
+    return id;
   }
   /** @internal Somebody uses it, or nobody any more. */
   use(channel, isUsed) {
@@ -847,7 +877,11 @@ var Switchboard = class extends Emitter {
   }
   #after(name, ms, callback) {
     this.#clear(name);
-    this.#timers.set(name, setTimeout(callback, ms));
+    const fire = () => {
+      this.#timers.delete(name);
+      callback();
+    };
+    this.#timers.set(name, setTimeout(fire, ms));
   }
   #clear(name) {
     clearTimeout(this.#timers.get(name));
@@ -858,10 +892,8 @@ var Switchboard = class extends Emitter {
     const generation = ++this.#generation;
     this.#clear("retry");
     this.#set({ status: "connecting", transport: name, attempt: this.#attempt });
-    this.#after("patience", this.#options.patienceMs ?? 1e4, () => {
-      this.#generation++;
-      this.#link?.close();
-      this.#lost({ reason: "no welcome in time" }, name);
+    this.#after("patience", this.#patienceMs, () => {
+      this.#lost({ reason: "no welcome" }, name);
     });
     const token = await this.#token();
     if (generation !== this.#generation) return;
@@ -871,25 +903,24 @@ var Switchboard = class extends Emitter {
     }
     this.#shown = token;
     const link = this.#link = this.#open(name, token, (ended) => this.#lost(ended, name));
-    const commands = [...this.#channels.values()].map((channel) => this.#numbered(channel));
-    link.start(commands.filter((command) => command !== void 0));
+    const commands = [];
+    for (const channel of this.#channels.values()) {
+      const command = commands.length < SUBSCRIBES && channel.asked();
+      if (command) commands.push({ ...command, id: channel.askedAs = ++this.#lastId });
+    }
+    link.start(commands);
   }
-  #numbered(channel) {
-    const command = channel.asked();
-    if (!command) return void 0;
-    const id = ++this.#lastId;
-    this.#subscribes.set(id, channel);
-    return { ...command, id };
+  get #patienceMs() {
+    return this.#options.patienceMs ?? 1e4;
   }
   #open(name, token, end) {
-    const { patienceMs = 1e4 } = this.#options;
     const context = {
       base: this.#base,
       token,
       resume: this.#resume,
       fetch: this.#options.fetch ?? ((input, init) => fetch(input, init)),
       WebSocket: this.#options.WebSocket ?? globalThis.WebSocket,
-      patienceMs,
+      patienceMs: this.#patienceMs,
       event: (event) => {
         this.#options.trace?.("in", event);
         this.#handle(transport, event);
@@ -906,23 +937,24 @@ var Switchboard = class extends Emitter {
     const { token } = this.#options;
     if (typeof token !== "function") return token;
     try {
-      const fresh = await token();
-      if (fresh) return fresh;
-      return new SwitchboardError("unauthorized", "there is no token");
+      const fresh = await timed(token(), this.#patienceMs);
+      return fresh ? String(fresh) : new SwitchboardError("unauthorized", "no token");
     } catch (error) {
       return new SwitchboardError("no_token", `no token: ${error}`);
     }
   }
+  /** Nothing goes on with this connection, or with the attempt. */
+  #drop() {
+    this.#generation++;
+    this.#link?.close();
+    this.#candidate?.close();
+    this.#link = this.#candidate = void 0;
+    for (const name of [...this.#timers.keys()]) this.#clear(name);
+  }
   /** The connection is gone, or an attempt has failed. */
   #lost({ code, reason }, name) {
     const wasOpen = this.isOpen;
-    this.#link = void 0;
-    this.#candidate?.close();
-    this.#candidate = void 0;
-    for (const timer of ["patience", "lasting", "upgrade", "token"]) this.#clear(timer);
-    clearTimeout(this.#held);
-    this.#held = void 0;
-    this.#subscribes.clear();
+    this.#drop();
     for (const channel of this.#channels.values()) channel.disconnected();
     this.#retreat(code);
     if (isFinal(code)) {
@@ -950,13 +982,14 @@ var Switchboard = class extends Emitter {
       const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
       if (largest) {
         this.#settle(largest);
-        largest.reject(new SwitchboardError("message_too_big", "larger than the server takes"));
+        largest.reject(new SwitchboardError("message_too_big", "too large for the server"));
       }
     }
     for (const publication of this.#publications) publication.id = void 0;
+    this.#heldMs = void 0;
   }
   #wait(reason, code, atOnce) {
-    const { baseMs = 500, capMs = 3e4 } = this.#options.backoff ?? {};
+    const { baseMs = 500, capMs = 3e4 } = { ...this.#options.backoff };
     const ms = atOnce ?? (this.#retryAfterMs !== void 0 ? advised(this.#retryAfterMs) : wait({ baseMs, capMs }, this.#attempt, Math.random()));
     this.#retryAfterMs = void 0;
     this.#attempt++;
@@ -965,16 +998,9 @@ var Switchboard = class extends Emitter {
   }
   /** For good. */
   #end(reason) {
-    this.#generation++;
-    this.#link?.close();
-    this.#candidate?.close();
-    this.#link = this.#candidate = void 0;
-    for (const name of [...this.#timers.keys()]) this.#clear(name);
-    clearTimeout(this.#held);
-    this.#held = void 0;
+    this.#drop();
     this.#unlisten?.();
     this.#unlisten = void 0;
-    this.#subscribes.clear();
     const waiting = [...this.#publications, ...this.#asks.values()];
     this.#publications = [];
     this.#bytes = 0;
@@ -1014,6 +1040,7 @@ var Switchboard = class extends Emitter {
         return this.#refused(event);
       default:
         this.#channels.get(event.channel)?.handle(event);
+        if (event.type === "subscribed" && !this.#asked.length) this.sync();
     }
   }
   #welcome(link, { session, user, resume }) {
@@ -1025,7 +1052,6 @@ var Switchboard = class extends Emitter {
       this.#candidate = void 0;
       old?.close();
       this.#retreat(void 0);
-      this.#subscribes.clear();
       for (const channel of this.#channels.values()) channel.disconnected();
     } else if (known) {
       if (session && known.session !== session) this.#set({ ...known, session, user });
@@ -1039,70 +1065,85 @@ var Switchboard = class extends Emitter {
     this.#after("lasting", this.#options.lastingMs ?? 1e4, () => this.#attempt = 0);
     this.#set({ status: "open", transport: link.name, session: session ?? "", user: user ?? "" });
     if (link !== this.#link) return;
-    for (const channel of this.#channels.values()) channel.sync();
+    this.sync();
     for (const [id, { command }] of this.#asks) link.send({ ...command, id });
     this.#flush();
-    if (link.name !== this.#names[0]) this.#planUpgrade();
-    const expiresAt = typeof this.#options.token === "function" ? expiry(this.#shown) : void 0;
-    if (expiresAt !== void 0) {
-      const inMs = Math.max(expiresAt - Date.now() - EXPIRES_MS, 1e3);
-      this.#after("token", Math.min(inMs, 2 ** 31 - 1), () => void this.#replace(link.name));
+    this.#clear("token");
+    const leftMs = expiry(this.#shown) - Date.now();
+    this.#plan(Math.max(leftMs - EXPIRES_MS, leftMs / 2));
+  }
+  /** Another connection is to take the place of this one: a better one, or one with a newer token. */
+  #plan(tokenMs) {
+    const { name } = this.#link;
+    if (name !== this.#names[0]) {
+      this.#after("upgrade", this.#upgradeMs, () => {
+        this.#upgradeMs *= 2;
+        void this.#replace(this.#names[0]);
+      });
+    }
+    if (tokenMs > 0 && typeof this.#options.token === "function" && !this.#timers.has("token")) {
+      const inMs = Math.min(Math.max(tokenMs, TOKEN_MIN_MS), TIMER_MS_MAX);
+      this.#after("token", inMs, () => void this.#replace(name));
     }
   }
-  /** A better transport may work by then. */
-  #planUpgrade() {
-    this.#after("upgrade", this.#upgradeMs, () => {
-      this.#upgradeMs *= 2;
-      void this.#replace(this.#names[0]);
-    });
+  /** @internal Asks for what could not be asked for before. */
+  sync() {
+    for (const channel of this.#channels.values()) channel.sync();
   }
   /** Opens another connection beside this one, which takes its place if it is welcome. */
   async #replace(name) {
+    const old = this.#link;
     const token = await this.#token();
-    if (!this.isOpen || this.#candidate || token instanceof SwitchboardError) return;
+    if (!old || old !== this.#link || this.#candidate) return;
     const give = () => {
       this.#candidate?.close();
       this.#candidate = void 0;
       this.#clear("patience");
-      if (this.#link?.name !== this.#names[0]) this.#planUpgrade();
+      this.#plan(expiry(this.#shown) && TOKEN_MIN_MS);
     };
+    if (token instanceof SwitchboardError) return give();
     this.#shown = token;
     const candidate = this.#candidate = this.#open(name, token, give);
-    this.#after("patience", this.#options.patienceMs ?? 1e4, give);
+    this.#after("patience", this.#patienceMs, give);
     candidate.start([]);
   }
-  #refused({ id = -1, code, message = "", retry_after_ms }) {
+  #refused({ id = -1, code, message = "", retry_after_ms = 1e3 }) {
     const error = new SwitchboardError(code, message, retry_after_ms);
-    const channel = this.#subscribes.get(id);
-    this.#subscribes.delete(id);
-    if (channel) return channel.refused(error);
+    const channel = this.#asked.find(({ askedAs }) => askedAs === id);
+    if (channel) {
+      if (code === "rate_limited") {
+        this.#after("subscribe", Math.max(retry_after_ms, SUBSCRIBES_HELD_MS), () => this.sync());
+      }
+      channel.refused(error);
+      return this.sync();
+    }
     const ask = this.#asks.get(id);
     if (ask) {
       if (error.retryable) {
         setTimeout(() => {
           if (this.#asks.has(id) && this.isOpen) this.#link?.send({ ...ask.command, id });
-        }, retry_after_ms ?? 1e3);
+        }, retry_after_ms);
         return;
       }
       this.#asks.delete(id);
       return ask.reject(error);
     }
     const publication = this.#publication(id);
-    if (!publication) return;
+    if (!publication) {
+      if (!this.isOpen && !error.retryable) this.#end(error);
+      return;
+    }
     if (!error.retryable) {
       this.#settle(publication);
       publication.reject(error);
       return this.#flush();
     }
     publication.id = void 0;
-    clearTimeout(this.#held);
-    this.#held = setTimeout(() => {
-      this.#held = void 0;
-      this.#flush();
-    }, retry_after_ms ?? 1e3);
+    this.#heldMs = retry_after_ms;
+    this.#flush();
   }
-  #publication(id) {
-    return this.#publications.find((publication) => publication.id !== void 0 && publication.id === id);
+  #publication(id = -1) {
+    return this.#publications.find((publication) => publication.id === id);
   }
   #settle(publication) {
     this.#publications.splice(this.#publications.indexOf(publication), 1);
@@ -1111,7 +1152,14 @@ var Switchboard = class extends Emitter {
   }
   /** Says what waits, in its order. */
   #flush() {
-    if (!this.isOpen || this.#held !== void 0) return;
+    if (!this.isOpen) return;
+    if (this.#heldMs !== void 0) {
+      if (this.#publications.some(({ id }) => id !== void 0)) return;
+      return this.#after("publish", this.#heldMs, () => {
+        this.#heldMs = void 0;
+        this.#flush();
+      });
+    }
     for (const publication of this.#publications.slice(0, WINDOW)) {
       if (publication.id !== void 0) continue;
       publication.id = ++this.#lastId;
@@ -1143,41 +1191,28 @@ var Switchboard = class extends Emitter {
     };
   }
 };
-var refuse = (code, words) => Promise.reject(new SwitchboardError(code, words));
-var LONE_SURROGATE = /(?<!\\)(\\\\)*\\ud[89a-f]/;
-var DEPTH_MAX = 31;
-var KEYS_MAX = 256;
-function isTooComplex(data, depth = 1) {
-  if (typeof data !== "object" || !data || ArrayBuffer.isView(data)) return false;
-  const values = Object.values(data);
-  if (depth > DEPTH_MAX || !Array.isArray(data) && values.length > KEYS_MAX) return true;
-  return values.some((value) => isTooComplex(value, depth + 1));
-}
-var closed = () => new SwitchboardError("closed", "closed here");
 function expiry(token) {
   try {
     const claims = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
     const { exp } = JSON.parse(atob(claims));
-    return exp === void 0 ? void 0 : exp * 1e3;
+    return exp * 1e3;
   } catch {
-    return void 0;
+    return NaN;
   }
 }
 function check(name) {
   if (typeof name === "string" && name && utf8(name) < 256 && !/^\$|\*|[\s\p{C}]|::|^:|:$/u.test(name)) return;
-  throw new TypeError(`a channel has a name, such as "room:42", of 255 bytes at most, without blanks, * and a leading $: not ${name}`);
+  throw new TypeError(`not the name of a channel (at most 255 bytes, no blanks, no *, no leading $): ${name}`);
 }
 var utf8 = (text) => new TextEncoder().encode(text).length;
 function base(url) {
-  let parsed;
   try {
-    parsed = new URL(url ?? "/", globalThis.location?.href);
+    const { protocol, host, pathname } = new URL(url ?? "/", globalThis.location?.href);
+    const scheme = /^(http|ws)(s?:)$/.exec(protocol);
+    return `http${scheme[2]}//${host}${pathname.replace(/(\/ws)?\/*$/, "/")}`;
   } catch {
-    throw new TypeError(`where is the server? new Switchboard("https://chat.example"), not ${url}`);
+    throw new TypeError(`not the URL of a server, such as "https://chat.example": ${url}`);
   }
-  const scheme = parsed.protocol.replace(/^ws/, "http");
-  if (!/^https?:$/.test(scheme)) throw new TypeError(`a URL begins with https:, wss:, http: or ws:, not ${scheme}`);
-  return `${scheme}//${parsed.host}${parsed.pathname.replace(/(\/ws)?\/*$/, "/")}`;
 }
 export {
   Channel,

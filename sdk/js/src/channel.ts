@@ -1,6 +1,6 @@
 import type { Switchboard } from "./client.js";
 import { Emitter } from "./emitter.js";
-import { SwitchboardError } from "./errors.js";
+import { closed, SwitchboardError } from "./errors.js";
 import {
   withData,
   type Command,
@@ -31,36 +31,36 @@ export interface ChannelEvents<T = unknown, Info = Record<string, unknown>> {
 /** How to subscribe. */
 export interface SubscribeOptions {
   /** Go on behind this position, of an earlier message. Of the first subscription of a channel. */
-  since?: string;
+  since?: string | undefined;
   /** Where messages cannot be had one by one, only the newest of each conflation key. */
-  latest?: boolean;
+  latest?: boolean | undefined;
   /** Be there (`"member"`), hear who is (`"watch"`), or both (`true`). */
-  presence?: PresenceWish;
+  presence?: PresenceWish | undefined;
   /** What others see of this member: an object of at most 1 KiB of JSON. */
-  info?: object;
+  info?: object | undefined;
 }
 
 /** How to publish. */
 export interface PublishOptions {
   /** Makes a repetition the same message; by default every publication has one of its own. */
-  key?: string;
+  key?: string | undefined;
   /** What the message is the newest state of. */
-  conflate?: string;
+  conflate?: string | undefined;
 }
 
 /** A part of a log. */
 export interface HistoryOptions {
-  since?: string;
-  before?: string;
-  latest?: boolean;
-  limit?: number;
+  since?: string | undefined;
+  before?: string | undefined;
+  latest?: boolean | undefined;
+  limit?: number | undefined;
 }
 
 /** A part of the members. */
 export interface MembersOptions {
-  after?: string;
-  sample?: boolean;
-  limit?: number;
+  after?: string | undefined;
+  sample?: boolean | undefined;
+  limit?: number | undefined;
 }
 
 /** One use of a channel. The channel is subscribed as long as it has any. */
@@ -76,21 +76,32 @@ const ITERATION_MAX = 1_024;
 /** For so long a channel that nobody uses stays subscribed: whoever ends and begins anew at once loses nothing. */
 const LEAVE_AFTER_MS = 100;
 
+/** What a use wants. */
+interface Use extends SubscribeOptions {
+  /** Ends its listener. */
+  off: (() => void) | undefined;
+}
+
 /** What of the subscription the server knows. */
 type Stage = "idle" | "asked" | "subscribed";
 
 /** A channel of messages of type `T`. Get it with {@link Switchboard.channel}. */
 export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitter<ChannelEvents<T, Info>> {
   #client: Switchboard;
-  #uses = new Map<object, SubscribeOptions & { off?: (() => void) | undefined }>();
+  #uses = new Map<object, Use>();
   #stage: Stage = "idle";
   #said = "";
   #begun: Subscribed | undefined;
   #since: string | undefined;
+  /** Where it is to begin instead, once what was asked for is answered. */
+  #again: string | undefined;
   #offset = -1;
   #leaving: ReturnType<typeof setTimeout> | undefined;
   #presence: Presence<Info> | undefined;
   #waiters = new Set<{ resolve: (value: Subscribed) => void; reject: (error: Error) => void }>();
+
+  /** @internal The number of the last command that asked for it. */
+  askedAs: number | undefined;
 
   /** @internal */
   constructor(
@@ -107,13 +118,22 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     name: Name,
     listener: (value: ChannelEvents<T, Info>[Name]) => void,
   ): () => void {
+    const off = super.on(name, listener);
     this.#client.use(this, true);
-    return super.on(name, listener);
+    return () => {
+      off();
+      this.#release();
+    };
   }
 
   /** Whether the server delivers its messages now. */
   get subscribed(): boolean {
     return this.#stage === "subscribed";
+  }
+
+  /** @internal Whether the server has to answer. */
+  get isAsked(): boolean {
+    return this.#stage === "asked";
   }
 
   /** Who is there, if a subscription asked for that. */
@@ -131,19 +151,23 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   subscribe(options?: SubscribeOptions): Subscription;
   subscribe(
     listener?: ((message: Message<T>) => void) | SubscribeOptions,
-    options: SubscribeOptions = {},
+    options?: SubscribeOptions,
   ): Subscription {
     if (typeof listener === "object") [listener, options] = [undefined, listener];
-    if (listener !== undefined && typeof listener !== "function") {
-      throw new TypeError("subscribe() takes a function and options");
-    }
     // What cannot be said is not begun.
     JSON.stringify(options);
     const use = {};
     const off = listener && this.on("message", listener);
-    this.#uses.set(use, { ...options, off });
+    const wishes: Use = { ...options, off };
+    const { since } = wishes;
+    // One that is kept, or under way, is of use where it goes on from there.
+    if (!this.#uses.size && since && since !== this.#since) {
+      if (this.isAsked) this.#again = since;
+      else this.#leave();
+    }
+    this.#uses.set(use, wishes);
     clearTimeout(this.#leaving);
-    this.#since ??= options.since;
+    this.#since ??= since;
     const begun = this.#begun;
     const ready = new Promise<Subscribed>((resolve, reject) => {
       if (begun) resolve(begun);
@@ -152,12 +176,12 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     // Nobody need look at it.
     ready.catch(() => {});
     this.#client.use(this, true);
-    this.#client.connect();
+    if (this.#client.state.status === "closed") this.#giveUp(closed());
+    this.#client.begin();
     this.sync();
     const unsubscribe = (): void => {
       off?.();
       if (!this.#uses.delete(use)) return;
-      clearTimeout(this.#leaving);
       if (this.#uses.size) this.sync();
       else this.#leaving = setTimeout(() => this.#leave(), LEAVE_AFTER_MS);
     };
@@ -165,40 +189,51 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   }
 
   /** Messages as they come, for as long as the loop goes on. */
-  async *[Symbol.asyncIterator](): AsyncIterableIterator<Message<T>> {
+  [Symbol.asyncIterator](): AsyncIterator<Message<T>, undefined> {
     const waiting: Message<T>[] = [];
+    const wakes: (() => void)[] = [];
     let failed: SwitchboardError | undefined;
-    let wake = (): void => {};
+    let hasEnded = false;
+    const wake = (error?: SwitchboardError): void => {
+      failed ??= error;
+      for (const resolve of wakes.splice(0)) resolve();
+    };
     const subscription = this.subscribe((message) => {
-      if (waiting.length >= ITERATION_MAX) failed = new SwitchboardError("iteration_full", FULL);
-      else waiting.push(message);
-      wake();
+      // Behind a hole nothing more is taken.
+      if (failed) return;
+      const isFull = waiting.length >= ITERATION_MAX;
+      if (!isFull) waiting.push(message);
+      wake(isFull ? new SwitchboardError("iteration_full", `${ITERATION_MAX} messages behind`) : undefined);
     });
-    subscription.ready.catch((error: unknown) => {
-      failed = error as SwitchboardError;
-      wake();
-    });
+    subscription.ready.catch(wake);
     const offs = [
-      this.on("error", (error) => {
-        failed = error;
-        wake();
-      }),
+      this.on("error", wake),
       this.#client.on("state", ({ status }) => {
-        if (status === "closed") failed = new SwitchboardError("closed", "closed here");
-        wake();
+        if (status === "closed") wake(closed());
       }),
     ];
-    try {
-      for (;;) {
-        const message = waiting.shift();
-        if (message) yield message;
-        else if (failed) throw failed;
-        else await new Promise<void>((resolve) => (wake = resolve));
-      }
-    } finally {
+    const end = (): Promise<IteratorReturnResult<undefined>> => {
+      hasEnded = true;
       subscription.unsubscribe();
       for (const off of offs) off();
-    }
+      wake();
+      return Promise.resolve({ done: true, value: undefined });
+    };
+    return {
+      async next() {
+        for (;;) {
+          if (hasEnded) return end();
+          const value = waiting.shift();
+          if (value) return { done: false, value };
+          if (failed) {
+            void end();
+            throw failed;
+          }
+          await new Promise<void>((resolve) => wakes.push(resolve));
+        }
+      },
+      return: end,
+    };
   }
 
   /** Publishes. Settles with the place of the message when the server has it. */
@@ -207,16 +242,16 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   }
 
   /** Reads the log: the newest messages by default. */
-  history(options: HistoryOptions = {}): Promise<History<T>> {
-    return this.#client.ask({ type: "history", channel: this.name, ...options }, (event) => ({
+  history(options?: HistoryOptions): Promise<History<T>> {
+    return this.#client.ask({ ...options, type: "history", channel: this.name }, (event) => ({
       ...(event as unknown as History<T>),
       messages: (event.messages ?? []).map((message) => withData({ ...message, channel: this.name }) as Message<T>),
     }));
   }
 
   /** Asks who is in the channel, without subscribing. */
-  members(options: MembersOptions = {}): Promise<Members<Info>> {
-    const command: Command = { type: "members", channel: this.name, ...options };
+  members(options?: MembersOptions): Promise<Members<Info>> {
+    const command: Command = { ...options, type: "members", channel: this.name };
     return this.#client.ask(command, (event) => event as unknown as Members<Info>);
   }
 
@@ -247,33 +282,40 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** @internal Says what the server does not know yet. */
   sync(): void {
-    if (!this.#client.isOpen || this.#stage === "asked") return;
+    if (this.#client.isBusy || this.isAsked) return;
     if (this.#stage === "subscribed") {
       if (wish(this.command()) === this.#said) return;
       // Other wishes are another subscription, which goes on where this one was.
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     const command = this.asked();
-    if (command) this.#client.say(command);
+    if (command) this.askedAs = this.#client.say(command);
   }
 
   #leave(): void {
+    clearTimeout(this.#leaving);
     if (this.#stage !== "idle" && this.#client.isOpen) {
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     this.#forget();
-    if (!this.hasListeners) this.#client.use(this, false);
+    this.#release();
+  }
+
+  /** Nobody has it any more, as far as this client knows. */
+  #release(): void {
+    if (!this.#uses.size && this.#stage === "idle" && !this.hasListeners) this.#client.use(this, false);
   }
 
   #forget(): void {
     this.#stage = "idle";
-    this.#begun = this.#since = this.#presence = undefined;
+    this.#begun = this.#since = this.#again = this.#presence = undefined;
     this.#offset = -1;
   }
 
   /** @internal The connection is gone; for good, if there is an error. */
   disconnected(error?: SwitchboardError): void {
     this.#stage = "idle";
+    this.#begun = undefined;
     if (error) this.#giveUp(error);
   }
 
@@ -307,13 +349,17 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** @internal Something of this channel. */
   handle(event: ServerEvent): void {
-    // Whoever ends and begins anew wants to know that it is subscribed.
-    if (!this.#uses.size && event.type !== "subscribed") return;
+    // Whoever ends and begins anew wants to know that it is subscribed, and to miss nothing.
+    if (!this.#uses.size && event.type !== "subscribed") return this.#leave();
     switch (event.type) {
       case "subscribed": {
         this.#stage = "subscribed";
-        this.#since = event.position ?? this.#since;
-        if (event.offset !== undefined && this.#offset < 0) this.#offset = event.offset;
+        if (this.#again) this.#since = this.#said = this.#again;
+        else {
+          this.#since = event.position ?? this.#since;
+          if (event.offset !== undefined && this.#offset < 0) this.#offset = event.offset;
+        }
+        this.#again = undefined;
         const subscribed = (this.#begun = plain<Subscribed>(event));
         for (const { resolve } of this.#waiters) resolve(subscribed);
         this.#waiters.clear();
@@ -354,8 +400,6 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     this.emit("presence", this.#presence);
   }
 }
-
-const FULL = `the loop is ${ITERATION_MAX} messages behind`;
 
 /** What of a subscription the server would have to be told anew. */
 const wish = (command: Command | undefined): string =>

@@ -1,10 +1,10 @@
 import { advised, isFinal, wait, type Backoff } from "./backoff.js";
 import { Channel, type PublishOptions } from "./channel.js";
 import { Emitter } from "./emitter.js";
-import { SwitchboardError } from "./errors.js";
+import { closed, SwitchboardError } from "./errors.js";
 import { payload, type Command, type Published, type ServerEvent } from "./protocol.js";
 import { recall, remember } from "./memory.js";
-import type { Context, Ended, Transport, TransportName } from "./transport.js";
+import { timed, type Context, type Ended, type Transport, type TransportName } from "./transport.js";
 import { eventStream, poll } from "./transports/http.js";
 import { webSocket } from "./transports/websocket.js";
 
@@ -75,10 +75,18 @@ const TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
 const NAMES = Object.keys(TRANSPORTS) as TransportName[];
 /** Publications without an answer on one connection. */
 const WINDOW = 64;
+/** Subscriptions without an answer: as many as one connection may have. */
+const SUBSCRIBES = 128;
+/** For so long none are asked for where they were too many: by then the server takes some again. */
+const SUBSCRIBES_HELD_MS = 1_000;
 /** Attempts that fail before a transport that has worked is doubted. */
 const DOUBT_AFTER = 3;
 /** So long before it expires a token is fetched anew. */
 const EXPIRES_MS = 30_000;
+/** No token is asked for again sooner; one that could not be had, then. */
+const TOKEN_MIN_MS = 5_000;
+/** No timer runs for longer than 2^31 ms. */
+const TIMER_MS_MAX = 2e9;
 
 /**
  * A connection to a Switchboard: made again when it is lost, by the best transport there is.
@@ -108,16 +116,13 @@ export class Switchboard extends Emitter<ClientEvents> {
   #channels = new Map<string, Channel>();
   /** Those that have been, and that the application still has. */
   #known = new Map<string, WeakRef<Channel>>();
-  #gone = new FinalizationRegistry<string>((name) => {
-    if (!this.#known.get(name)?.deref()) this.#known.delete(name);
-  });
   #publications: Publication[] = [];
   #bytes = 0;
-  #held: ReturnType<typeof setTimeout> | undefined;
+  /** When what was refused may be said again, once all that is on its way has its answer. */
+  #heldMs: number | undefined;
   #asks = new Map<number, Ask>();
-  #subscribes = new Map<number, Channel>();
   #lastId = 0;
-  #name = Math.random().toString(36).slice(2, 10) + Date.now().toString(36);
+  #name = Math.random().toString(36).slice(2) + Date.now();
   #lastKey = 0;
   #upgradeMs: number;
   #timers = new Map<string, ReturnType<typeof setTimeout>>();
@@ -127,17 +132,20 @@ export class Switchboard extends Emitter<ClientEvents> {
    * @param url Where the server is: `https://chat.example`, `wss://chat.example/ws`, a path of this page's origin. By default this
    * page's origin.
    */
-  constructor(url?: string | URL, options: Options = {}) {
+  constructor(url?: string | URL, options?: Options) {
     super();
-    this.#options = options;
+    this.#options = options = { ...options };
     this.#base = base(url);
-    this.#names = options.transports ?? NAMES;
-    const unknown = this.#names.find((name) => !(name in TRANSPORTS));
+    this.#names = [...new Set([options.transports ?? NAMES].flat())];
+    const unknown = this.#names.find((name) => !NAMES.includes(name));
     if (unknown || !this.#names.length) {
       throw new TypeError(`transports: ${unknown} is not one of ${NAMES}`);
     }
     const known = this.#names.length > 1 ? recall(this.#base) : undefined;
     this.#best = this.#names.find((name) => name === known) ?? this.#names[0]!;
+    // A wait that is no number would be none.
+    const { baseMs = 0, capMs = 0 } = { ...options.backoff };
+    if (!(baseMs >= 0 && capMs >= 0)) throw new TypeError("backoff: milliseconds");
     this.#upgradeMs = options.upgradeAfterMs ?? 60_000;
     if (!options.lazy) this.connect();
   }
@@ -152,15 +160,15 @@ export class Switchboard extends Emitter<ClientEvents> {
     return this.#state.status === "open";
   }
 
-  /** Bytes of publications without an answer, and what else waits for the network. */
+  /** Bytes of publications without an answer. */
   get bufferedAmount(): number {
-    return this.#bytes + (this.#link?.bufferedAmount ?? 0);
+    return this.#bytes;
   }
 
   /** Settles when every publication has its answer. */
   drained(): Promise<void> {
     if (!this.#publications.length) return Promise.resolve();
-    return new Promise((resolve) => this.once("drained", () => resolve()));
+    return new Promise((resolve) => this.once("drained", resolve));
   }
 
   /** A channel. The same object for the same name, as long as somebody has it. */
@@ -169,31 +177,29 @@ export class Switchboard extends Emitter<ClientEvents> {
     let channel = this.#channels.get(name) ?? this.#known.get(name)?.deref();
     if (!channel) {
       channel = new Channel(this, name);
+      for (const [other, ref] of this.#known) if (!ref.deref()) this.#known.delete(other);
       this.#known.set(name, new WeakRef(channel));
-      this.#gone.register(channel, name);
     }
     return channel as unknown as Channel<T, Info>;
   }
 
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
-  publish(channel: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
+  publish(channel: string, data: unknown, options?: PublishOptions): Promise<Published> {
     check(channel);
-    if (data === undefined) throw new TypeError("undefined is not JSON");
     if (this.#state.status === "closed") return Promise.reject(closed());
-    const key = options.key ?? `${this.#name}-${++this.#lastKey}`;
-    const command: Command = { type: "publish", channel, key, conflate: options.conflate, ...payload(data) };
-    const json = JSON.stringify(command);
+    const { key = `${this.#name}-${++this.#lastKey}`, conflate } = { ...options };
+    const json = JSON.stringify({ type: "publish", channel, key, conflate, ...payload(data) });
+    // What is said again is the same, whatever becomes of the object.
+    const command = JSON.parse(json) as Command;
+    if (!("data" in command || "data_base64" in command)) throw new TypeError(`${typeof data} is not JSON`);
     const bytes = utf8(json);
-    // The server would refuse the whole command, without a word of which one it was.
-    if (isTooComplex(data)) return refuse("too_complex", "too deep, or too many keys");
-    if (LONE_SURROGATE.test(json)) return refuse("bad_payload", "a lone surrogate");
-    const { messages = 1_000, bytes: bytesMax = 1 << 20 } = this.#options.queue ?? {};
+    const { messages = 1_000, bytes: bytesMax = 1 << 20 } = { ...this.#options.queue };
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
-      return refuse("queue_full", "too much waits for the network; await drained()");
+      return Promise.reject(new SwitchboardError("queue_full", "too much waits: await drained()"));
     }
     this.#bytes += bytes;
-    this.connect();
+    this.begin();
     let publication: Publication;
     const promise = new Promise<Published>((resolve, reject) => {
       publication = { command, bytes, id: undefined, resolve, reject };
@@ -210,28 +216,30 @@ export class Switchboard extends Emitter<ClientEvents> {
     return this.ask({ type: "ping" }, () => performance.now() - begun);
   }
 
-  /** Connects, if it is not connected and does not wait for that. While it waits, it waits no longer. */
+  /** Connects, if it is not connected and does not wait for that; also where it is closed. */
   connect(): void {
-    const { status } = this.#state;
-    if (status === "idle" || status === "closed") {
-      this.#listen();
-      this.#attempt = 0;
-      void this.#try();
-    }
+    if (this.#state.status === "closed") this.#state = { status: "idle" };
+    this.begin();
+  }
+
+  /** @internal The same, but what is closed stays so. */
+  begin(): void {
+    if (this.#state.status !== "idle") return;
+    this.#listen();
+    this.#attempt = 0;
+    void this.#try();
   }
 
   /** Tries at once, where it waits for the next attempt. */
   retry(): void {
     if (this.#state.status === "waiting") void this.#try();
     else if (this.isOpen) this.#link?.check();
-    else this.connect();
+    else this.begin();
   }
 
   /** Drops the connection as the network would; it comes back. For trying out what happens then. */
   cut(): void {
-    if (!this.#link) return;
-    this.#link.close();
-    this.#lost({ reason: "cut" });
+    if (this.#link) this.#lost({ reason: "cut" });
   }
 
   /** Ends all: subscriptions, publications that wait, listeners. */
@@ -245,7 +253,7 @@ export class Switchboard extends Emitter<ClientEvents> {
   /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
   ask<T>(command: Command, read: (event: ServerEvent) => T): Promise<T> {
     if (this.#state.status === "closed") return Promise.reject(closed());
-    this.connect();
+    this.begin();
     const id = ++this.#lastId;
     const asked = new Promise<ServerEvent>((resolve, reject) => this.#asks.set(id, { command, resolve, reject }));
     const promise = asked.then(read);
@@ -254,12 +262,20 @@ export class Switchboard extends Emitter<ClientEvents> {
     return promise;
   }
 
-  /** @internal */
-  say(command: Command): void {
+  /** @internal Whether no subscription can be asked for now. */
+  get isBusy(): boolean {
+    return !this.isOpen || this.#asked.length >= SUBSCRIBES || this.#timers.has("subscribe");
+  }
+
+  get #asked(): Channel[] {
+    return [...this.#channels.values()].filter((channel) => channel.isAsked);
+  }
+
+  /** @internal Returns its number. */
+  say(command: Command): number {
     const id = ++this.#lastId;
-    const channel = command.type === "subscribe" && this.#channels.get(command.channel!);
-    if (channel) this.#subscribes.set(id, channel);
     this.#link?.send({ ...command, id });
+    return id;
   }
 
   /** @internal Somebody uses it, or nobody any more. */
@@ -275,7 +291,11 @@ export class Switchboard extends Emitter<ClientEvents> {
 
   #after(name: string, ms: number, callback: () => void): void {
     this.#clear(name);
-    this.#timers.set(name, setTimeout(callback, ms));
+    const fire = (): void => {
+      this.#timers.delete(name);
+      callback();
+    };
+    this.#timers.set(name, setTimeout(fire, ms));
   }
 
   #clear(name: string): void {
@@ -289,10 +309,8 @@ export class Switchboard extends Emitter<ClientEvents> {
     this.#clear("retry");
     this.#set({ status: "connecting", transport: name, attempt: this.#attempt });
     // An attempt that neither works nor fails has failed.
-    this.#after("patience", this.#options.patienceMs ?? 10_000, () => {
-      this.#generation++;
-      this.#link?.close();
-      this.#lost({ reason: "no welcome in time" }, name);
+    this.#after("patience", this.#patienceMs, () => {
+      this.#lost({ reason: "no welcome" }, name);
     });
     const token = await this.#token();
     if (generation !== this.#generation) return;
@@ -302,27 +320,26 @@ export class Switchboard extends Emitter<ClientEvents> {
     }
     this.#shown = token;
     const link = (this.#link = this.#open(name, token, (ended) => this.#lost(ended, name)));
-    const commands = [...this.#channels.values()].map((channel) => this.#numbered(channel));
-    link.start(commands.filter((command) => command !== undefined));
+    const commands: Command[] = [];
+    for (const channel of this.#channels.values()) {
+      const command = commands.length < SUBSCRIBES && channel.asked();
+      if (command) commands.push({ ...command, id: (channel.askedAs = ++this.#lastId) });
+    }
+    link.start(commands);
   }
 
-  #numbered(channel: Channel): Command | undefined {
-    const command = channel.asked();
-    if (!command) return undefined;
-    const id = ++this.#lastId;
-    this.#subscribes.set(id, channel);
-    return { ...command, id };
+  get #patienceMs(): number {
+    return this.#options.patienceMs ?? 10_000;
   }
 
   #open(name: TransportName, token: string | undefined, end: (ended: Ended) => void): Transport {
-    const { patienceMs = 10_000 } = this.#options;
     const context: Context = {
       base: this.#base,
       token,
       resume: this.#resume,
       fetch: this.#options.fetch ?? ((input, init) => fetch(input, init)),
       WebSocket: (this.#options.WebSocket ?? globalThis.WebSocket) as typeof WebSocket | undefined,
-      patienceMs,
+      patienceMs: this.#patienceMs,
       event: (event) => {
         this.#options.trace?.("in", event);
         this.#handle(transport, event);
@@ -340,24 +357,26 @@ export class Switchboard extends Emitter<ClientEvents> {
     const { token } = this.#options;
     if (typeof token !== "function") return token;
     try {
-      const fresh = await token();
-      if (fresh) return fresh;
-      return new SwitchboardError("unauthorized", "there is no token");
+      const fresh = await timed(token(), this.#patienceMs);
+      return fresh ? String(fresh) : new SwitchboardError("unauthorized", "no token");
     } catch (error) {
       return new SwitchboardError("no_token", `no token: ${error}`);
     }
   }
 
+  /** Nothing goes on with this connection, or with the attempt. */
+  #drop(): void {
+    this.#generation++;
+    this.#link?.close();
+    this.#candidate?.close();
+    this.#link = this.#candidate = undefined;
+    for (const name of [...this.#timers.keys()]) this.#clear(name);
+  }
+
   /** The connection is gone, or an attempt has failed. */
   #lost({ code, reason }: Ended, name?: TransportName): void {
     const wasOpen = this.isOpen;
-    this.#link = undefined;
-    this.#candidate?.close();
-    this.#candidate = undefined;
-    for (const timer of ["patience", "lasting", "upgrade", "token"]) this.#clear(timer);
-    clearTimeout(this.#held);
-    this.#held = undefined;
-    this.#subscribes.clear();
+    this.#drop();
     for (const channel of this.#channels.values()) channel.disconnected();
     this.#retreat(code);
     if (isFinal(code)) {
@@ -388,14 +407,15 @@ export class Switchboard extends Emitter<ClientEvents> {
       const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
       if (largest) {
         this.#settle(largest);
-        largest.reject(new SwitchboardError("message_too_big", "larger than the server takes"));
+        largest.reject(new SwitchboardError("message_too_big", "too large for the server"));
       }
     }
     for (const publication of this.#publications) publication.id = undefined;
+    this.#heldMs = undefined;
   }
 
   #wait(reason: string, code?: number, atOnce?: number): void {
-    const { baseMs = 500, capMs = 30_000 } = this.#options.backoff ?? {};
+    const { baseMs = 500, capMs = 30_000 } = { ...this.#options.backoff };
     const ms =
       atOnce ?? (this.#retryAfterMs !== undefined
         ? advised(this.#retryAfterMs)
@@ -408,16 +428,9 @@ export class Switchboard extends Emitter<ClientEvents> {
 
   /** For good. */
   #end(reason: SwitchboardError): void {
-    this.#generation++;
-    this.#link?.close();
-    this.#candidate?.close();
-    this.#link = this.#candidate = undefined;
-    for (const name of [...this.#timers.keys()]) this.#clear(name);
-    clearTimeout(this.#held);
-    this.#held = undefined;
+    this.#drop();
     this.#unlisten?.();
     this.#unlisten = undefined;
-    this.#subscribes.clear();
     const waiting = [...this.#publications, ...this.#asks.values()];
     this.#publications = [];
     this.#bytes = 0;
@@ -458,6 +471,7 @@ export class Switchboard extends Emitter<ClientEvents> {
         return this.#refused(event);
       default:
         this.#channels.get(event.channel)?.handle(event);
+        if (event.type === "subscribed" && !this.#asked.length) this.sync();
     }
   }
 
@@ -470,7 +484,6 @@ export class Switchboard extends Emitter<ClientEvents> {
       this.#candidate = undefined;
       old?.close();
       this.#retreat(undefined);
-      this.#subscribes.clear();
       for (const channel of this.#channels.values()) channel.disconnected();
     } else if (known) {
       // Of an event stream that has begun anew.
@@ -486,75 +499,93 @@ export class Switchboard extends Emitter<ClientEvents> {
     this.#set({ status: "open", transport: link.name, session: session ?? "", user: user ?? "" });
     // A listener may have closed it.
     if (link !== this.#link) return;
-    for (const channel of this.#channels.values()) channel.sync();
+    this.sync();
     for (const [id, { command }] of this.#asks) link.send({ ...command, id });
     this.#flush();
-    if (link.name !== this.#names[0]) this.#planUpgrade();
-    const expiresAt = typeof this.#options.token === "function" ? expiry(this.#shown) : undefined;
-    if (expiresAt !== undefined) {
-      const inMs = Math.max(expiresAt - Date.now() - EXPIRES_MS, 1_000);
-      this.#after("token", Math.min(inMs, 2 ** 31 - 1), () => void this.#replace(link.name));
+    this.#clear("token");
+    // One that has expired by our clock, and yet was taken, says nothing of when.
+    const leftMs = expiry(this.#shown) - Date.now();
+    this.#plan(Math.max(leftMs - EXPIRES_MS, leftMs / 2));
+  }
+
+  /** Another connection is to take the place of this one: a better one, or one with a newer token. */
+  #plan(tokenMs: number): void {
+    const { name } = this.#link!;
+    if (name !== this.#names[0]) {
+      this.#after("upgrade", this.#upgradeMs, () => {
+        this.#upgradeMs *= 2;
+        void this.#replace(this.#names[0]!);
+      });
+    }
+    if (tokenMs > 0 && typeof this.#options.token === "function" && !this.#timers.has("token")) {
+      const inMs = Math.min(Math.max(tokenMs, TOKEN_MIN_MS), TIMER_MS_MAX);
+      this.#after("token", inMs, () => void this.#replace(name));
     }
   }
 
-  /** A better transport may work by then. */
-  #planUpgrade(): void {
-    this.#after("upgrade", this.#upgradeMs, () => {
-      this.#upgradeMs *= 2;
-      void this.#replace(this.#names[0]!);
-    });
+  /** @internal Asks for what could not be asked for before. */
+  sync(): void {
+    for (const channel of this.#channels.values()) channel.sync();
   }
 
   /** Opens another connection beside this one, which takes its place if it is welcome. */
   async #replace(name: TransportName): Promise<void> {
+    const old = this.#link;
     const token = await this.#token();
-    if (!this.isOpen || this.#candidate || token instanceof SwitchboardError) return;
+    if (!old || old !== this.#link || this.#candidate) return;
     const give = (): void => {
       this.#candidate?.close();
       this.#candidate = undefined;
       this.#clear("patience");
-      if (this.#link?.name !== this.#names[0]) this.#planUpgrade();
+      this.#plan(expiry(this.#shown) && TOKEN_MIN_MS);
     };
+    if (token instanceof SwitchboardError) return give();
     this.#shown = token;
     const candidate = (this.#candidate = this.#open(name, token, give));
-    this.#after("patience", this.#options.patienceMs ?? 10_000, give);
+    this.#after("patience", this.#patienceMs, give);
     candidate.start([]);
   }
 
-  #refused({ id = -1, code, message = "", retry_after_ms }: ServerEvent): void {
+  #refused({ id = -1, code, message = "", retry_after_ms = 1_000 }: ServerEvent): void {
     const error = new SwitchboardError(code as SwitchboardError["code"], message, retry_after_ms);
-    const channel = this.#subscribes.get(id);
-    this.#subscribes.delete(id);
-    if (channel) return channel.refused(error);
+    const channel = this.#asked.find(({ askedAs }) => askedAs === id);
+    if (channel) {
+      // Too many at once, so for a while there are none.
+      if (code === "rate_limited") {
+        this.#after("subscribe", Math.max(retry_after_ms, SUBSCRIBES_HELD_MS), () => this.sync());
+      }
+      channel.refused(error);
+      return this.sync();
+    }
     const ask = this.#asks.get(id);
     if (ask) {
       if (error.retryable) {
         setTimeout(() => {
           if (this.#asks.has(id) && this.isOpen) this.#link?.send({ ...ask.command, id });
-        }, retry_after_ms ?? 1_000);
+        }, retry_after_ms);
         return;
       }
       this.#asks.delete(id);
       return ask.reject(error);
     }
     const publication = this.#publication(id);
-    if (!publication) return;
+    if (!publication) {
+      // The server cannot be told who this is.
+      if (!this.isOpen && !error.retryable) this.#end(error);
+      return;
+    }
     if (!error.retryable) {
       this.#settle(publication);
       publication.reject(error);
       return this.#flush();
     }
-    // Those behind it are refused, too. Together they keep their order.
     publication.id = undefined;
-    clearTimeout(this.#held);
-    this.#held = setTimeout(() => {
-      this.#held = undefined;
-      this.#flush();
-    }, retry_after_ms ?? 1_000);
+    this.#heldMs = retry_after_ms;
+    this.#flush();
   }
 
-  #publication(id: number | undefined): Publication | undefined {
-    return this.#publications.find((publication) => publication.id !== undefined && publication.id === id);
+  #publication(id = -1): Publication | undefined {
+    return this.#publications.find((publication) => publication.id === id);
   }
 
   #settle(publication: Publication): void {
@@ -565,7 +596,15 @@ export class Switchboard extends Emitter<ClientEvents> {
 
   /** Says what waits, in its order. */
   #flush(): void {
-    if (!this.isOpen || this.#held !== undefined) return;
+    if (!this.isOpen) return;
+    if (this.#heldMs !== undefined) {
+      // What is behind it is refused, too, but how much is known only by the answers.
+      if (this.#publications.some(({ id }) => id !== undefined)) return;
+      return this.#after("publish", this.#heldMs, () => {
+        this.#heldMs = undefined;
+        this.#flush();
+      });
+    }
     for (const publication of this.#publications.slice(0, WINDOW)) {
       if (publication.id !== undefined) continue;
       publication.id = ++this.#lastId;
@@ -599,52 +638,32 @@ export class Switchboard extends Emitter<ClientEvents> {
   }
 }
 
-const refuse = (code: SwitchboardError["code"], words: string): Promise<never> =>
-  Promise.reject(new SwitchboardError(code, words));
-
-/** As JSON says it: a whole character is not escaped. */
-const LONE_SURROGATE = /(?<!\\)(\\\\)*\\ud[89a-f]/;
-/** Bounds of the server (spec/protocol.md, section 6). */
-const DEPTH_MAX = 31;
-const KEYS_MAX = 256;
-
-function isTooComplex(data: unknown, depth = 1): boolean {
-  if (typeof data !== "object" || !data || ArrayBuffer.isView(data)) return false;
-  const values = Object.values(data) as unknown[];
-  if (depth > DEPTH_MAX || (!Array.isArray(data) && values.length > KEYS_MAX)) return true;
-  return values.some((value) => isTooComplex(value, depth + 1));
-}
-
-const closed = (): SwitchboardError => new SwitchboardError("closed", "closed here");
-
-/** When a JWT expires, in milliseconds since 1970; other tokens do not say it. */
-function expiry(token: string | undefined): number | undefined {
+/** When a JWT expires, in milliseconds since 1970; `NaN` of other tokens, which do not say it. */
+function expiry(token: string | undefined): number {
   try {
     const claims = token!.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/");
-    const { exp } = JSON.parse(atob(claims)) as { exp?: number };
-    return exp === undefined ? undefined : exp * 1_000;
+    const { exp } = JSON.parse(atob(claims)) as { exp: number };
+    return exp * 1_000;
   } catch {
-    return undefined;
+    return NaN;
   }
 }
 
 /** The names that a server takes (spec/protocol.md, section 7), or a word about what is wrong. */
 function check(name: unknown): void {
   if (typeof name === "string" && name && utf8(name) < 256 && !/^\$|\*|[\s\p{C}]|::|^:|:$/u.test(name)) return;
-  throw new TypeError(`a channel has a name, such as "room:42", of 255 bytes at most, without blanks, * and a leading $: not ${name}`);
+  throw new TypeError(`not the name of a channel (at most 255 bytes, no blanks, no *, no leading $): ${name}`);
 }
 
 const utf8 = (text: string): number => new TextEncoder().encode(text).length;
 
 /** Where the server is, as an http or https URL that ends with a slash. */
 function base(url: string | URL | undefined): string {
-  let parsed: URL;
   try {
-    parsed = new URL(url ?? "/", globalThis.location?.href);
+    const { protocol, host, pathname } = new URL(url ?? "/", globalThis.location?.href);
+    const scheme = /^(http|ws)(s?:)$/.exec(protocol)!;
+    return `http${scheme[2]}//${host}${pathname.replace(/(\/ws)?\/*$/, "/")}`;
   } catch {
-    throw new TypeError(`where is the server? new Switchboard("https://chat.example"), not ${url}`);
+    throw new TypeError(`not the URL of a server, such as "https://chat.example": ${url}`);
   }
-  const scheme = parsed.protocol.replace(/^ws/, "http");
-  if (!/^https?:$/.test(scheme)) throw new TypeError(`a URL begins with https:, wss:, http: or ws:, not ${scheme}`);
-  return `${scheme}//${parsed.host}${parsed.pathname.replace(/(\/ws)?\/*$/, "/")}`;
 }

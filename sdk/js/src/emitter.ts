@@ -4,6 +4,7 @@ export class Emitter<Events extends object> {
 
   /** Calls `listener` from now on. Returns what ends that. */
   on<Name extends keyof Events>(name: Name, listener: (value: Events[Name]) => void): () => void {
+    if (typeof listener !== "function") throw new TypeError("a listener is a function");
     let set = this.#listeners.get(name);
     if (!set) this.#listeners.set(name, (set = new Set()));
     // A function of its own, so that the same listener may be added twice.
@@ -30,7 +31,8 @@ export class Emitter<Events extends object> {
 
   protected emit<Name extends keyof Events>(name: Name, value: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      guarded(listener as (value: Events[Name]) => void, value);
+      // One of those before it may have ended it.
+      if (this.#listeners.get(name)?.has(listener)) guarded(listener as (value: Events[Name]) => void, value);
     }
   }
 

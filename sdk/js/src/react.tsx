@@ -13,6 +13,7 @@ import {
 } from "react";
 import {
   Switchboard,
+  SwitchboardError,
   type Channel,
   type Gap,
   type Member,
@@ -24,7 +25,6 @@ import {
   type Reset,
   type State,
   type SubscribeOptions,
-  type SwitchboardError,
 } from "./index.js";
 
 const Context = createContext<Switchboard | undefined>(undefined);
@@ -47,7 +47,11 @@ export function SwitchboardProvider({ client, url, options, children }: Provider
     if (client) return;
     const made = new Switchboard(url, first.current);
     setOwn(made);
-    return () => made.close();
+    return () => {
+      made.close();
+      // What comes back is given another one, and does not use this one meanwhile.
+      setOwn(undefined);
+    };
   }, [client, url]);
   return createElement(Context.Provider, { value: client ?? own }, children);
 }
@@ -120,7 +124,8 @@ export function useChannel<T = unknown, Info = Record<string, unknown>>(
   const publish = useCallback(
     (data: T, options?: PublishOptions) => {
       if (client && name !== undefined) return client.channel<T>(name).publish(data, options);
-      return Promise.reject(new Error("there is no client yet, or no channel: publish in an effect or a handler"));
+      const words = "there is no client yet, or no channel: publish in an effect or a handler";
+      return Promise.reject(new SwitchboardError("closed", words));
     },
     [client, name],
   );
@@ -168,7 +173,12 @@ export function useLatest<T = unknown>(name: string | undefined, initial?: T): T
       setLatest((known) => (known.name === channel && known.offset >= offset ? known : { name: channel, data, offset })),
     [],
   );
-  useChannel<T>(name, { latest: true, onMessage: newer });
+  useChannel<T>(name, {
+    latest: true,
+    onMessage: newer,
+    // Offsets begin anew; what there was is still the newest that is known.
+    onReset: () => setLatest((known) => ({ ...known, offset: -1 })),
+  });
   useEffect(() => {
     let isHere = true;
     if (client && name !== undefined) {

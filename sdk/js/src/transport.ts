@@ -38,9 +38,16 @@ export interface Transport {
   check(): void;
   /** Ends it; `end` is not called. */
   close(): void;
-  /** Bytes that wait for the network. */
-  readonly bufferedAmount: number;
 }
 
 /** After so much silence, as a part of the heartbeat, the other side is asked or taken for dead. */
 export const SILENCE = 1.5;
+
+/** What does not come in time fails. */
+export function timed<T>(promise: T | PromiseLike<T>, afterMs: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout>;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("silent")), afterMs);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}

@@ -273,6 +273,42 @@ test('React: mounted twice it subscribes once, and unmounted it leaves', async (
   await visit.end();
 });
 
+test('React: hidden it leaves, shown again it has one connection', async () => {
+  const { visit, page } = await open();
+  await page.evaluate((url) => mountHidable(url, 'hidable'), server.origin);
+  await page.locator('#people', { hasText: '1: Ana' }).waitFor();
+  for (let round = 0; round < 3; round++) {
+    await page.evaluate(() => show(false));
+    await page.waitForFunction(() => counted.open === 0);
+    await page.evaluate(() => show(true));
+    await page.locator('#words[data-subscribed=true]').waitFor({ state: 'attached' });
+    await page.locator('#people', { hasText: '1: Ana' }).waitFor();
+    assert.equal(await page.evaluate(() => counted.open), 1);
+  }
+  await page.evaluate(() => unmount());
+  await page.waitForFunction(() => counted.open === 0);
+  await visit.end();
+});
+
+test('React: the newest value is that of the log there is', async () => {
+  const own = await Server.start();
+  const teller = client(own, 'websocket');
+  const { visit, page } = await open();
+  await page.evaluate((url) => mountHidable(url, 'prices'), own.origin);
+  for (const price of count(1, 21)) await teller.publish('prices:latest', price);
+  await page.locator('#latest', { hasText: /^20$/ }).waitFor();
+  // Without a data directory its log is another one then, and offsets begin anew.
+  await own.kill();
+  await own.start();
+  await page.locator('#words[data-subscribed=true]').waitFor({ state: 'attached' });
+  await teller.publish('prices:latest', 101);
+  await page.locator('#latest', { hasText: /^101$/ }).waitFor();
+  await page.evaluate(() => unmount());
+  teller.close();
+  await visit.end();
+  await own.remove();
+});
+
 test('a module that is replaced while the page runs keeps its connection', async () => {
   const project = await mkdtemp(join(tmpdir(), 'switchboard-vite-'));
   await writeFile(join(project, 'index.html'), '<link rel="icon" href="data:,"><div id="root"></div><script type="module" src="/main.jsx"></script>');

@@ -200,7 +200,24 @@ for (const transport of TRANSPORTS) {
       one.close();
     });
 
-    test('more channels than one connection may have: the others go on', async () => {
+    test('many more channels than one connection may have: those that may be stay', async () => {
+  const own = await Server.start();
+  const one = client(own, 'websocket');
+  await reaches(one, 'open');
+  const states = [];
+  one.on('state', ({ status, reason }) => states.push([status, reason]));
+  const rooms = count(0, 300).map((number) => one.channel(`many:${number}`));
+  const answers = await soon(Promise.allSettled(rooms.map((room) => room.subscribe().ready)), 'all are answered');
+  assert.equal(answers.filter(({ status }) => status === 'fulfilled').length, 128);
+  const codes = new Set(answers.filter(({ reason }) => reason).map(({ reason }) => reason.code));
+  assert.deepEqual([...codes], ['too_many_subscriptions']);
+  assert.deepEqual(states, []);
+  assert.equal(rooms.filter((room) => room.subscribed).length, 128);
+  one.close();
+  await own.remove();
+});
+
+test('more channels than one connection may have: the others go on', async () => {
       const one = client(server, transport);
       const uses = count(0, 135).map((number) => one.channel(`${transport}:crowd:${number}`).subscribe());
       const settled = await soon(Promise.allSettled(uses.map(({ ready }) => ready)), 'all are settled');
@@ -260,9 +277,14 @@ for (const transport of TRANSPORTS) {
       const good = hear(one.channel(`${transport}:good`));
       await soon(good.subscription.ready, 'subscribed');
       const deep = (depth) => (depth ? [deep(depth - 1)] : 0);
-      await assert.rejects(one.publish(`${transport}:good`, '\ud800'), { code: 'bad_payload' });
-      await assert.rejects(one.publish(`${transport}:good`, deep(32)), { code: 'too_complex' });
-      await assert.rejects(one.publish(`${transport}:good`, 0, { key: '' }), { code: 'bad_request' });
+      const refused = (data, options, why) => assert.rejects(soon(one.publish(`${transport}:good`, data, options), 'an answer'), why);
+      await refused('\ud800', {}, { code: 'bad_request', message: /surrogate/ });
+      await refused(deep(32), {}, { code: 'too_complex' });
+      await refused({ toJSON: () => deep(32) }, {}, { code: 'too_complex' });
+      await refused(0, { key: '' }, { code: 'bad_request' });
+      await refused(0, { key: 7 }, { code: 'bad_request' });
+      await refused(0, { conflate: 7 }, { code: 'bad_request' });
+      assert.equal(one.bufferedAmount, 0);
       assert.equal((await one.publish(`${transport}:good`, ['\\ud800', '😀', deep(30)])).offset, 1);
       await eventually('it goes on', () => good.heard.length === 1);
       one.close();
@@ -297,11 +319,94 @@ test('history and members, by WebSocket', async () => {
   room.subscribe({ presence: 'member' });
   await eventually('it is there', async () => (await room.members()).count === 1);
   assert.ok((await one.ping()) >= 0);
-  one.close();
   const other = client(server, 'sse');
+  for (const options of [{ limit: -1 }, { limit: 1.5 }, { limit: '5' }, { since: 5 }]) {
+    await assert.rejects(soon(room.history(options), 'an answer'), { code: 'bad_request' });
+  }
+  assert.equal((await room.history({ channel: 'other', type: 'ping', id: 7 })).channel, 'log');
   for (const asked of [other.channel('log').history(), other.channel('log').members(), other.ping()]) {
     await assert.rejects(asked, { code: 'unsupported' });
   }
+  one.close();
+  other.close();
+});
+
+for (const transport of TRANSPORTS) {
+  test(`who ends and begins anew at once misses nothing, by ${transport}`, async () => {
+    const one = client(server, transport);
+    const room = one.channel(`${transport}:anew`);
+    for (const round of count(0, 5)) {
+      const { heard, subscription } = hear(room);
+      await soon(subscription.ready, 'subscribed');
+      await backend.publish(room.name, 1);
+      await eventually('the first is there', () => heard.length === 1);
+      const since = room.position;
+      subscription.unsubscribe();
+      await backend.publish(room.name, 2);
+      if (round % 2) await new Promise((later) => setTimeout(later, 20));
+      const again = [];
+      const use = room.subscribe(({ data }) => again.push(data), { since });
+      await soon(use.ready, 'subscribed again');
+      await backend.publish(room.name, 3);
+      await eventually('all are there', () => again.length >= 2);
+      assert.deepEqual(again, [2, 3]);
+      use.unsubscribe();
+      await eventually('it has left', () => !room.subscribed);
+    }
+    one.close();
+  });
+}
+
+test('a use that goes on from an earlier position gets what lies between', async () => {
+  const one = client(server, 'websocket');
+  const room = one.channel('earlier');
+  await publish(room.name, count(0, 5));
+  const { messages: log } = await room.history();
+  room.subscribe().unsubscribe();
+  const heard = [];
+  const use = room.subscribe(({ data }) => heard.push(data), { since: log[1].position });
+  await soon(use.ready, 'subscribed');
+  await eventually('the others are there', () => heard.length === 3);
+  assert.deepEqual(heard, [2, 3, 4]);
+  one.close();
+});
+
+test('a channel with more messages than polls may be keeps its connection', async () => {
+  const own = await Server.start();
+  const one = client(own, 'poll');
+  const { heard, subscription } = hear(one.channel('busy'));
+  await soon(subscription.ready, 'subscribed');
+  const states = [];
+  one.on('state', ({ status }) => states.push(status));
+  // As fast as it is read, and longer than the polls that are allowed at once.
+  for (const number of count(0, 400)) {
+    const response = await fetch(`http://127.0.0.1:${own.internalPort}/api/v1/publish?channel=busy`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: String(number) });
+    assert.equal(response.status, 200);
+    if (number % 2) await eventually('it is read', () => heard.length > number - 50);
+  }
+  await eventually('all are there', () => heard.length === 400);
+  assert.deepEqual(messages(heard), count(0, 400));
+  assert.deepEqual(states, []);
+  one.close();
+  await own.remove();
+});
+
+test('whoever polls from a position of before is one member', async () => {
+  const other = client(server, 'websocket');
+  const watcher = other.channel('since');
+  const seen = [];
+  watcher.on('presence', ({ count }) => seen.push(count));
+  await soon(watcher.subscribe({ presence: 'watch' }).ready, 'subscribed');
+  const { position } = await watcher.publish(1);
+  const one = client(server, 'poll');
+  const { heard } = hear(one.channel('since'), { since: position, presence: 'member' });
+  for (const number of count(2, 7)) {
+    await watcher.publish(number);
+    await eventually('it is heard', () => heard.length === number - 1);
+  }
+  assert.equal((await watcher.members()).count, 1);
+  assert.ok(Math.max(...seen) <= 1, String(seen));
+  one.close();
   other.close();
 });
 
@@ -381,16 +486,23 @@ test('a client that is refused for good says so to who waits for a channel', asy
 test('misuse is told in words', () => {
   const one = client(server, 'websocket', { lazy: true });
   for (const [use, words] of [
-    [() => one.channel(''), /a channel has a name/],
-    [() => one.channel(7), /a channel has a name/],
+    [() => one.channel(''), /not the name of a channel/],
+    [() => one.channel(7), /not the name of a channel.*: 7/],
     [() => one.channel('$sys'), /leading \$/],
     [() => one.channel('a b'), /blanks/],
     [() => one.channel('x'.repeat(256)), /255 bytes/],
     [() => one.publish('a', undefined), /undefined is not JSON/],
-    [() => one.channel('a').subscribe('x'), /takes a function/],
-    [() => new Switchboard('ftp://x'), /begins with https/],
-    [() => new Switchboard(), /where is the server/],
+    [() => one.publish('a', () => 1), /function is not JSON/],
+    [() => one.publish('a', Symbol('x')), /symbol is not JSON/],
+    [() => one.channel('a').subscribe('x'), /a listener is a function/],
+    [() => one.channel('a').on('message'), /a listener is a function/],
+    [() => new Switchboard('ftp://x'), /not the URL of a server.*ftp:/],
+    [() => new Switchboard(), /not the URL of a server/],
     [() => new Switchboard('http://x', { transports: ['carrier-pigeon'] }), /carrier-pigeon is not one of/],
+    [() => new Switchboard('http://x', { transports: 'constructor' }), /constructor is not one of/],
+    [() => new Switchboard('http://x', { transports: [] }), /is not one of/],
+    [() => new Switchboard('http://x', { backoff: { baseMs: 'soon' } }), /milliseconds/],
+    [() => new Switchboard('http://x', { backoff: { capMs: -1 } }), /milliseconds/],
   ]) {
     assert.throws(use, { name: 'TypeError', message: words });
   }

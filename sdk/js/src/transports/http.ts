@@ -1,6 +1,6 @@
 import type { ErrorCode } from "../codes.js";
 import type { Command, ServerEvent } from "../protocol.js";
-import { SILENCE, type Context, type Transport, type TransportName } from "../transport.js";
+import { SILENCE, timed, type Context, type Transport, type TransportName } from "../transport.js";
 
 /** What a poll is answered with. */
 interface Polled {
@@ -8,8 +8,8 @@ interface Polled {
   events: ServerEvent[];
 }
 
-/** What a request is given beyond the time for which the server may hold it. */
-const HELD_MS = 30_000;
+/** For how long the server may hold a poll, in seconds. */
+const HELD_S = "30";
 
 /** An answer that says why not. */
 class Refused extends Error {
@@ -44,14 +44,13 @@ function http(context: Context, name: TransportName): Transport {
   let heartbeatMs = 25_000;
   let isPosting = false;
   let isWelcome = false;
-  let hasStreamed = false;
-  let dirty: Set<Reader> | undefined;
+  const dirty = new Set<Reader>();
 
   const end = (reason: unknown): void => {
     if (life.signal.aborted) return;
     transport.close();
     const code = reason instanceof Refused && reason.status === 401 ? 4401 : undefined;
-    context.end({ reason: reason instanceof Error ? reason.message : String(reason), code });
+    context.end({ reason: (reason as Error).message ?? String(reason), code });
   };
 
   const request = async (path: string, init: RequestInit, timeoutMs: number): Promise<Response> => {
@@ -87,7 +86,7 @@ function http(context: Context, name: TransportName): Transport {
 
   const query = (reader: Reader, wait?: string): string => {
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
-    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait)}${put("resume", resume)}`;
+    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait)}&resume=${encodeURIComponent(resume ?? "")}`;
     // Wishes are of the channels before them; those without any come last, as a comma comes behind an ampersand.
     const groups = new Map<string, string>();
     for (const [channel, { latest, presence, info }] of reader.channels) {
@@ -136,16 +135,14 @@ function http(context: Context, name: TransportName): Transport {
 
   const stream = async (reader: Reader, signal: AbortSignal): Promise<void> => {
     const response = await request(query(reader), { signal }, patienceMs);
-    const body = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-    if (!body) throw new Error("no body");
+    const body = response.body!.pipeThrough(new TextDecoderStream()).getReader();
     let unread = "";
     for (;;) {
       // A proxy that keeps what it should pass on is found out by the first event.
-      const silenceMs = hasStreamed ? heartbeatMs * SILENCE : patienceMs;
+      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
       const { done, value } = await timed(body.read(), silenceMs);
       if (signal.aborted) return;
       if (done) throw new Error("the stream has ended");
-      hasStreamed = true;
       const blocks = (unread + value).split(/\r?\n\r?\n/);
       unread = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -161,7 +158,16 @@ function http(context: Context, name: TransportName): Transport {
     while (reader.channels.size) {
       // The first one is not held: it says that all works.
       const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
-      const answer = await request(query(reader, isNew ? "0" : ""), { signal }, HELD_MS + patienceMs);
+      let answer;
+      try {
+        answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1_000 + patienceMs);
+      } catch (error) {
+        // Too many at once: the next one brings more.
+        const waitMs = error instanceof Refused && error.body.code === "rate_limited" && error.body.retry_after_ms;
+        if (!waitMs) throw error;
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        continue;
+      }
       const { position, events } = (await timed(answer.json(), patienceMs)) as Polled;
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
@@ -202,15 +208,15 @@ function http(context: Context, name: TransportName): Transport {
     isPosting = false;
   };
 
+  const later = (event: object): void => queueMicrotask(() => context.event(event as ServerEvent));
   const hello = (): ServerEvent => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume }) as ServerEvent;
 
   /** Reads what has changed, all changes of one moment at once. */
   const change = (reader: Reader): void => {
-    if (!dirty) {
-      dirty = new Set();
+    if (!dirty.size) {
       setTimeout(() => {
-        const changed = dirty ?? [];
-        dirty = undefined;
+        const changed = [...dirty];
+        dirty.clear();
         for (const reader of changed) {
           reader.token = undefined;
           read(reader);
@@ -239,14 +245,12 @@ function http(context: Context, name: TransportName): Transport {
         change(first);
       } else if (type === "unsubscribe") {
         for (const reader of readers) if (reader.channels.delete(channel)) change(reader);
-        queueMicrotask(() => context.event({ type: "unsubscribed", id, channel } as ServerEvent));
+        later({ type: "unsubscribed", id, channel });
       } else if (type === "publish") {
         posts.push(JSON.stringify({ ...command, type: undefined }));
         void post();
       } else {
-        const code: ErrorCode = "unsupported";
-        const message = `${type} needs a WebSocket`;
-        queueMicrotask(() => context.event({ type: "error", id, code, message } as ServerEvent));
+        later({ type: "error", id, code: "unsupported" satisfies ErrorCode, message: `${type} needs a WebSocket` });
       }
     },
     check() {
@@ -255,9 +259,6 @@ function http(context: Context, name: TransportName): Transport {
     close() {
       life.abort();
       for (const reader of readers) reader.abort?.abort();
-    },
-    get bufferedAmount() {
-      return posts.reduce((bytes, body) => bytes + body.length, 0);
     },
   };
   return transport;
@@ -272,12 +273,3 @@ const put = (name: string, value: string | boolean | undefined): string =>
   value ? `&${name}=${encodeURIComponent(value)}` : "";
 
 const parse = (json: string): ServerEvent => JSON.parse(json) as ServerEvent;
-
-/** What does not come in time fails. */
-function timed<T>(promise: Promise<T>, afterMs: number): Promise<T> {
-  let timer: ReturnType<typeof setTimeout>;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("silent")), afterMs);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}

@@ -1,6 +1,6 @@
 // What the browser tests load: the client, and a page in React that uses it.
 
-import { StrictMode, useState } from 'react';
+import { Activity, StrictMode, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { Switchboard } from 'switchboard-client';
 import { SwitchboardProvider, useChannel, useConnection, useLatest, usePresence } from 'switchboard-client/react';
@@ -79,6 +79,25 @@ function Page({ name }) {
     </main>
   );
 }
+
+/** Everything in a part of the page that can be hidden, which ends its effects and keeps its state. */
+function Hidable({ url, name }) {
+  const [isShown, show] = useState(true);
+  globalThis.show = show;
+  return (
+    <Activity mode={isShown ? 'visible' : 'hidden'}>
+      <SwitchboardProvider url={url} options={{ backoff: { baseMs: 50, capMs: 200 } }}>
+        <Page name={name} />
+      </SwitchboardProvider>
+    </Activity>
+  );
+}
+
+globalThis.mountHidable = (url, name) => {
+  const root = createRoot(document.getElementById('root'));
+  root.render(<Hidable url={url} name={name} />);
+  globalThis.unmount = () => root.unmount();
+};
 
 globalThis.mount = (url, name) => {
   const root = createRoot(document.getElementById('root'));
