@@ -106,7 +106,7 @@ test('notifications: from a backend, from the page, and what came while it was c
   const { server, open, end } = await stage(t, 'notifications');
   const page = await open();
   const notification = (text) => page.locator('#list li', { hasText: text });
-  const curl = (await page.locator('#curl').textContent()).replace('127.0.0.1:8001', `127.0.0.1:${server.internalPort}`);
+  const curl = (await page.locator('#curl').textContent()).replace('INTERNAL-ADDRESS', `127.0.0.1:${server.internalPort}`);
   execFileSync('bash', ['-c', curl.replace('curl', 'curl --silent --fail')]);
   await notification('All tests passed').waitFor();
   await page.locator('#send button').click();

@@ -47,7 +47,7 @@ channel.subscribe(({ data, from }) => {
 }, { latest: true, presence: true, info: { name: me.name, hue: me.hue } });
 
 channel.on('presence', ({ members, count }) => {
-  document.getElementById('count').textContent = `${count} here`;
+  document.getElementById('count').textContent = count > 1 ? `${count} here` : 'You are alone here: open a second window.';
   people = new Map([...members.values()].map(({ user, info }) => [user, info ?? {}]));
   for (const [user, { element }] of cursors) {
     if (people.has(user)) continue;

@@ -73,8 +73,9 @@ at('send').addEventListener('submit', async (event) => {
   }
 });
 
-// The listener for backends is another one, which pages cannot reach.
+// The listener for backends is another one, which pages cannot reach, and whose address only the operator knows.
+const internal = /:8000\/?$/.test(SWITCHBOARD_URL) ? 'http://127.0.0.1:8001' : 'http://INTERNAL-ADDRESS';
 at('curl').textContent = `curl -d '{"title":"Build 118","text":"All tests passed"}' \\
-  'http://127.0.0.1:8001/api/v1/publish?channel=${CHANNEL}'`;
+  '${internal}/api/v1/publish?channel=${CHANNEL}'`;
 
 listen();

@@ -50,11 +50,13 @@ function Connection() {
 
 function People({ channel }: { channel: string }) {
   const { members, count } = usePresence<Person>(channel, { info: SELF });
+  const state = useConnection();
+  const self = state.status === 'open' ? state.user : undefined;
   return (
     <>
       <h2>Here: {count}</h2>
       <ul className="people">
-        {members.map(({ user, session, info }) => <li key={session} style={{ '--hue': info?.hue } as object}>{info?.name ?? user}</li>)}
+        {members.map(({ user, session, info }) => <li key={session} style={{ '--hue': info?.hue } as object}>{info?.name ?? user}{user === self && ' (you)'}</li>)}
       </ul>
     </>
   );

@@ -71,6 +71,7 @@ export class LinePanel {
       if (step.dataset.step === status.step) step.setAttribute('aria-current', 'step');
       else step.removeAttribute('aria-current');
     }
+    write(this.#field.querySelector('li[data-step="closed"] .plate'), status.retry ? 'waiting' : 'closed');
     // Buttons that do not apply stay focusable: a focus that vanishes loses a keyboard user's place.
     const dialled = status.step !== 'closed' || status.retry !== null;
     this.#connect.setAttribute('aria-disabled', String(dialled));
@@ -91,14 +92,14 @@ export class LinePanel {
   }
 
   #drawWords() {
-    const { step, session, user, code, transport } = this.#status;
+    const { step, session, user, transport } = this.#status;
     write(this.#words, headline(this.#status));
     const trip = this.#roundTripMs === null ? '' : `round trip ${milliseconds(this.#roundTripMs)}`;
     const details = [transport && `by ${TRANSPORTS[transport]}`, user && `you are ${user}`, session && `session ${session}`, trip];
     this.#detail.hidden = step !== 'open';
     details.forEach((words, at) => write(this.#detail.children[at], words || ''));
     write(this.#close, step === 'closing' || step === 'closed' ? closeWords(this.#status) : '');
-    this.#close.hidden = code === null;
+    this.#close.hidden = this.#close.textContent === '';
   }
 
   #drawRetry() {
@@ -135,11 +136,11 @@ export class LinePanel {
   }
 }
 
-function kindOf({ step, ready, code, asked }) {
+function kindOf({ step, ready, code, asked, retry }) {
   if (step === 'open') return ready ? 'live' : 'busy';
   if (step === 'connecting') return 'busy';
   if (step === 'closing') return 'ending';
-  return code === null || code === 1000 || asked ? 'idle' : 'broken';
+  return !retry && (code === null || code === 1000 || asked) ? 'idle' : 'broken';
 }
 
 function headline({ step, ready, code, asked, retry }) {
@@ -148,17 +149,16 @@ function headline({ step, ready, code, asked, retry }) {
     case 'open': return ready ? 'Open.' : 'Open: waiting for the welcome.';
     case 'closing': return asked ? 'Closing: waiting for the server’s Close.' : 'Closing.';
     default:
+      if (retry) return 'Waiting: it comes back by itself.';
       if (code === null) return 'Not connected yet.';
-      if (asked) return 'Closed: you hung up.';
-      return retry ? 'Closed. Trying again by itself.' : 'Closed.';
+      return asked ? 'Closed: you hung up.' : 'Closed.';
   }
 }
 
 /** The close code, what it means, and the reason that was given. */
 export function closeWords({ code, reason }) {
-  if (code === null) return '';
-  const meaning = CLOSE_CODES[code];
-  return [String(code), meaning, reason && `“${reason}”`].filter(Boolean).join(' · ');
+  const meaning = code === null ? [] : [String(code), CLOSE_CODES[code]];
+  return [...meaning, reason && `“${reason}”`].filter(Boolean).join(' · ');
 }
 
 function write(node, text) {

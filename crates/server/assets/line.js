@@ -5,6 +5,8 @@
 //     ▲                                                                                     │
 //     └──────────────────────── unless disconnect() was asked: the package comes back ◄─────┘
 //
+// While it waits to come back it is closed, too, and `retry` says until when.
+//
 // Events: `status` (a snapshot, see `status`), `frame` (what is said and heard), `client` (a new one takes over),
 // `welcome`, `round-trip` (milliseconds).
 
@@ -20,6 +22,8 @@ const encoder = new TextEncoder();
 export class Line extends Emitter {
   #url;
   #pings = 0;
+  /** When what was published and has no answer left, by other ways than a WebSocket; they have no pings. */
+  #publishedAt = 0;
   /** The client that is used now; null while nobody wants a line. */
   client = null;
   /** Which transports may be used; all where there is none. */
@@ -96,7 +100,8 @@ export class Line extends Emitter {
       }
       case 'waiting': {
         this.#rest();
-        const { attempt, retryAt, reason, code = 1006 } = state;
+        // Only a WebSocket's end has a code.
+        const { attempt, retryAt, reason, code = this.status.transport === 'websocket' ? 1006 : null } = state;
         const delayMs = Math.max(0, retryAt - Date.now());
         const retry = { at: performance.now() + delayMs, delayMs, attempt };
         return this.#show({ step: 'closed', ready: false, code, reason, session: null, user: null, retry });
@@ -115,10 +120,17 @@ export class Line extends Emitter {
     if (client !== this.client) return;
     const text = JSON.stringify(value);
     this.emit('frame', { direction, at: Date.now(), bytes: encoder.encode(text).length, text, value });
+    if (this.status.transport !== 'websocket') this.#measure(direction, value?.type);
     // The server announces its close.
     if (direction === 'in' && value?.type === 'goodbye') {
       this.#show({ step: 'closing', ready: false, code: value.code ?? null, reason: String(value.reason ?? '') });
     }
+  }
+
+  /** One after the other is published, so an answer is that of the last. */
+  #measure(direction, type) {
+    if (direction === 'out' && type === 'publish') this.#publishedAt = performance.now();
+    if (direction === 'in' && type === 'published') this.emit('round-trip', performance.now() - this.#publishedAt);
   }
 
   #begin() {
