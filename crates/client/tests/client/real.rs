@@ -61,7 +61,7 @@ impl Real {
     pub(crate) async fn publish(&self, channel: &str, text: &str) {
         let mut stream = TcpStream::connect(self.internal).await.unwrap();
         let head = format!(
-            "POST /api/v1/publish?channel={channel} HTTP/1.1\r\nHost: internal\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "POST /api/v1/publish?channel={channel} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             text.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
