@@ -138,6 +138,31 @@ fn a_body_has_a_size_and_a_time() {
 }
 
 #[test]
+fn whoever_has_nothing_more_to_say_gets_its_answer() {
+    run_on_shards(
+        |_| {},
+        async |live| {
+            // Of every shard, so that some answers come from another thread.
+            for number in 0..40 {
+                let body = format!(r#"{{"channel":"half:{number}","data":1}}"#);
+                let publish = format!(
+                    "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let poll =
+                    format!("GET /poll?channel=half:{number}&wait=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                for request in [publish, poll] {
+                    let mut peer = Peer::connect(live.public).await;
+                    peer.send(request).await;
+                    rustix::net::shutdown(&peer.stream, rustix::net::Shutdown::Write).unwrap();
+                    peer.answer().await.expect(200);
+                }
+            }
+        },
+    );
+}
+
+#[test]
 fn whoever_publishes_too_much_is_told_to_wait() {
     let mut config = support::config(2);
     config.limits.session.inbound_bytes = Rate {

@@ -33,6 +33,9 @@ use crate::shard::reader::{Answer as Polled, Wishes};
 /// For so long a poll that is not to be held waits for what is there already.
 const READING_MAX: Duration = Duration::from_secs(5);
 
+/// For so long a poll of a peer that sends no more may still be answered with what is there.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
+
 /// What a connection becomes.
 enum Become {
     WebSocket(Upgrade),
@@ -109,6 +112,8 @@ async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), v
     let is_blocked = stalling.is_blocked();
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Who has nothing more to ask wants its answer all the same.
+        .half_close(true)
         .header_read_timeout(limits.head_deadline)
         .max_headers(limits.headers_max)
         .max_header_size(limits.head_bytes_max)
@@ -120,9 +125,12 @@ async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), v
     let mut stop = stop.clone();
     let mut stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
     let mut stops = false;
-    // hyper sees the end only of a peer that has sent nothing behind its request. Here nothing but the end is told, since nobody has
+    // A poll is not held for a peer that sends no more: most of them are gone. Nothing but the end is told here, since nobody has
     // asked the system for urgent data.
-    let mut left_by_peer = std::pin::pin!(stream.ready(Interest::PRIORITY));
+    let mut left_by_peer = std::pin::pin!(async {
+        let _end = stream.ready(Interest::PRIORITY).await;
+        tokio::time::sleep(LAST_ANSWER).await;
+    });
     let ended = std::future::poll_fn(|cx| {
         if !stops && stopped.as_mut().poll(cx).is_ready() {
             stops = true;
@@ -132,7 +140,7 @@ async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), v
         match connection.poll_without_shutdown(cx) {
             // Answers to what was asked before are on their way.
             Poll::Pending if visit.is_stream.get() && !is_blocked.get() => Poll::Ready(Ok(())),
-            Poll::Pending if visit.holds.get() => left_by_peer.as_mut().poll(cx).map(|_| Ok(())),
+            Poll::Pending if visit.holds.get() => left_by_peer.as_mut().poll(cx).map(Ok),
             Poll::Pending if !visit.answered.get() => first_head.as_mut().poll(cx).map(|()| Err(None)),
             served => served.map_err(Some),
         }
