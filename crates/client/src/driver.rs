@@ -835,6 +835,10 @@ impl Driver {
         if !self.options.reconnect || !has_key || !unanswered.sent || !refusal.is_retryable() {
             return false;
         }
+        // A channel that there is no room for is no reason to keep back those of others.
+        if refusal.error_code() == Some(ErrorCode::TooManyChannels) {
+            return false;
+        }
         unanswered.sent = false;
         unanswered.doubtful |= refusal.error_code() == Some(ErrorCode::Unavailable);
         let wait = refusal.retry_after.unwrap_or(AGAIN).min(RETRY_AFTER_MAX);

@@ -254,3 +254,27 @@ async fn who_closes_learns_what_was_not_published() {
     }
     assert_eq!(errors, ["not sent", "unanswered", "not sent"]);
 }
+
+#[tokio::test]
+async fn a_channel_that_there_is_no_room_for_keeps_back_no_other() {
+    let server = Real::with(|config| {
+        config.server.shards = switchboard_server::config::Auto::Fixed(1);
+        config.limits.channels_max = 1;
+    });
+    for transport in [Transport::WebSocket, Transport::EventStream, Transport::Poll] {
+        let builder = eager(&server.url()).transports([transport]);
+        let client = builder.connect().await.unwrap();
+        client.publish("room:1", "there is room").await.unwrap();
+        let refused = timeout(SOON, client.publish("room:2", "there is none"))
+            .await
+            .unwrap();
+        assert!(
+            matches!(&refused, Err(PublishError::Refused(refusal)) if refusal.is_retryable()),
+            "{refused:?}"
+        );
+        timeout(SOON, client.publish("room:1", "there still is"))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
