@@ -77,7 +77,6 @@ var SwitchboardError = class extends Error {
     return RETRYABLE.includes(this.code);
   }
 };
-var closed = () => new SwitchboardError("closed", "closed here");
 
 // src/protocol.ts
 function withData(event) {
@@ -156,8 +155,8 @@ var Channel = class extends Emitter {
     const wishes = { ...options, off };
     const { since } = wishes;
     if (!this.#uses.size && since && since !== this.#since) {
+      this.#leave();
       if (this.isAsked) this.#again = since;
-      else this.#leave();
     }
     this.#uses.set(use, wishes);
     clearTimeout(this.#leaving);
@@ -170,7 +169,8 @@ var Channel = class extends Emitter {
     ready.catch(() => {
     });
     this.#client.use(this, true);
-    if (this.#client.state.status === "closed") this.#giveUp(closed());
+    const { state } = this.#client;
+    if (state.status === "closed") this.#giveUp(state.reason);
     this.#client.begin();
     this.sync();
     const unsubscribe = () => {
@@ -200,8 +200,8 @@ var Channel = class extends Emitter {
     subscription.ready.catch(wake);
     const offs = [
       this.on("error", wake),
-      this.#client.on("state", ({ status }) => {
-        if (status === "closed") wake(closed());
+      this.#client.on("state", (state) => {
+        if (state.status === "closed") wake(state.reason);
       })
     ];
     const end = () => {
@@ -268,7 +268,7 @@ var Channel = class extends Emitter {
   }
   /** @internal Says what the server does not know yet. */
   sync() {
-    if (this.#client.isBusy || this.isAsked) return;
+    if (this.#client.isBusy || this.isAsked || this.#stage === "held") return;
     if (this.#stage === "subscribed") {
       if (wish(this.command()) === this.#said) return;
       this.#client.say({ type: "unsubscribe", channel: this.name });
@@ -278,7 +278,8 @@ var Channel = class extends Emitter {
   }
   #leave() {
     clearTimeout(this.#leaving);
-    if (this.#stage !== "idle" && this.#client.isOpen) {
+    if (this.isAsked) return;
+    if (this.#stage === "subscribed" && this.#client.isOpen) {
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     this.#forget();
@@ -315,7 +316,11 @@ var Channel = class extends Emitter {
   refused(error) {
     this.#stage = "idle";
     if (error.retryable) {
-      setTimeout(() => this.sync(), error.retryAfterMs ?? 1e3);
+      this.#stage = "held";
+      setTimeout(() => {
+        if (this.#stage === "held") this.#stage = "idle";
+        this.sync();
+      }, error.retryAfterMs);
       return;
     }
     this.#giveUp(error);
@@ -323,19 +328,23 @@ var Channel = class extends Emitter {
     this.#uses.clear();
     this.#forget();
     this.emit("error", error);
+    this.#release();
   }
   /** @internal Something of this channel. */
   handle(event) {
-    if (!this.#uses.size && event.type !== "subscribed") return this.#leave();
+    if (event.type === "subscribed") this.#stage = "subscribed";
+    if (this.isAsked) return;
+    if (!this.#uses.size) return this.#leave();
     switch (event.type) {
       case "subscribed": {
-        this.#stage = "subscribed";
-        if (this.#again) this.#since = this.#said = this.#again;
-        else {
-          this.#since = event.position ?? this.#since;
-          if (event.offset !== void 0 && this.#offset < 0) this.#offset = event.offset;
+        if (this.#again) {
+          this.#since = this.#said = this.#again;
+          this.#again = void 0;
+          this.#offset = -1;
+          return this.sync();
         }
-        this.#again = void 0;
+        this.#since = event.position ?? this.#since;
+        if (event.offset !== void 0 && this.#offset < 0) this.#offset = event.offset;
         const subscribed = this.#begun = plain(event);
         for (const { resolve } of this.#waiters) resolve(subscribed);
         this.#waiters.clear();
@@ -507,7 +516,7 @@ function http(context, name) {
       const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
       const { done, value } = await timed(body.read(), silenceMs);
       if (signal.aborted) return;
-      if (done) throw new Error("the stream has ended");
+      if (done) throw new Error("ended");
       const blocks = (unread + value).split(/\r?\n\r?\n/);
       unread = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -537,6 +546,7 @@ function http(context, name) {
         if (!since || begun.has(channel)) continue;
         const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
         context.event({ type: "subscribed", channel, position: since, recovered: !broken });
+        if (signal.aborted) return;
       }
       for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
@@ -568,6 +578,7 @@ function http(context, name) {
   const later = (event) => queueMicrotask(() => context.event(event));
   const hello = () => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume });
   const change = (reader) => {
+    reader.abort?.abort();
     if (!dirty.size) {
       setTimeout(() => {
         const changed = [...dirty];
@@ -696,6 +707,7 @@ var TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
 var NAMES = Object.keys(TRANSPORTS);
 var WINDOW = 64;
 var SUBSCRIBES = 128;
+var SUBSCRIBES_LESS = 32;
 var SUBSCRIBES_HELD_MS = 1e3;
 var DOUBT_AFTER = 3;
 var EXPIRES_MS = 3e4;
@@ -728,6 +740,10 @@ var Switchboard = class extends Emitter {
   #bytes = 0;
   /** When what was refused may be said again, once all that is on its way has its answer. */
   #heldMs;
+  /** Publications that may be on their way: after a refusal one, and one more for each that is taken. */
+  #window = WINDOW;
+  /** Subscriptions that may be. */
+  #subscribes = SUBSCRIBES;
   #asks = /* @__PURE__ */ new Map();
   #lastId = 0;
   #name = Math.random().toString(36).slice(2) + Date.now();
@@ -786,12 +802,12 @@ var Switchboard = class extends Emitter {
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
   publish(channel, data, options) {
     check(channel);
-    if (this.#state.status === "closed") return Promise.reject(closed());
+    if (this.#state.status === "closed") return Promise.reject(this.#state.reason);
     const { key = `${this.#name}-${++this.#lastKey}`, conflate } = { ...options };
     const json = JSON.stringify({ type: "publish", channel, key, conflate, ...payload(data) });
     const command = JSON.parse(json);
     if (!("data" in command || "data_base64" in command)) throw new TypeError(`${typeof data} is not JSON`);
-    const bytes = utf8(json);
+    const bytes = new TextEncoder().encode(json).length;
     const { messages = 1e3, bytes: bytesMax = 1 << 20 } = { ...this.#options.queue };
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
@@ -837,14 +853,15 @@ var Switchboard = class extends Emitter {
   }
   /** Ends all: subscriptions, publications that wait, listeners. */
   close() {
-    this.#end(closed());
-    for (const channel of this.#channels.values()) channel.end(closed());
+    const reason = new SwitchboardError("closed", "closed here");
+    this.#end(reason);
+    for (const channel of this.#channels.values()) channel.end(reason);
     this.#channels.clear();
     this.removeListeners();
   }
   /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
   ask(command, read) {
-    if (this.#state.status === "closed") return Promise.reject(closed());
+    if (this.#state.status === "closed") return Promise.reject(this.#state.reason);
     this.begin();
     const id = ++this.#lastId;
     const asked = new Promise((resolve, reject) => this.#asks.set(id, { command, resolve, reject }));
@@ -855,7 +872,7 @@ var Switchboard = class extends Emitter {
   }
   /** @internal Whether no subscription can be asked for now. */
   get isBusy() {
-    return !this.isOpen || this.#asked.length >= SUBSCRIBES || this.#timers.has("subscribe");
+    return !this.isOpen || this.#asked.length >= this.#subscribes || this.#timers.has("subscribe");
   }
   get #asked() {
     return [...this.#channels.values()].filter((channel) => channel.isAsked);
@@ -902,7 +919,7 @@ var Switchboard = class extends Emitter {
       return token.retryable ? this.#wait(token.message) : this.#end(token);
     }
     this.#shown = token;
-    const link = this.#link = this.#open(name, token, (ended) => this.#lost(ended, name));
+    const link = this.#link = this.#open(name, token);
     const commands = [];
     for (const channel of this.#channels.values()) {
       const command = commands.length < SUBSCRIBES && channel.asked();
@@ -913,7 +930,7 @@ var Switchboard = class extends Emitter {
   get #patienceMs() {
     return this.#options.patienceMs ?? 1e4;
   }
-  #open(name, token, end) {
+  #open(name, token) {
     const context = {
       base: this.#base,
       token,
@@ -927,7 +944,8 @@ var Switchboard = class extends Emitter {
       },
       said: (what) => this.#options.trace?.("out", what),
       end: (ended) => {
-        if (transport === this.#link || transport === this.#candidate) end(ended);
+        if (transport === this.#link) this.#lost(ended, name);
+        else if (transport === this.#candidate) this.#give();
       }
     };
     const transport = TRANSPORTS[name](context);
@@ -982,7 +1000,7 @@ var Switchboard = class extends Emitter {
       const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
       if (largest) {
         this.#settle(largest);
-        largest.reject(new SwitchboardError("message_too_big", "too large for the server"));
+        largest.reject(new SwitchboardError("message_too_big", "too large"));
       }
     }
     for (const publication of this.#publications) publication.id = void 0;
@@ -1026,6 +1044,7 @@ var Switchboard = class extends Emitter {
         const publication = this.#publication(event.id);
         if (!publication) return;
         this.#settle(publication);
+        if (this.#window < WINDOW) this.#window++;
         publication.resolve({ offset: event.offset, position: event.position });
         return this.#flush();
       }
@@ -1075,7 +1094,8 @@ var Switchboard = class extends Emitter {
   /** Another connection is to take the place of this one: a better one, or one with a newer token. */
   #plan(tokenMs) {
     const { name } = this.#link;
-    if (name !== this.#names[0]) {
+    if (name === this.#names[0]) this.#clear("upgrade");
+    else if (!this.#timers.has("upgrade")) {
       this.#after("upgrade", this.#upgradeMs, () => {
         this.#upgradeMs *= 2;
         void this.#replace(this.#names[0]);
@@ -1095,23 +1115,25 @@ var Switchboard = class extends Emitter {
     const old = this.#link;
     const token = await this.#token();
     if (!old || old !== this.#link || this.#candidate) return;
-    const give = () => {
-      this.#candidate?.close();
-      this.#candidate = void 0;
-      this.#clear("patience");
-      this.#plan(expiry(this.#shown) && TOKEN_MIN_MS);
-    };
-    if (token instanceof SwitchboardError) return give();
+    if (token instanceof SwitchboardError) return this.#give();
     this.#shown = token;
-    const candidate = this.#candidate = this.#open(name, token, give);
-    this.#after("patience", this.#patienceMs, give);
+    const candidate = this.#candidate = this.#open(name, token);
+    this.#after("patience", this.#patienceMs, () => this.#give());
     candidate.start([]);
+  }
+  /** The connection there is goes on; the other one was not to be had. */
+  #give() {
+    this.#candidate?.close();
+    this.#candidate = void 0;
+    this.#clear("patience");
+    this.#plan(expiry(this.#shown) && TOKEN_MIN_MS);
   }
   #refused({ id = -1, code, message = "", retry_after_ms = 1e3 }) {
     const error = new SwitchboardError(code, message, retry_after_ms);
     const channel = this.#asked.find(({ askedAs }) => askedAs === id);
     if (channel) {
       if (code === "rate_limited") {
+        this.#subscribes = SUBSCRIBES_LESS;
         this.#after("subscribe", Math.max(retry_after_ms, SUBSCRIBES_HELD_MS), () => this.sync());
       }
       channel.refused(error);
@@ -1133,13 +1155,14 @@ var Switchboard = class extends Emitter {
       if (!this.isOpen && !error.retryable) this.#end(error);
       return;
     }
-    if (!error.retryable) {
+    if (!error.retryable || /many/.test(error.code)) {
       this.#settle(publication);
       publication.reject(error);
       return this.#flush();
     }
     publication.id = void 0;
     this.#heldMs = retry_after_ms;
+    this.#window = 1;
     this.#flush();
   }
   #publication(id = -1) {
@@ -1154,13 +1177,13 @@ var Switchboard = class extends Emitter {
   #flush() {
     if (!this.isOpen) return;
     if (this.#heldMs !== void 0) {
-      if (this.#publications.some(({ id }) => id !== void 0)) return;
+      if (this.#timers.has("publish") || this.#publications.some(({ id }) => id !== void 0)) return;
       return this.#after("publish", this.#heldMs, () => {
         this.#heldMs = void 0;
         this.#flush();
       });
     }
-    for (const publication of this.#publications.slice(0, WINDOW)) {
+    for (const publication of this.#publications.slice(0, this.#window)) {
       if (publication.id !== void 0) continue;
       publication.id = ++this.#lastId;
       this.#link?.send({ ...publication.command, id: publication.id });
@@ -1201,17 +1224,15 @@ function expiry(token) {
   }
 }
 function check(name) {
-  if (typeof name === "string" && name && utf8(name) < 256 && !/^\$|\*|[\s\p{C}]|::|^:|:$/u.test(name)) return;
-  throw new TypeError(`not the name of a channel (at most 255 bytes, no blanks, no *, no leading $): ${name}`);
+  if (typeof name !== "string" || !name) throw new TypeError(`not the name of a channel: ${String(name)}`);
 }
-var utf8 = (text) => new TextEncoder().encode(text).length;
 function base(url) {
   try {
     const { protocol, host, pathname } = new URL(url ?? "/", globalThis.location?.href);
     const scheme = /^(http|ws)(s?:)$/.exec(protocol);
     return `http${scheme[2]}//${host}${pathname.replace(/(\/ws)?\/*$/, "/")}`;
   } catch {
-    throw new TypeError(`not the URL of a server, such as "https://chat.example": ${url}`);
+    throw new TypeError(`not the URL of a server (https://\u2026): ${url}`);
   }
 }
 export {

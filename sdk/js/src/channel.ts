@@ -1,6 +1,6 @@
 import type { Switchboard } from "./client.js";
 import { Emitter } from "./emitter.js";
-import { closed, SwitchboardError } from "./errors.js";
+import { SwitchboardError } from "./errors.js";
 import {
   withData,
   type Command,
@@ -83,7 +83,7 @@ interface Use extends SubscribeOptions {
 }
 
 /** What of the subscription the server knows. */
-type Stage = "idle" | "asked" | "subscribed";
+type Stage = "idle" | "asked" | "held" | "subscribed";
 
 /** A channel of messages of type `T`. Get it with {@link Switchboard.channel}. */
 export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitter<ChannelEvents<T, Info>> {
@@ -162,8 +162,8 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     const { since } = wishes;
     // One that is kept, or under way, is of use where it goes on from there.
     if (!this.#uses.size && since && since !== this.#since) {
+      this.#leave();
       if (this.isAsked) this.#again = since;
-      else this.#leave();
     }
     this.#uses.set(use, wishes);
     clearTimeout(this.#leaving);
@@ -176,7 +176,8 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     // Nobody need look at it.
     ready.catch(() => {});
     this.#client.use(this, true);
-    if (this.#client.state.status === "closed") this.#giveUp(closed());
+    const { state } = this.#client;
+    if (state.status === "closed") this.#giveUp(state.reason);
     this.#client.begin();
     this.sync();
     const unsubscribe = (): void => {
@@ -208,8 +209,8 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     subscription.ready.catch(wake);
     const offs = [
       this.on("error", wake),
-      this.#client.on("state", ({ status }) => {
-        if (status === "closed") wake(closed());
+      this.#client.on("state", (state) => {
+        if (state.status === "closed") wake(state.reason);
       }),
     ];
     const end = (): Promise<IteratorReturnResult<undefined>> => {
@@ -282,7 +283,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** @internal Says what the server does not know yet. */
   sync(): void {
-    if (this.#client.isBusy || this.isAsked) return;
+    if (this.#client.isBusy || this.isAsked || this.#stage === "held") return;
     if (this.#stage === "subscribed") {
       if (wish(this.command()) === this.#said) return;
       // Other wishes are another subscription, which goes on where this one was.
@@ -294,7 +295,9 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   #leave(): void {
     clearTimeout(this.#leaving);
-    if (this.#stage !== "idle" && this.#client.isOpen) {
+    // Once it is answered it is left.
+    if (this.isAsked) return;
+    if (this.#stage === "subscribed" && this.#client.isOpen) {
       this.#client.say({ type: "unsubscribe", channel: this.name });
     }
     this.#forget();
@@ -337,7 +340,11 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   refused(error: SwitchboardError): void {
     this.#stage = "idle";
     if (error.retryable) {
-      setTimeout(() => this.sync(), error.retryAfterMs ?? 1_000);
+      this.#stage = "held";
+      setTimeout(() => {
+        if (this.#stage === "held") this.#stage = "idle";
+        this.sync();
+      }, error.retryAfterMs);
       return;
     }
     this.#giveUp(error);
@@ -345,21 +352,26 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     this.#uses.clear();
     this.#forget();
     this.emit("error", error);
+    this.#release();
   }
 
   /** @internal Something of this channel. */
   handle(event: ServerEvent): void {
-    // Whoever ends and begins anew wants to know that it is subscribed, and to miss nothing.
-    if (!this.#uses.size && event.type !== "subscribed") return this.#leave();
+    if (event.type === "subscribed") this.#stage = "subscribed";
+    // What comes before the answer is of the subscription before, and comes again.
+    if (this.isAsked) return;
+    // Whoever ends and begins anew wants to miss nothing.
+    if (!this.#uses.size) return this.#leave();
     switch (event.type) {
       case "subscribed": {
-        this.#stage = "subscribed";
-        if (this.#again) this.#since = this.#said = this.#again;
-        else {
-          this.#since = event.position ?? this.#since;
-          if (event.offset !== undefined && this.#offset < 0) this.#offset = event.offset;
+        if (this.#again) {
+          this.#since = this.#said = this.#again;
+          this.#again = undefined;
+          this.#offset = -1;
+          return this.sync();
         }
-        this.#again = undefined;
+        this.#since = event.position ?? this.#since;
+        if (event.offset !== undefined && this.#offset < 0) this.#offset = event.offset;
         const subscribed = (this.#begun = plain<Subscribed>(event));
         for (const { resolve } of this.#waiters) resolve(subscribed);
         this.#waiters.clear();

@@ -1,7 +1,7 @@
 import { advised, isFinal, wait, type Backoff } from "./backoff.js";
 import { Channel, type PublishOptions } from "./channel.js";
 import { Emitter } from "./emitter.js";
-import { closed, SwitchboardError } from "./errors.js";
+import { SwitchboardError } from "./errors.js";
 import { payload, type Command, type Published, type ServerEvent } from "./protocol.js";
 import { recall, remember } from "./memory.js";
 import { timed, type Context, type Ended, type Transport, type TransportName } from "./transport.js";
@@ -77,6 +77,8 @@ const NAMES = Object.keys(TRANSPORTS) as TransportName[];
 const WINDOW = 64;
 /** Subscriptions without an answer: as many as one connection may have. */
 const SUBSCRIBES = 128;
+/** And where that was too many. */
+const SUBSCRIBES_LESS = 32;
 /** For so long none are asked for where they were too many: by then the server takes some again. */
 const SUBSCRIBES_HELD_MS = 1_000;
 /** Attempts that fail before a transport that has worked is doubted. */
@@ -120,6 +122,10 @@ export class Switchboard extends Emitter<ClientEvents> {
   #bytes = 0;
   /** When what was refused may be said again, once all that is on its way has its answer. */
   #heldMs: number | undefined;
+  /** Publications that may be on their way: after a refusal one, and one more for each that is taken. */
+  #window = WINDOW;
+  /** Subscriptions that may be. */
+  #subscribes = SUBSCRIBES;
   #asks = new Map<number, Ask>();
   #lastId = 0;
   #name = Math.random().toString(36).slice(2) + Date.now();
@@ -186,13 +192,13 @@ export class Switchboard extends Emitter<ClientEvents> {
   /** Publishes. Settles when the server has the message; waits for a connection, and is never published twice. */
   publish(channel: string, data: unknown, options?: PublishOptions): Promise<Published> {
     check(channel);
-    if (this.#state.status === "closed") return Promise.reject(closed());
+    if (this.#state.status === "closed") return Promise.reject(this.#state.reason);
     const { key = `${this.#name}-${++this.#lastKey}`, conflate } = { ...options };
     const json = JSON.stringify({ type: "publish", channel, key, conflate, ...payload(data) });
     // What is said again is the same, whatever becomes of the object.
     const command = JSON.parse(json) as Command;
     if (!("data" in command || "data_base64" in command)) throw new TypeError(`${typeof data} is not JSON`);
-    const bytes = utf8(json);
+    const bytes = new TextEncoder().encode(json).length;
     const { messages = 1_000, bytes: bytesMax = 1 << 20 } = { ...this.#options.queue };
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
@@ -244,15 +250,16 @@ export class Switchboard extends Emitter<ClientEvents> {
 
   /** Ends all: subscriptions, publications that wait, listeners. */
   close(): void {
-    this.#end(closed());
-    for (const channel of this.#channels.values()) channel.end(closed());
+    const reason = new SwitchboardError("closed", "closed here");
+    this.#end(reason);
+    for (const channel of this.#channels.values()) channel.end(reason);
     this.#channels.clear();
     this.removeListeners();
   }
 
   /** @internal A question with one answer; asked again on the next connection, if this one is lost. */
   ask<T>(command: Command, read: (event: ServerEvent) => T): Promise<T> {
-    if (this.#state.status === "closed") return Promise.reject(closed());
+    if (this.#state.status === "closed") return Promise.reject(this.#state.reason);
     this.begin();
     const id = ++this.#lastId;
     const asked = new Promise<ServerEvent>((resolve, reject) => this.#asks.set(id, { command, resolve, reject }));
@@ -264,7 +271,7 @@ export class Switchboard extends Emitter<ClientEvents> {
 
   /** @internal Whether no subscription can be asked for now. */
   get isBusy(): boolean {
-    return !this.isOpen || this.#asked.length >= SUBSCRIBES || this.#timers.has("subscribe");
+    return !this.isOpen || this.#asked.length >= this.#subscribes || this.#timers.has("subscribe");
   }
 
   get #asked(): Channel[] {
@@ -319,7 +326,7 @@ export class Switchboard extends Emitter<ClientEvents> {
       return token.retryable ? this.#wait(token.message) : this.#end(token);
     }
     this.#shown = token;
-    const link = (this.#link = this.#open(name, token, (ended) => this.#lost(ended, name)));
+    const link = (this.#link = this.#open(name, token));
     const commands: Command[] = [];
     for (const channel of this.#channels.values()) {
       const command = commands.length < SUBSCRIBES && channel.asked();
@@ -332,7 +339,7 @@ export class Switchboard extends Emitter<ClientEvents> {
     return this.#options.patienceMs ?? 10_000;
   }
 
-  #open(name: TransportName, token: string | undefined, end: (ended: Ended) => void): Transport {
+  #open(name: TransportName, token: string | undefined): Transport {
     const context: Context = {
       base: this.#base,
       token,
@@ -346,7 +353,8 @@ export class Switchboard extends Emitter<ClientEvents> {
       },
       said: (what) => this.#options.trace?.("out", what),
       end: (ended) => {
-        if (transport === this.#link || transport === this.#candidate) end(ended);
+        if (transport === this.#link) this.#lost(ended, name);
+        else if (transport === this.#candidate) this.#give();
       },
     };
     const transport = TRANSPORTS[name](context);
@@ -407,7 +415,7 @@ export class Switchboard extends Emitter<ClientEvents> {
       const largest = sent.sort((one, other) => other.bytes - one.bytes)[0];
       if (largest) {
         this.#settle(largest);
-        largest.reject(new SwitchboardError("message_too_big", "too large for the server"));
+        largest.reject(new SwitchboardError("message_too_big", "too large"));
       }
     }
     for (const publication of this.#publications) publication.id = undefined;
@@ -457,6 +465,7 @@ export class Switchboard extends Emitter<ClientEvents> {
         const publication = this.#publication(event.id);
         if (!publication) return;
         this.#settle(publication);
+        if (this.#window < WINDOW) this.#window++;
         publication.resolve({ offset: event.offset, position: event.position });
         return this.#flush();
       }
@@ -511,7 +520,8 @@ export class Switchboard extends Emitter<ClientEvents> {
   /** Another connection is to take the place of this one: a better one, or one with a newer token. */
   #plan(tokenMs: number): void {
     const { name } = this.#link!;
-    if (name !== this.#names[0]) {
+    if (name === this.#names[0]) this.#clear("upgrade");
+    else if (!this.#timers.has("upgrade")) {
       this.#after("upgrade", this.#upgradeMs, () => {
         this.#upgradeMs *= 2;
         void this.#replace(this.#names[0]!);
@@ -533,17 +543,19 @@ export class Switchboard extends Emitter<ClientEvents> {
     const old = this.#link;
     const token = await this.#token();
     if (!old || old !== this.#link || this.#candidate) return;
-    const give = (): void => {
-      this.#candidate?.close();
-      this.#candidate = undefined;
-      this.#clear("patience");
-      this.#plan(expiry(this.#shown) && TOKEN_MIN_MS);
-    };
-    if (token instanceof SwitchboardError) return give();
+    if (token instanceof SwitchboardError) return this.#give();
     this.#shown = token;
-    const candidate = (this.#candidate = this.#open(name, token, give));
-    this.#after("patience", this.#patienceMs, give);
+    const candidate = (this.#candidate = this.#open(name, token));
+    this.#after("patience", this.#patienceMs, () => this.#give());
     candidate.start([]);
+  }
+
+  /** The connection there is goes on; the other one was not to be had. */
+  #give(): void {
+    this.#candidate?.close();
+    this.#candidate = undefined;
+    this.#clear("patience");
+    this.#plan(expiry(this.#shown) && TOKEN_MIN_MS);
   }
 
   #refused({ id = -1, code, message = "", retry_after_ms = 1_000 }: ServerEvent): void {
@@ -552,6 +564,7 @@ export class Switchboard extends Emitter<ClientEvents> {
     if (channel) {
       // Too many at once, so for a while there are none.
       if (code === "rate_limited") {
+        this.#subscribes = SUBSCRIBES_LESS;
         this.#after("subscribe", Math.max(retry_after_ms, SUBSCRIBES_HELD_MS), () => this.sync());
       }
       channel.refused(error);
@@ -574,13 +587,15 @@ export class Switchboard extends Emitter<ClientEvents> {
       if (!this.isOpen && !error.retryable) this.#end(error);
       return;
     }
-    if (!error.retryable) {
+    // A channel that there is no room for is no reason to keep back those of others.
+    if (!error.retryable || /many/.test(error.code)) {
       this.#settle(publication);
       publication.reject(error);
       return this.#flush();
     }
     publication.id = undefined;
     this.#heldMs = retry_after_ms;
+    this.#window = 1;
     this.#flush();
   }
 
@@ -599,13 +614,13 @@ export class Switchboard extends Emitter<ClientEvents> {
     if (!this.isOpen) return;
     if (this.#heldMs !== undefined) {
       // What is behind it is refused, too, but how much is known only by the answers.
-      if (this.#publications.some(({ id }) => id !== undefined)) return;
+      if (this.#timers.has("publish") || this.#publications.some(({ id }) => id !== undefined)) return;
       return this.#after("publish", this.#heldMs, () => {
         this.#heldMs = undefined;
         this.#flush();
       });
     }
-    for (const publication of this.#publications.slice(0, WINDOW)) {
+    for (const publication of this.#publications.slice(0, this.#window)) {
       if (publication.id !== undefined) continue;
       publication.id = ++this.#lastId;
       this.#link?.send({ ...publication.command, id: publication.id });
@@ -649,13 +664,10 @@ function expiry(token: string | undefined): number {
   }
 }
 
-/** The names that a server takes (spec/protocol.md, section 7), or a word about what is wrong. */
+/** Which names are right is the server's to say (spec/protocol.md, section 7). */
 function check(name: unknown): void {
-  if (typeof name === "string" && name && utf8(name) < 256 && !/^\$|\*|[\s\p{C}]|::|^:|:$/u.test(name)) return;
-  throw new TypeError(`not the name of a channel (at most 255 bytes, no blanks, no *, no leading $): ${name}`);
+  if (typeof name !== "string" || !name) throw new TypeError(`not the name of a channel: ${String(name)}`);
 }
-
-const utf8 = (text: string): number => new TextEncoder().encode(text).length;
 
 /** Where the server is, as an http or https URL that ends with a slash. */
 function base(url: string | URL | undefined): string {
@@ -664,6 +676,6 @@ function base(url: string | URL | undefined): string {
     const scheme = /^(http|ws)(s?:)$/.exec(protocol)!;
     return `http${scheme[2]}//${host}${pathname.replace(/(\/ws)?\/*$/, "/")}`;
   } catch {
-    throw new TypeError(`not the URL of a server, such as "https://chat.example": ${url}`);
+    throw new TypeError(`not the URL of a server (https://…): ${url}`);
   }
 }

@@ -30,6 +30,3 @@ export class SwitchboardError extends Error {
     return RETRYABLE.includes(this.code);
   }
 }
-
-/** What everyone is told who waits for a client that is closed. */
-export const closed = (): SwitchboardError => new SwitchboardError("closed", "closed here");

@@ -39,7 +39,8 @@ export interface Reset {
 /** A subscription has begun, or gone on. */
 export interface Subscribed {
   channel: string;
-  offset: number;
+  /** Of `position`; polls that go on do not say it. */
+  offset?: number;
   position: string;
   /** Whether nothing is missing since the connection before; absent the first time. If not, a `gap` or `reset` follows. */
   recovered?: boolean;

@@ -78,10 +78,41 @@ test('a better transport is tried again, and takes over without a loss', async (
   isDone = true;
   const end = await publishing;
   await eventually('all are there', () => heard.length >= end - 1);
-  assert.deepEqual(messages(heard), count(1, end));
+  // What took over is missed as any other when it is gone.
+  const waiting = reaches(one, 'waiting');
+  box.cut();
+  await soon(waiting, 'it finds out');
+  await soon(one.publish('upgraded', end), 'published');
+  await eventually('it goes on', () => heard.length >= end);
+  assert.deepEqual(messages(heard), count(1, end + 1));
   one.close();
   await box.stop();
 });
+
+for (const transport of ['websocket', 'sse', 'poll']) {
+  test(`a connection with a newer token is missed when it is gone, by ${transport}`, async () => {
+    const box = await Middlebox.start(server.origin);
+    let asked = 0;
+    const token = () => {
+      const exp = Math.floor(Date.now() / 1_000) + (++asked === 1 ? 3 : 3_600);
+      return `x.${Buffer.from(JSON.stringify({ exp })).toString('base64url')}.x`;
+    };
+    const one = through(box, { transports: [transport], token });
+    const { heard, subscription } = hear(one.channel(`newer:${transport}`));
+    await soon(subscription.ready, 'subscribed');
+    const opened = soon(new Promise((resolve) => one.once('state', resolve)), 'another one takes over');
+    assert.equal((await opened).status, 'open');
+    assert.equal(asked, 2);
+    await one.publish(`newer:${transport}`, 1);
+    const waiting = reaches(one, 'waiting');
+    box.cut();
+    await waiting;
+    await soon(one.publish(`newer:${transport}`, 2), 'published');
+    await eventually('all is heard', () => heard.length === 2);
+    one.close();
+    await box.stop();
+  });
+}
 
 test('a server that is away for a moment is no reason for another transport', async () => {
   const box = await Middlebox.start(server.origin);

@@ -331,6 +331,83 @@ test('what was refused is not overtaken, however long the way is', async () => {
   assert.ok(links[0].heard.length > 310, 'some were refused');
 });
 
+test('whoever goes on publishing is not kept waiting for it', async () => {
+  let isRefused = true;
+  const one = connect({}, (link, command) => {
+    if (command.type !== 'publish') return;
+    if (isRefused) link.say({ type: 'error', id: command.id, code: 'overloaded', message: 'busy', retry_after_ms: 60 });
+    else link.say({ type: 'published', id: command.id, offset: 1, position: 'p' });
+  });
+  const first = one.publish('a', 0);
+  await eventually('it is refused', () => links[0]?.heard.length > 1);
+  isRefused = false;
+  const others = [];
+  const stream = setInterval(() => others.push(one.publish('a', others.length)), 5);
+  await soon(first, 'the first is published').finally(() => clearInterval(stream));
+  await soon(Promise.all(others), 'so are the others');
+});
+
+test('after a refusal it begins with one', async () => {
+  let isRefused = true;
+  const one = connect({}, (link, command) => {
+    if (command.type !== 'publish') return;
+    if (isRefused) link.say({ type: 'error', id: command.id, code: 'rate_limited', message: 'busy', retry_after_ms: 5 });
+    // Who is limited takes one of the many that come at once.
+    else setTimeout(() => link.say({ type: 'published', id: command.id, offset: 1, position: 'p' }), 30);
+  });
+  const published = count(0, 64).map((data) => one.publish('a', data));
+  const said = () => links[0]?.heard.filter(({ type }) => type === 'publish').length;
+  await eventually('all are refused', () => said() === 64);
+  isRefused = false;
+  await eventually('it says one again', () => said() > 64);
+  assert.equal(said(), 65);
+  await soon(Promise.all(published), 'published');
+});
+
+test('a channel that there is no room for keeps back no other', async () => {
+  const one = connect({}, (link, command) => {
+    if (command.type !== 'publish') return;
+    if (command.channel === 'full') link.say({ type: 'error', id: command.id, code: 'too_many_channels', message: 'full', retry_after_ms: 60_000 });
+    else link.say({ type: 'published', id: command.id, offset: 1, position: 'p' });
+  });
+  await assert.rejects(soon(one.publish('full', 1), 'an answer'), { code: 'too_many_channels', retryable: true });
+  await soon(one.publish('a', 1), 'published');
+});
+
+test('a subscription that is refused for now is asked for when it is time, whatever others do', async () => {
+  const one = connect({}, (link, command) => {
+    if (command.type !== 'subscribe') return;
+    if (command.channel === 'full') link.say({ type: 'error', id: command.id, code: 'too_many_channels', message: 'full', retry_after_ms: 60_000 });
+    else subscribed(link, command);
+  });
+  one.channel('full').subscribe();
+  for (const number of count(0, 5)) await soon(one.channel(`a${number}`).subscribe().ready, 'subscribed');
+  assert.equal(links[0].heard.filter(({ channel }) => channel === 'full').length, 1);
+});
+
+test('what comes before the answer is of the subscription before', async () => {
+  const one = connect();
+  const room = one.channel('a');
+  const first = room.subscribe();
+  await eventually('it asks', () => links[0]?.heard.length === 2);
+  subscribed(links[0], links[0].heard[1]);
+  await soon(first.ready, 'subscribed');
+  links[0].say(message(5, 'five'));
+  await eventually('it is there', () => room.position === 'p5');
+  first.unsubscribe();
+  const heard = [];
+  room.subscribe(({ data }) => heard.push(data), { since: 'p1' });
+  await eventually('it asks for more', () => links[0].heard.length === 4);
+  const [unsubscribe, again] = links[0].heard.slice(2);
+  assert.deepEqual([unsubscribe.type, again.type, again.since], ['unsubscribe', 'subscribe', 'p1']);
+  links[0].say(message(6, 'six'));
+  links[0].say({ type: 'unsubscribed', id: unsubscribe.id, channel: 'a' });
+  links[0].say({ type: 'subscribed', id: again.id, channel: 'a', offset: 1, position: 'p1' });
+  for (const offset of count(2, 8)) links[0].say(message(offset, offset));
+  await eventually('all is there', () => heard.at(-1) === 7);
+  assert.deepEqual(heard, count(2, 8));
+});
+
 test('a message is what it was when it was published', async () => {
   const one = connect({}, (link, command) => {
     if (command.type === 'publish') link.say({ type: 'published', id: command.id, offset: 1, position: 'p' });
@@ -448,7 +525,9 @@ test('a channel that nobody has any more is forgotten', async () => {
   setFlagsFromString('--expose-gc');
   const gc = runInNewContext('gc');
   const one = connect({}, (link, command) => {
-    if (command.type === 'subscribe') subscribed(link, command);
+    if (command.type !== 'subscribe') return;
+    if (!command.channel.startsWith('refused')) subscribed(link, command);
+    else link.say({ type: 'error', id: command.id, code: 'bad_channel', message: 'no' });
   });
   await reaches(one, 'open');
   const use = async (number) => {
@@ -461,12 +540,20 @@ test('a channel that nobody has any more is forgotten', async () => {
     off();
     return new WeakRef(room);
   };
+  const refused = async (number) => {
+    const room = one.channel(`refused:${number}`);
+    await assert.rejects(room.subscribe(() => {}).ready);
+    return new WeakRef(room);
+  };
   const listened = (number) => {
     const room = one.channel(`listened:${number}`);
     room.on('message', () => {})();
     return new WeakRef(room);
   };
-  const rooms = [...await Promise.all(count(0, 20).map(use)), ...count(0, 20).map(listened)];
+  const rooms = [
+    ...await Promise.all([...count(0, 20).map(use), ...count(0, 20).map(refused)]),
+    ...count(0, 20).map(listened),
+  ];
   await eventually('none of them is kept', () => {
     gc();
     return rooms.every((room) => !room.deref());

@@ -142,7 +142,7 @@ function http(context: Context, name: TransportName): Transport {
       const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
       const { done, value } = await timed(body.read(), silenceMs);
       if (signal.aborted) return;
-      if (done) throw new Error("the stream has ended");
+      if (done) throw new Error("ended");
       const blocks = (unread + value).split(/\r?\n\r?\n/);
       unread = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -176,6 +176,7 @@ function http(context: Context, name: TransportName): Transport {
         if (!since || begun.has(channel)) continue;
         const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
         context.event({ type: "subscribed", channel, position: since, recovered: !broken } as ServerEvent);
+        if (signal.aborted) return;
       }
       for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
@@ -213,6 +214,8 @@ function http(context: Context, name: TransportName): Transport {
 
   /** Reads what has changed, all changes of one moment at once. */
   const change = (reader: Reader): void => {
+    // What is still on its way was for other wishes.
+    reader.abort?.abort();
     if (!dirty.size) {
       setTimeout(() => {
         const changed = [...dirty];
