@@ -260,6 +260,11 @@ var Channel = class extends Emitter {
   }
   /** @internal The same, and it is said. */
   asked() {
+    const again = this.#again;
+    if (again) {
+      this.#forget();
+      this.#since = again;
+    }
     const command = this.command();
     if (!command?.presence) this.#presence = void 0;
     this.#stage = command ? "asked" : "idle";
@@ -278,6 +283,7 @@ var Channel = class extends Emitter {
   }
   #leave() {
     clearTimeout(this.#leaving);
+    this.#leaving = void 0;
     if (this.isAsked) return;
     if (this.#stage === "subscribed" && this.#client.isOpen) {
       this.#client.say({ type: "unsubscribe", channel: this.name });
@@ -299,6 +305,7 @@ var Channel = class extends Emitter {
     this.#stage = "idle";
     this.#begun = void 0;
     if (error) this.#giveUp(error);
+    if (!this.#uses.size && !this.#leaving) this.#leave();
   }
   #giveUp(error) {
     for (const { reject } of this.#waiters) reject(error);
@@ -315,6 +322,7 @@ var Channel = class extends Emitter {
   /** @internal The server refuses the subscription. */
   refused(error) {
     this.#stage = "idle";
+    if (!this.#uses.size) return this.#leave();
     if (error.retryable) {
       this.#stage = "held";
       setTimeout(() => {
@@ -333,14 +341,12 @@ var Channel = class extends Emitter {
   /** @internal Something of this channel. */
   handle(event) {
     if (event.type === "subscribed") this.#stage = "subscribed";
-    if (this.isAsked) return;
+    if (this.isAsked || this.#again && event.type !== "subscribed") return;
     if (!this.#uses.size) return this.#leave();
     switch (event.type) {
       case "subscribed": {
         if (this.#again) {
-          this.#since = this.#said = this.#again;
-          this.#again = void 0;
-          this.#offset = -1;
+          this.#said = "";
           return this.sync();
         }
         this.#since = event.position ?? this.#since;
@@ -460,8 +466,9 @@ function http(context, name) {
       isWelcome = true;
       for (const other of readers) if (!other.abort) read(other);
     }
-    const wish2 = event.position && reader?.channels.get(event.channel);
-    if (wish2) wish2.since = event.position;
+    const wish2 = reader?.channels.get(event.channel);
+    if (event.channel && !wish2?.isRead) return;
+    if (wish2 && event.position) wish2.since = event.position;
     if (event.type === "error") return end(event.message);
     context.event(event);
   };
@@ -469,7 +476,9 @@ function http(context, name) {
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
     let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait2)}&resume=${encodeURIComponent(resume ?? "")}`;
     const groups = /* @__PURE__ */ new Map();
-    for (const [channel, { latest, presence, info }] of reader.channels) {
+    for (const [channel, wish2] of reader.channels) {
+      const { latest, presence, info } = wish2;
+      wish2.isRead = true;
       const wishes = put("latest", latest) + put("presence", presence) + put("info", info && JSON.stringify(info));
       groups.set(wishes, (groups.get(wishes) ?? "") + put("channel", channel));
     }
@@ -485,7 +494,7 @@ function http(context, name) {
     const abort = reader.abort = new AbortController();
     const loop = name === "sse" ? stream : polls;
     loop(reader, abort.signal).catch((error) => {
-      if (abort.signal.aborted) return;
+      if (abort.signal.aborted || dirty.has(reader)) return;
       if (error instanceof Refused && isFinal2(error)) refuse(reader, error);
       else end(error);
     });
@@ -528,7 +537,7 @@ function http(context, name) {
   };
   const polls = async (reader, signal) => {
     const begun = /* @__PURE__ */ new Set();
-    while (reader.channels.size) {
+    while (reader.channels.size && !dirty.has(reader)) {
       const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
       let answer;
       try {
@@ -542,11 +551,10 @@ function http(context, name) {
       const { position, events } = await timed(answer.json(), patienceMs);
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
-      for (const [channel, { since }] of reader.channels) {
-        if (!since || begun.has(channel)) continue;
+      for (const [channel, { since, isRead }] of reader.channels) {
+        if (!since || !isRead || begun.has(channel)) continue;
         const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
         context.event({ type: "subscribed", channel, position: since, recovered: !broken });
-        if (signal.aborted) return;
       }
       for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
@@ -578,7 +586,6 @@ function http(context, name) {
   const later = (event) => queueMicrotask(() => context.event(event));
   const hello = () => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume });
   const change = (reader) => {
-    reader.abort?.abort();
     if (!dirty.size) {
       setTimeout(() => {
         const changed = [...dirty];
@@ -706,8 +713,6 @@ function webSocket(context) {
 var TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
 var NAMES = Object.keys(TRANSPORTS);
 var WINDOW = 64;
-var SUBSCRIBES = 128;
-var SUBSCRIBES_LESS = 32;
 var SUBSCRIBES_HELD_MS = 1e3;
 var DOUBT_AFTER = 3;
 var EXPIRES_MS = 3e4;
@@ -742,8 +747,6 @@ var Switchboard = class extends Emitter {
   #heldMs;
   /** Publications that may be on their way: after a refusal one, and one more for each that is taken. */
   #window = WINDOW;
-  /** Subscriptions that may be. */
-  #subscribes = SUBSCRIBES;
   #asks = /* @__PURE__ */ new Map();
   #lastId = 0;
   #name = Math.random().toString(36).slice(2) + Date.now();
@@ -759,7 +762,7 @@ var Switchboard = class extends Emitter {
     super();
     this.#options = options = { ...options };
     this.#base = base(url);
-    this.#names = [...new Set([options.transports ?? NAMES].flat())];
+    this.#names = [options.transports ?? NAMES].flat();
     const unknown = this.#names.find((name) => !NAMES.includes(name));
     if (unknown || !this.#names.length) {
       throw new TypeError(`transports: ${unknown} is not one of ${NAMES}`);
@@ -811,7 +814,7 @@ var Switchboard = class extends Emitter {
     const { messages = 1e3, bytes: bytesMax = 1 << 20 } = { ...this.#options.queue };
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
-      return Promise.reject(new SwitchboardError("queue_full", "too much waits: await drained()"));
+      return Promise.reject(new SwitchboardError("queue_full", "await drained()"));
     }
     this.#bytes += bytes;
     this.begin();
@@ -872,7 +875,7 @@ var Switchboard = class extends Emitter {
   }
   /** @internal Whether no subscription can be asked for now. */
   get isBusy() {
-    return !this.isOpen || this.#asked.length >= this.#subscribes || this.#timers.has("subscribe");
+    return !this.isOpen || this.#asked.length >= WINDOW || this.#timers.has("subscribe");
   }
   get #asked() {
     return [...this.#channels.values()].filter((channel) => channel.isAsked);
@@ -922,7 +925,7 @@ var Switchboard = class extends Emitter {
     const link = this.#link = this.#open(name, token);
     const commands = [];
     for (const channel of this.#channels.values()) {
-      const command = commands.length < SUBSCRIBES && channel.asked();
+      const command = commands.length < WINDOW && channel.asked();
       if (command) commands.push({ ...command, id: channel.askedAs = ++this.#lastId });
     }
     link.start(commands);
@@ -1094,8 +1097,7 @@ var Switchboard = class extends Emitter {
   /** Another connection is to take the place of this one: a better one, or one with a newer token. */
   #plan(tokenMs) {
     const { name } = this.#link;
-    if (name === this.#names[0]) this.#clear("upgrade");
-    else if (!this.#timers.has("upgrade")) {
+    if (name !== this.#names[0]) {
       this.#after("upgrade", this.#upgradeMs, () => {
         this.#upgradeMs *= 2;
         void this.#replace(this.#names[0]);
@@ -1133,7 +1135,6 @@ var Switchboard = class extends Emitter {
     const channel = this.#asked.find(({ askedAs }) => askedAs === id);
     if (channel) {
       if (code === "rate_limited") {
-        this.#subscribes = SUBSCRIBES_LESS;
         this.#after("subscribe", Math.max(retry_after_ms, SUBSCRIBES_HELD_MS), () => this.sync());
       }
       channel.refused(error);
@@ -1232,7 +1233,7 @@ function base(url) {
     const scheme = /^(http|ws)(s?:)$/.exec(protocol);
     return `http${scheme[2]}//${host}${pathname.replace(/(\/ws)?\/*$/, "/")}`;
   } catch {
-    throw new TypeError(`not the URL of a server (https://\u2026): ${url}`);
+    throw new TypeError(`not the URL of a server: ${url}`);
   }
 }
 export {

@@ -73,7 +73,7 @@ export interface Subscription {
 
 /** Messages that an iteration may be behind. Beyond it fails: nothing is lost silently. */
 const ITERATION_MAX = 1_024;
-/** For so long a channel that nobody uses stays subscribed: whoever ends and begins anew at once loses nothing. */
+/** For so long a channel that nobody uses stays subscribed, if nothing comes: whoever ends and begins anew at once costs nothing. */
 const LEAVE_AFTER_MS = 100;
 
 /** What a use wants. */
@@ -274,6 +274,11 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   /** @internal The same, and it is said. */
   asked(): Command | undefined {
+    const again = this.#again;
+    if (again) {
+      this.#forget();
+      this.#since = again;
+    }
     const command = this.command();
     if (!command?.presence) this.#presence = undefined;
     this.#stage = command ? "asked" : "idle";
@@ -295,6 +300,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
 
   #leave(): void {
     clearTimeout(this.#leaving);
+    this.#leaving = undefined;
     // Once it is answered it is left.
     if (this.isAsked) return;
     if (this.#stage === "subscribed" && this.#client.isOpen) {
@@ -320,6 +326,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
     this.#stage = "idle";
     this.#begun = undefined;
     if (error) this.#giveUp(error);
+    if (!this.#uses.size && !this.#leaving) this.#leave();
   }
 
   #giveUp(error: SwitchboardError): void {
@@ -339,6 +346,7 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   /** @internal The server refuses the subscription. */
   refused(error: SwitchboardError): void {
     this.#stage = "idle";
+    if (!this.#uses.size) return this.#leave();
     if (error.retryable) {
       this.#stage = "held";
       setTimeout(() => {
@@ -359,15 +367,13 @@ export class Channel<T = unknown, Info = Record<string, unknown>> extends Emitte
   handle(event: ServerEvent): void {
     if (event.type === "subscribed") this.#stage = "subscribed";
     // What comes before the answer is of the subscription before, and comes again.
-    if (this.isAsked) return;
+    if (this.isAsked || (this.#again && event.type !== "subscribed")) return;
     // Whoever ends and begins anew wants to miss nothing.
     if (!this.#uses.size) return this.#leave();
     switch (event.type) {
       case "subscribed": {
         if (this.#again) {
-          this.#since = this.#said = this.#again;
-          this.#again = undefined;
-          this.#offset = -1;
+          this.#said = "";
           return this.sync();
         }
         this.#since = event.position ?? this.#since;

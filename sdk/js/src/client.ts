@@ -73,12 +73,8 @@ interface Ask {
 
 const TRANSPORTS = { websocket: webSocket, sse: eventStream, poll };
 const NAMES = Object.keys(TRANSPORTS) as TransportName[];
-/** Publications without an answer on one connection. */
+/** Publications without an answer on one connection, and subscriptions. */
 const WINDOW = 64;
-/** Subscriptions without an answer: as many as one connection may have. */
-const SUBSCRIBES = 128;
-/** And where that was too many. */
-const SUBSCRIBES_LESS = 32;
 /** For so long none are asked for where they were too many: by then the server takes some again. */
 const SUBSCRIBES_HELD_MS = 1_000;
 /** Attempts that fail before a transport that has worked is doubted. */
@@ -124,8 +120,6 @@ export class Switchboard extends Emitter<ClientEvents> {
   #heldMs: number | undefined;
   /** Publications that may be on their way: after a refusal one, and one more for each that is taken. */
   #window = WINDOW;
-  /** Subscriptions that may be. */
-  #subscribes = SUBSCRIBES;
   #asks = new Map<number, Ask>();
   #lastId = 0;
   #name = Math.random().toString(36).slice(2) + Date.now();
@@ -142,7 +136,7 @@ export class Switchboard extends Emitter<ClientEvents> {
     super();
     this.#options = options = { ...options };
     this.#base = base(url);
-    this.#names = [...new Set([options.transports ?? NAMES].flat())];
+    this.#names = [options.transports ?? NAMES].flat();
     const unknown = this.#names.find((name) => !NAMES.includes(name));
     if (unknown || !this.#names.length) {
       throw new TypeError(`transports: ${unknown} is not one of ${NAMES}`);
@@ -202,7 +196,7 @@ export class Switchboard extends Emitter<ClientEvents> {
     const { messages = 1_000, bytes: bytesMax = 1 << 20 } = { ...this.#options.queue };
     const isFull = this.#publications.length >= messages || this.#bytes + bytes > bytesMax;
     if (isFull && this.#publications.length) {
-      return Promise.reject(new SwitchboardError("queue_full", "too much waits: await drained()"));
+      return Promise.reject(new SwitchboardError("queue_full", "await drained()"));
     }
     this.#bytes += bytes;
     this.begin();
@@ -271,7 +265,7 @@ export class Switchboard extends Emitter<ClientEvents> {
 
   /** @internal Whether no subscription can be asked for now. */
   get isBusy(): boolean {
-    return !this.isOpen || this.#asked.length >= this.#subscribes || this.#timers.has("subscribe");
+    return !this.isOpen || this.#asked.length >= WINDOW || this.#timers.has("subscribe");
   }
 
   get #asked(): Channel[] {
@@ -329,7 +323,7 @@ export class Switchboard extends Emitter<ClientEvents> {
     const link = (this.#link = this.#open(name, token));
     const commands: Command[] = [];
     for (const channel of this.#channels.values()) {
-      const command = commands.length < SUBSCRIBES && channel.asked();
+      const command = commands.length < WINDOW && channel.asked();
       if (command) commands.push({ ...command, id: (channel.askedAs = ++this.#lastId) });
     }
     link.start(commands);
@@ -520,8 +514,7 @@ export class Switchboard extends Emitter<ClientEvents> {
   /** Another connection is to take the place of this one: a better one, or one with a newer token. */
   #plan(tokenMs: number): void {
     const { name } = this.#link!;
-    if (name === this.#names[0]) this.#clear("upgrade");
-    else if (!this.#timers.has("upgrade")) {
+    if (name !== this.#names[0]) {
       this.#after("upgrade", this.#upgradeMs, () => {
         this.#upgradeMs *= 2;
         void this.#replace(this.#names[0]!);
@@ -564,7 +557,6 @@ export class Switchboard extends Emitter<ClientEvents> {
     if (channel) {
       // Too many at once, so for a while there are none.
       if (code === "rate_limited") {
-        this.#subscribes = SUBSCRIBES_LESS;
         this.#after("subscribe", Math.max(retry_after_ms, SUBSCRIBES_HELD_MS), () => this.sync());
       }
       channel.refused(error);
@@ -676,6 +668,6 @@ function base(url: string | URL | undefined): string {
     const scheme = /^(http|ws)(s?:)$/.exec(protocol)!;
     return `http${scheme[2]}//${host}${pathname.replace(/(\/ws)?\/*$/, "/")}`;
   } catch {
-    throw new TypeError(`not the URL of a server (https://…): ${url}`);
+    throw new TypeError(`not the URL of a server: ${url}`);
   }
 }

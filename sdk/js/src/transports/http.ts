@@ -26,9 +26,12 @@ export const eventStream = (context: Context): Transport => http(context, "sse")
 /** Polling, with publications by POST. */
 export const poll = (context: Context): Transport => http(context, "poll");
 
+/** A subscription, and whether the request that runs is for it. */
+type Wish = Command & { isRead?: boolean };
+
 /** Channels that are read by one request. */
 interface Reader {
-  channels: Map<string, Command>;
+  channels: Map<string, Wish>;
   abort?: AbortController | undefined;
   /** Where it is in all its channels, as the last answer to a poll says. */
   token?: string | undefined;
@@ -78,8 +81,10 @@ function http(context: Context, name: TransportName): Transport {
       isWelcome = true;
       for (const other of readers) if (!other.abort) read(other);
     }
-    const wish = event.position && reader?.channels.get(event.channel);
-    if (wish) wish.since = event.position;
+    const wish = reader?.channels.get(event.channel);
+    // What is still on its way may be for other wishes than these.
+    if (event.channel && !wish?.isRead) return;
+    if (wish && event.position) wish.since = event.position;
     if (event.type === "error") return end(event.message);
     context.event(event);
   };
@@ -89,7 +94,9 @@ function http(context: Context, name: TransportName): Transport {
     let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait)}&resume=${encodeURIComponent(resume ?? "")}`;
     // Wishes are of the channels before them; those without any come last, as a comma comes behind an ampersand.
     const groups = new Map<string, string>();
-    for (const [channel, { latest, presence, info }] of reader.channels) {
+    for (const [channel, wish] of reader.channels) {
+      const { latest, presence, info } = wish;
+      wish.isRead = true;
       const wishes = put("latest", latest) + put("presence", presence) + put("info", info && JSON.stringify(info));
       groups.set(wishes, (groups.get(wishes) ?? "") + put("channel", channel));
     }
@@ -107,7 +114,7 @@ function http(context: Context, name: TransportName): Transport {
     const abort = (reader.abort = new AbortController());
     const loop = name === "sse" ? stream : polls;
     loop(reader, abort.signal).catch((error: unknown) => {
-      if (abort.signal.aborted) return;
+      if (abort.signal.aborted || dirty.has(reader)) return;
       if (error instanceof Refused && isFinal(error)) refuse(reader, error);
       else end(error);
     });
@@ -155,7 +162,7 @@ function http(context: Context, name: TransportName): Transport {
 
   const polls = async (reader: Reader, signal: AbortSignal): Promise<void> => {
     const begun = new Set<string>();
-    while (reader.channels.size) {
+    while (reader.channels.size && !dirty.has(reader)) {
       // The first one is not held: it says that all works.
       const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
       let answer;
@@ -172,11 +179,10 @@ function http(context: Context, name: TransportName): Transport {
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
-      for (const [channel, { since }] of reader.channels) {
-        if (!since || begun.has(channel)) continue;
+      for (const [channel, { since, isRead }] of reader.channels) {
+        if (!since || !isRead || begun.has(channel)) continue;
         const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
         context.event({ type: "subscribed", channel, position: since, recovered: !broken } as ServerEvent);
-        if (signal.aborted) return;
       }
       for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
@@ -214,8 +220,6 @@ function http(context: Context, name: TransportName): Transport {
 
   /** Reads what has changed, all changes of one moment at once. */
   const change = (reader: Reader): void => {
-    // What is still on its way was for other wishes.
-    reader.abort?.abort();
     if (!dirty.size) {
       setTimeout(() => {
         const changed = [...dirty];
