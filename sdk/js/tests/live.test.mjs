@@ -349,6 +349,26 @@ for (const transport of TRANSPORTS) {
     one.close();
   });
 
+  test(`many that are left at once keep nobody waiting, by ${transport}`, async () => {
+    const asked = [];
+    const counting = (url, init) => {
+      asked.push(url);
+      return fetch(url, init);
+    };
+    const one = client(server, transport, { fetch: counting });
+    const { heard, subscription } = hear(one.channel(`${transport}:beside`));
+    await soon(subscription.ready, 'subscribed');
+    asked.length = 0;
+    const uses = count(0, 60).map((number) => one.channel(`${transport}:left:${number}`).subscribe());
+    for (const use of uses) use.unsubscribe();
+    await backend.publish(`${transport}:beside`, 1);
+    await soon(one.channel(`${transport}:next`).subscribe().ready, 'the next one is subscribed');
+    await eventually('what happens beside is heard', () => heard.length === 1);
+    // Not one for each of them.
+    assert.ok(asked.length < 20, `${asked.length} requests`);
+    one.close();
+  });
+
   test(`who ends and begins anew at once misses nothing, by ${transport}`, async () => {
     const one = client(server, transport);
     const room = one.channel(`${transport}:anew`);

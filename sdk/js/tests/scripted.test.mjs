@@ -408,6 +408,51 @@ test('what comes before the answer is of the subscription before', async () => {
   assert.deepEqual(heard, count(2, 8));
 });
 
+test('a channel that was left before its answer goes with the connection', async () => {
+  const one = connect();
+  const room = one.channel('a');
+  const use = room.subscribe();
+  await eventually('it asks', () => links[0]?.heard.length === 2);
+  subscribed(links[0], links[0].heard[1]);
+  links[0].say(message(1, 'one'));
+  await eventually('it is somewhere', () => room.position === 'p1');
+  links[0].cut();
+  await eventually('it asks again', () => links[1]?.heard.length === 2);
+  use.unsubscribe();
+  await new Promise((later) => setTimeout(later, 200));
+  links[1].cut();
+  await eventually('it is back', () => links[2]?.heard.length === 1);
+  await reaches(one, 'open');
+  assert.equal(room.position, undefined);
+  // Much later somebody begins, from then on.
+  room.subscribe();
+  await eventually('it asks anew', () => links[2].heard.length === 2);
+  assert.equal(links[2].heard[1].since, undefined);
+});
+
+test('who begins elsewhere hears nothing before that, however long it takes', async () => {
+  const one = connect({}, (link, command) => {
+    if (command.channel === 'b') link.say({ type: 'error', id: command.id, code: 'rate_limited', message: 'no', retry_after_ms: 10 });
+  });
+  await reaches(one, 'open');
+  const room = one.channel('a');
+  room.subscribe().unsubscribe();
+  const heard = [];
+  room.subscribe(({ data }) => heard.push(data), { since: 'p2' });
+  one.channel('b').subscribe();
+  const asked = () => links[0].heard.filter(({ type, channel }) => type === 'subscribe' && channel === 'a');
+  await eventually('both are asked for', () => links[0].heard.length >= 3);
+  // Of the first use, while none may be asked for.
+  links[0].say({ type: 'subscribed', id: asked()[0].id, channel: 'a', offset: 9, position: 'p9' });
+  links[0].say(message(10, 'ten'));
+  await eventually('it is asked for where it begins', () => asked().length === 2);
+  assert.equal(asked()[1].since, 'p2');
+  links[0].say({ type: 'subscribed', id: asked()[1].id, channel: 'a', offset: 2, position: 'p2' });
+  for (const offset of count(3, 11)) links[0].say(message(offset, offset));
+  await eventually('all is there', () => heard.at(-1) === 10);
+  assert.deepEqual(heard, count(3, 11));
+});
+
 test('a message is what it was when it was published', async () => {
   const one = connect({}, (link, command) => {
     if (command.type === 'publish') link.say({ type: 'published', id: command.id, offset: 1, position: 'p' });
