@@ -543,9 +543,8 @@ function http(context, name) {
       try {
         answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1e3 + patienceMs);
       } catch (error) {
-        const waitMs = error instanceof Refused && error.body.code === "rate_limited" && error.body.retry_after_ms;
-        if (!waitMs) throw error;
-        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
+        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms));
         continue;
       }
       const { position, events } = await timed(answer.json(), patienceMs);

@@ -708,6 +708,29 @@ test('a better way is tried again although its token could not be had once', asy
   server.close();
 });
 
+test('a poll that comes too early is asked again, also where it is not to wait', async () => {
+  let polls = 0;
+  const server = createServer((_, answer) => {
+    polls++;
+    const isEarly = polls === 2;
+    const said = isEarly
+      ? { type: 'error', code: 'rate_limited', message: 'too many', retry_after_ms: 0 }
+      : { position: 'p0', events: polls === 1 ? [welcome] : [] };
+    if (polls < 4) answer.writeHead(isEarly ? 429 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(said));
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, { transports: ['poll'] });
+  clients.push(one);
+  const states = [];
+  one.on('state', ({ status }) => states.push(status));
+  one.channel('a').subscribe();
+  await eventually('it polls on', () => polls === 4);
+  assert.deepEqual(states, ['open']);
+  one.close();
+  server.closeAllConnections();
+  server.close();
+});
+
 test('a server that cannot read who this is ends it, with its words', async () => {
   const one = new Switchboard(origin, { WebSocket, transports: ['websocket'], token: 'x' });
   clients.push(one);

@@ -169,10 +169,9 @@ function http(context: Context, name: TransportName): Transport {
       try {
         answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1_000 + patienceMs);
       } catch (error) {
+        if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
         // Too many at once: the next one brings more.
-        const waitMs = error instanceof Refused && error.body.code === "rate_limited" && error.body.retry_after_ms;
-        if (!waitMs) throw error;
-        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms));
         continue;
       }
       const { position, events } = (await timed(answer.json(), patienceMs)) as Polled;
