@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use switchboard_client::{
     Client, Dialect, ErrorCode, Payload, PayloadKind, Position, Publication, PublishError, Range, ReadError,
-    State, SubscribeError, SubscribeOptions, Subscription, Which,
+    State, SubscribeError, SubscribeOptions, Which,
 };
 use switchboard_proto::limits::Rate;
 
@@ -312,10 +312,13 @@ async fn too_much_at_once_is_refused_with_when_to_try_again() {
     assert!(refused > 0);
 }
 
-/// It is enough that this compiles.
-#[allow(dead_code)]
-fn any_task_may_call(client: &Client, room: &mut Subscription) {
+/// What is asked is the compiler, and a future that is not awaited does nothing.
+#[tokio::test]
+async fn any_task_may_call() {
     fn spawnable(_: impl Future<Output: Send> + Send) {}
+    let server = Real::start();
+    let client = &server.client().await;
+    let room = &mut client.subscribe("room:1").await.unwrap();
     spawnable(Client::connect(""));
     spawnable(client.state_other_than(&State::Open));
     spawnable(client.subscribe(""));
