@@ -16,7 +16,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +35,7 @@ use crate::error::{ConnectError, End, Farewell, PingError, PublishError, ReadErr
 use crate::link::Link;
 use crate::open::{self, Identity, Opened};
 use crate::publishing::{Publishing, WINDOW_MAX};
+use crate::replacement::{Replacement, Why};
 use crate::request::{Keys, Request, Unanswered, Waiting};
 use crate::state::{State, Status};
 use crate::subscription::Event;
@@ -60,10 +60,6 @@ pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// After so many attempts in a row that gave no connection other transports are tried.
 const DOUBT_AFTER: u32 = 3;
-/// What is waited for another token after a failure; then twice as long each time, up to the second.
-const RENEWED_AGAIN: Duration = Duration::from_secs(1);
-const RENEWED_AGAIN_MAX: Duration = Duration::from_secs(60);
-
 /// How a handle that has no request to make gets the driver to look.
 #[derive(Default)]
 pub(crate) struct Attention {
@@ -155,21 +151,6 @@ enum Stage {
     /// Our Close has been said.
     Closing,
 }
-
-/// A connection that is to take the place of the one there is: by a better transport, or with a newer token.
-#[derive(Default)]
-struct Replacement {
-    /// When a better transport is tried.
-    upgrade_at: Option<Instant>,
-    upgrades: u32,
-    /// When the token is to be another one.
-    token_at: Option<Instant>,
-    /// How often that was tried.
-    renewals: u32,
-    opening: Option<Opening>,
-}
-
-type Opening = Pin<Box<dyn Future<Output = Result<Opened, ConnectError>> + Send>>;
 
 /// What the driver can be woken by.
 enum Wake {
@@ -274,7 +255,7 @@ impl Driver {
     /// The connection is of no use any more. Those are told who cannot be helped by another one.
     async fn handle_disconnected(&mut self, end: &End) {
         self.connected = false;
-        self.replacement.opening = None;
+        self.replacement.handle_disconnected();
         self.link.discard().await;
         let unanswered = std::mem::take(&mut self.waiting);
         for (id, mut unanswered) in unanswered {
@@ -432,12 +413,7 @@ impl Driver {
         self.failures = 0;
         let token = token.filter(|_| self.options.token.is_source());
         let renewed = token.and_then(token::validity).and_then(token::renewal);
-        self.replacement.token_at = renewed.map(|wait| Instant::now() + wait);
-        self.replacement.renewals = 0;
-        if self.best == 0 {
-            self.replacement.upgrades = 0;
-        }
-        self.plan_upgrade();
+        self.replacement.handle_opened(self.upgrade_after(), renewed);
         self.status.send_modify(|status| {
             if let Some(Identity { session, user }) = identity {
                 (status.session, status.user) = (session.into(), user.into());
@@ -447,55 +423,32 @@ impl Driver {
         });
     }
 
-    /// A better transport may work by then.
-    fn plan_upgrade(&mut self) {
-        /// No longer than a day.
-        const MAX: Duration = Duration::from_secs(86_400);
-        let wait = self.options.upgrade_after;
-        let wait = wait
-            .saturating_mul(1 << self.replacement.upgrades.min(16))
-            .min(MAX);
-        self.replacement.upgrade_at = (self.best > 0).then(|| Instant::now() + wait);
+    /// What is waited for a better transport, where there is one.
+    fn upgrade_after(&self) -> Option<Duration> {
+        (self.best > 0).then_some(self.options.upgrade_after)
     }
 
     /// Opens another connection beside this one.
     fn replace(&mut self) {
-        let (now, replacement) = (Instant::now(), &mut self.replacement);
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let transport = match is_due(replacement.upgrade_at) {
-            true => {
-                replacement.upgrades += 1;
-                replacement.upgrade_at = None;
-                self.options.transports[0]
-            }
-            false => {
-                replacement.renewals += 1;
-                replacement.token_at = None;
-                self.link.transport()
-            }
+        let transport = match self.replacement.handle_due() {
+            Why::BetterTransport => self.options.transports[0],
+            Why::NewerToken => self.link.transport(),
         };
         let (options, resume) = (self.options.clone(), self.resume.clone());
         let (wanted, clock) = (self.channels.wanted(), self.clock);
-        replacement.opening = Some(Box::pin(async move {
+        self.replacement.begin(Box::pin(async move {
             open::open(&options, (transport, &[]), resume, &wanted, clock).await
         }));
     }
 
     async fn handle_replaced(&mut self, opened: Result<Opened, ConnectError>) {
-        self.replacement.opening = None;
         match opened {
             Ok(opened) => {
                 self.handle_disconnected(&End::Lost(io::ErrorKind::ConnectionReset))
                     .await;
                 self.handle_connected(opened);
             }
-            Err(_) if self.replacement.upgrade_at.is_none() && self.best > 0 => self.plan_upgrade(),
-            // The token there is holds for another moment.
-            Err(_) => {
-                let factor = 1 << self.replacement.renewals.saturating_sub(1).min(16);
-                let wait = (RENEWED_AGAIN * factor).min(RENEWED_AGAIN_MAX);
-                self.replacement.token_at = Some(Instant::now() + wait);
-            }
+            Err(_) => self.replacement.handle_failed(self.upgrade_after()),
         }
     }
 
@@ -509,21 +462,16 @@ impl Driver {
         let blocked = &self.blocked;
         let room = room(blocked);
         // What is on its way without a key would be lost with this connection.
-        let is_bound = self.replacement.opening.is_some() && self.waiting.values().any(Unanswered::is_bound);
-        let replacement = &mut self.replacement;
-        let replace_at = replacement
-            .upgrade_at
-            .into_iter()
-            .chain(replacement.token_at)
-            .min();
-        let replacement_is_idle = replacement.opening.is_none() && matches!(self.stage, Stage::Open);
+        let is_bound = self.replacement.is_opening() && self.waiting.values().any(Unanswered::is_bound);
+        let replace_at = self.replacement.due_at();
+        let is_open = matches!(self.stage, Stage::Open);
         tokio::select! {
             request = self.requests.recv(), if takes_requests => Wake::Request(request),
             () = self.link.ready(blocked.is_none()) => Wake::Ready,
             () = room => Wake::Room,
             () = self.attention.notify.notified() => Wake::Attention,
-            opened = replaced(&mut replacement.opening), if !is_bound => Wake::Replaced(opened),
-            () = until(replace_at), if replacement_is_idle => Wake::Replace,
+            opened = self.replacement.opened(), if !is_bound => Wake::Replaced(opened),
+            () = until(replace_at), if is_open => Wake::Replace,
             () = until(deadline) => Wake::Due,
         }
     }
@@ -991,14 +939,6 @@ async fn room(blocked: &Option<(mpsc::Sender<Event>, Event)>) {
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// When the connection that is being opened beside this one is there, or not to be had.
-async fn replaced(opening: &mut Option<Opening>) -> Result<Opened, ConnectError> {
-    match opening {
-        Some(opening) => opening.await,
         None => std::future::pending().await,
     }
 }

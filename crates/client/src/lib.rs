@@ -34,7 +34,7 @@
 //!  Subscription ◄─ events ──┘
 //! ```
 //!
-//! Reading order: `client`, `state`, `subscription`, then `driver` with `request`, `publishing` and `channels`, `link`, and `open`.
+//! Reading order: `client`, `state`, `subscription`, then `driver` with `request`, `publishing`, `replacement` and `channels`, `link`, and `open`.
 
 mod builder;
 mod channels;
@@ -47,6 +47,7 @@ mod link;
 mod open;
 mod publication;
 mod publishing;
+mod replacement;
 mod request;
 mod state;
 mod subscription;
