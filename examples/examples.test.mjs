@@ -107,7 +107,7 @@ test('notifications: from a backend, from the page, and what came while it was c
   const page = await open();
   const notification = (text) => page.locator('#list li', { hasText: text });
   const curl = (await page.locator('#curl').textContent()).replace('INTERNAL-ADDRESS', `127.0.0.1:${server.internalPort}`);
-  execFileSync('bash', ['-c', curl.replace('curl', 'curl --silent --fail')]);
+  execFileSync('bash', ['-c', curl.replace('curl', 'curl --silent --fail --max-time 30')]);
   await notification('All tests passed').waitFor();
   await page.locator('#send button').click();
   await notification('Your order is on its way').waitFor();
@@ -116,7 +116,7 @@ test('notifications: from a backend, from the page, and what came while it was c
   // A page that is left breaks off its stream.
   page.visit.excuse(/ERR_ABORTED|EventSource/);
   await page.goto('about:blank');
-  execFileSync('bash', ['-c', curl.replace('curl', 'curl --silent --fail').replace('118', '119')]);
+  execFileSync('bash', ['-c', curl.replace('curl', 'curl --silent --fail --max-time 30').replace('118', '119')]);
   await page.goBack();
   await notification('Build 119').waitFor();
   assert.equal(await page.locator('#list li').count(), 1, 'only what is new');

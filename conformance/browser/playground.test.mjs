@@ -1,8 +1,9 @@
 // The playground as the server serves it: two tabs of a real browser talk through the real binary.
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import { Browser } from './browser.mjs';
 import { BINARY, Server } from './server.mjs';
 
@@ -151,21 +152,23 @@ test('what it says for terminals does what it says', async () => {
   const listener = spawn('bash', ['-c', `exec ${await recipe('curl')}`], { stdio: ['ignore', 'pipe', 'ignore'] });
   try {
     let heard = '';
-    const message = new Promise((resolve, reject) => {
-      listener.stdout.on('data', (bytes) => {
+    const hears = async (words) => {
+      for await (const bytes of listener.stdout.iterator({ destroyOnReturn: false })) {
         heard += bytes;
-        if (heard.includes('event: subscribed')) ada.say('hello, terminal').catch(reject);
-        if (heard.includes('event: message')) resolve();
-      });
-      listener.on('exit', (code) => reject(new Error(`curl ended with ${code}: ${heard}`)));
-    });
-    await message;
+        if (heard.includes(words)) return;
+      }
+      assert.fail(`curl ended, it printed: ${heard}`);
+    };
+    await hears('event: subscribed');
+    await ada.say('hello, terminal');
+    await hears('event: message');
     assert.match(heard, /hello, terminal/);
   } finally {
     listener.kill();
   }
-  const command = (await recipe('publish')).replace(/^switchboard/, BINARY);
-  execFileSync('bash', ['-c', command]);
+  const command = await recipe('publish');
+  assert.match(command, /^switchboard publish /);
+  await promisify(execFile)('bash', ['-c', command.replace(/^switchboard/, BINARY)], { timeout: 30_000 });
   await ada.hears('hello');
   await visit.end();
 });
