@@ -186,6 +186,8 @@ test('collaborative text: edits at the same time converge, also while the server
     return values.every((one) => one === values[0] && words.every((word) => one.includes(word)));
   });
   const type = async (page, words, where) => {
+    // A press waits for nothing, and what is pressed before the log has been read goes nowhere.
+    await page.locator('#text:enabled').waitFor();
     await text(page).press(where);
     await text(page).pressSequentially(words, { delay: 5 });
   };
