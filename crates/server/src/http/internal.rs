@@ -36,7 +36,7 @@ use super::ask;
 use super::cors::{self, Cors};
 use crate::broker::disk::writer::Shared;
 use crate::config::Config;
-use crate::shard::link::{history_limit, members_limit};
+use crate::shard::commands::{history_limit, members_limit};
 use crate::shard::mail::{Mail, Origin, Post};
 use crate::shard::turn::history;
 use crate::stats::{AllStats, prometheus};

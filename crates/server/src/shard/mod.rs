@@ -12,7 +12,8 @@
 //! Reading order: this file (what a shard owns), [`link`] (one socket), [`reader`] (peers that only read), [`turn`] (one round of mail), [`replay`] (who is behind),
 //! [`presence`] (who is there), [`mail`], [`wheel`].
 
-pub mod link;
+pub mod commands;
+mod link;
 pub mod mail;
 mod presence;
 pub mod reader;
