@@ -544,7 +544,7 @@ function http(context, name) {
         answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1e3 + patienceMs);
       } catch (error) {
         if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
-        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms));
+        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1e3));
         continue;
       }
       const { position, events } = await timed(answer.json(), patienceMs);

@@ -708,15 +708,18 @@ test('a better way is tried again although its token could not be had once', asy
   server.close();
 });
 
-test('a poll that comes too early is asked again, also where it is not to wait', async () => {
+test('a poll that comes too early is asked again, at once where it is not to wait, and soon where nothing is said of that', async () => {
   let polls = 0;
+  const early = { 2: { retry_after_ms: 0 }, 3: {} };
+  const asked = [];
   const server = createServer((_, answer) => {
     polls++;
-    const isEarly = polls === 2;
+    asked.push(Date.now());
+    const isEarly = polls in early;
     const said = isEarly
-      ? { type: 'error', code: 'rate_limited', message: 'too many', retry_after_ms: 0 }
+      ? { type: 'error', code: 'rate_limited', message: 'too many', ...early[polls] }
       : { position: 'p0', events: polls === 1 ? [welcome] : [] };
-    if (polls < 4) answer.writeHead(isEarly ? 429 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(said));
+    if (polls < 5) answer.writeHead(isEarly ? 429 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(said));
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, { transports: ['poll'] });
@@ -724,7 +727,8 @@ test('a poll that comes too early is asked again, also where it is not to wait',
   const states = [];
   one.on('state', ({ status }) => states.push(status));
   one.channel('a').subscribe();
-  await eventually('it polls on', () => polls === 4);
+  await eventually('it polls on', () => polls === 5);
+  assert.ok(asked[3] - asked[2] > 900, 'not a storm');
   assert.deepEqual(states, ['open']);
   one.close();
   server.closeAllConnections();

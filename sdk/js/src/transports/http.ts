@@ -171,7 +171,7 @@ function http(context: Context, name: TransportName): Transport {
       } catch (error) {
         if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
         // Too many at once: the next one brings more.
-        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms));
+        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1_000));
         continue;
       }
       const { position, events } = (await timed(answer.json(), patienceMs)) as Polled;
