@@ -27,7 +27,7 @@ const OVERLOADED_RETRY: Duration = Duration::from_millis(250);
 impl State {
     pub(super) fn handle_request(&mut self, at: LinkRef, request: Request) {
         match request {
-            // Needs the input; see `handle_input`.
+            // Needs the input; see `State::handle_input`.
             Request::Echo { .. } => {}
             Request::Subscribe {
                 id,
