@@ -1,0 +1,220 @@
+//! What became of what was said: rules 5, 6 and 7, and the answers of rule 10.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+
+use super::book::{Answer, Book, Life, Publication};
+use super::words;
+use super::{Court, Where};
+use crate::event::{Event, Message, Name, What};
+use crate::history::Final;
+use crate::place::Place;
+use crate::verdict::Rule;
+
+pub(super) fn check(court: &mut Court<'_>, book: &Book) {
+    let finals: BTreeMap<Name, &Final> = court
+        .history
+        .finals
+        .iter()
+        .map(|last| (last.channel, last))
+        .collect();
+    // In one order, so that the verdict is one.
+    let mut lives: Vec<(&u64, &Life)> = book.lives.iter().collect();
+    lives.sort_unstable_by_key(|(epoch, life)| (life.channel, life.seen_at, **epoch));
+    check_appearances(court, book, &lives);
+    for (epoch, life) in &lives {
+        check_order(court, book, life);
+        if let Some(last) = finals.get(&life.channel) {
+            check_kept(court, book, **epoch, life, last);
+        }
+    }
+    for last in finals.values() {
+        check_dense(court, last);
+    }
+    check_answers(court, book);
+}
+
+fn whose(publication: &Publication) -> Where {
+    Where {
+        channel: Some(publication.channel),
+        client: Some(publication.client),
+        stream: None,
+        at: Some(publication.invoked_at),
+        index: Some(publication.index as usize),
+    }
+}
+
+/// Rule 7: a message appears once in a life of a log, and a refused one never.
+fn check_appearances(court: &mut Court<'_>, book: &Book, lives: &[(&u64, &Life)]) {
+    let mut first: HashMap<Message, (usize, u64), foldhash::fast::FixedState> = HashMap::default();
+    for (number, (_, life)) in lives.iter().enumerate() {
+        for entry in &life.entries {
+            let Some(publication) = book.publications.get(&entry.message) else {
+                if entry.is_kept {
+                    let name = words::message(court.history, entry.message);
+                    let found = Where {
+                        channel: Some(life.channel),
+                        ..Where::default()
+                    };
+                    let what = format!(
+                        "{name} is in the final history, at {}, and nobody said it",
+                        entry.offset
+                    );
+                    court.tell(Rule::Genuine, found, what);
+                }
+                continue;
+            };
+            let name = words::message(court.history, entry.message);
+            if publication.answer == Answer::Refused {
+                let what = format!("{name} was refused, and is in the log at {}", entry.offset);
+                court.tell(Rule::Once, whose(publication), what);
+            }
+            // Where a log was lost, so was what it knew of keys.
+            if let Some((other, offset)) = first.insert(entry.message, (number, entry.offset))
+                && other == number
+            {
+                let what = format!("{name} is in the log twice, at {offset} and at {}", entry.offset);
+                court.tell(Rule::Once, whose(publication), what);
+            }
+        }
+    }
+}
+
+/// Rule 6.
+fn check_order(court: &mut Court<'_>, book: &Book, life: &Life) {
+    // Of what is behind the entry, what was acknowledged first.
+    let mut earliest: Option<(u64, Message, u64)> = None;
+    for entry in life.entries.iter().rev() {
+        let Some(publication) = book.publications.get(&entry.message) else {
+            continue;
+        };
+        if let Some((acknowledged_at, message, offset)) = earliest
+            && acknowledged_at < publication.invoked_at
+        {
+            let before = words::message(court.history, message);
+            let after = words::message(court.history, entry.message);
+            let what = format!(
+                "{after} was said after {before} was acknowledged, and stands before it: at {} and {offset}",
+                entry.offset
+            );
+            court.tell(Rule::Ordered, whose(publication), what);
+        }
+        if let Answer::Acknowledged { at } = publication.answer
+            && earliest.is_none_or(|(earliest, ..)| at < earliest)
+        {
+            earliest = Some((at, entry.message, entry.offset));
+        }
+    }
+    if !court.history.promises.ordered {
+        return;
+    }
+    let mut last: HashMap<Name, (u32, u64), foldhash::fast::FixedState> = HashMap::default();
+    for entry in &life.entries {
+        let Message { publisher, number } = entry.message;
+        let Some((before, offset)) = last.insert(publisher, (number, entry.offset)) else {
+            continue;
+        };
+        if number < before
+            && let Some(publication) = book.publications.get(&entry.message)
+        {
+            let name = words::message(court.history, entry.message);
+            let what = format!(
+                "{name} stands behind #{before} of the same publisher: at {} and {offset}",
+                entry.offset
+            );
+            court.tell(Rule::Ordered, whose(publication), what);
+        }
+    }
+}
+
+/// Rule 5: what was acknowledged or delivered is in the final history.
+fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last: &Final) {
+    let lives_on = last.head.epoch == epoch;
+    for entry in &life.entries {
+        if entry.is_kept {
+            continue;
+        }
+        let publication = book.publications.get(&entry.message);
+        let name = words::message(court.history, entry.message);
+        let found = publication.map(whose).unwrap_or_default();
+        if lives_on {
+            let is_trimmed = entry.offset < last.kept_from;
+            if !is_trimmed {
+                let what = format!(
+                    "{name} was at {}, and the final history, from {} to {}, does not have it",
+                    entry.offset, last.kept_from, last.head.offset
+                );
+                court.tell(Rule::Kept, found, what);
+            }
+        } else if let Some(Publication {
+            answer: Answer::Acknowledged { at },
+            ..
+        }) = publication
+            && !court.history.may_have_lost(*at, u64::MAX)
+        {
+            let what = format!(
+                "{name} was acknowledged at {}, in a life of the log that is over, and nothing was done since that may cost it",
+                entry.offset
+            );
+            court.tell(Rule::Kept, found, what);
+        }
+    }
+}
+
+/// The final history itself has no hole.
+fn check_dense(court: &mut Court<'_>, last: &Final) {
+    if !court.history.promises.dense {
+        return;
+    }
+    let found = Where {
+        channel: Some(last.channel),
+        ..Where::default()
+    };
+    let mut next = last.kept_from;
+    for (Place { offset, epoch, .. }, _) in &last.entries {
+        if *epoch != last.head.epoch || *offset != next {
+            let what = format!("the final history has {offset} where {next} should be");
+            return court.tell(Rule::Kept, found, what);
+        }
+        next += 1;
+    }
+    if next != last.head.offset + 1 {
+        let what = format!(
+            "the final history ends before {next}, and the log is at {}",
+            last.head.offset
+        );
+        court.tell(Rule::Kept, found, what);
+    }
+}
+
+/// Rule 10: every publication of a client that was there to the end has an answer.
+fn check_answers(court: &mut Court<'_>, book: &Book) {
+    for log in court.history.logs() {
+        if !matches!(
+            log.events.last(),
+            Some(Event {
+                what: What::Ended,
+                ..
+            })
+        ) {
+            continue;
+        }
+        for event in &log.events {
+            let What::Invoked { message, .. } = event.what else {
+                continue;
+            };
+            let Some(publication) = book.publications.get(&message) else {
+                continue;
+            };
+            if publication.answer == Answer::Outstanding {
+                let name = words::message(court.history, message);
+                court.tell(
+                    Rule::Live,
+                    whose(publication),
+                    format!("{name} never had an answer"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! What each subscriber saw: rules 1, 3, 4, 8, and the head of rule 10.
+//!
+//! A stream is a cursor over a log, over all connections of its client. What moves it on is a message, a gap or a reset; everything between
+//! two places of the cursor must have been told.
+
+use std::collections::BTreeMap;
+
+use super::book::{Answer, Book, Life};
+use super::words;
+use super::{Court, Where};
+use crate::event::{Client, Event, Message, Name, Stream, What};
+use crate::history::Final;
+use crate::place::Place;
+use crate::verdict::Rule;
+
+pub(super) fn check(court: &mut Court<'_>, book: &Book) {
+    let history = court.history;
+    let mut finals = BTreeMap::new();
+    for last in &history.finals {
+        finals.insert(last.channel, last);
+    }
+    for (number, log) in history.logs().iter().enumerate() {
+        let mut reading = Reading {
+            court,
+            book,
+            finals: &finals,
+            client: Client(number as u32),
+            connected_at: 0,
+            streams: BTreeMap::new(),
+        };
+        for (index, event) in log.events.iter().enumerate() {
+            reading.read(index, event);
+        }
+        if let Some(Event {
+            at,
+            what: What::Ended,
+        }) = log.events.last()
+        {
+            reading.end(*at);
+        }
+    }
+}
+
+/// One client's log, read from its beginning.
+struct Reading<'c, 'h> {
+    court: &'c mut Court<'h>,
+    book: &'c Book,
+    finals: &'c BTreeMap<Name, &'h Final>,
+    client: Client,
+    connected_at: u64,
+    streams: BTreeMap<Stream, Subscriber>,
+}
+
+/// One stream.
+struct Subscriber {
+    channel: Name,
+    conflates: bool,
+    phase: Phase,
+    /// Where the cursor is; nowhere before the server has answered.
+    place: Option<Place>,
+    subscribed: bool,
+    /// Lives that are over.
+    past: Vec<u64>,
+    /// What `subscribed` said of what comes next.
+    announced: Option<bool>,
+    /// Of each conflation key, the newest message that was left out for a newer one.
+    left_out: BTreeMap<Name, u64>,
+    /// … and the newest that came.
+    came: BTreeMap<Name, u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Unsubscribed,
+    Closed,
+}
+
+impl Reading<'_, '_> {
+    fn read(&mut self, index: usize, event: &Event) {
+        let what = event.what;
+        if let What::Connected = what {
+            self.connected_at = event.at;
+        }
+        let Some(number) = what.stream() else { return };
+        let mut found = Where {
+            channel: None,
+            client: Some(self.client),
+            stream: Some(number),
+            at: Some(event.at),
+            index: Some(index),
+        };
+        if let What::Subscribing {
+            channel,
+            since,
+            conflates,
+            ..
+        } = what
+        {
+            self.court.counts.streams += 1;
+            let subscriber = Subscriber {
+                channel,
+                conflates,
+                phase: Phase::Open,
+                place: since,
+                subscribed: false,
+                past: Vec::new(),
+                announced: None,
+                left_out: BTreeMap::new(),
+                came: BTreeMap::new(),
+            };
+            self.streams.insert(number, subscriber);
+            return;
+        }
+        let Some(mut subscriber) = self.streams.remove(&number) else {
+            let what = "something came for a subscription that nobody asked for".to_owned();
+            return self.court.tell(Rule::Genuine, found, what);
+        };
+        found.channel = Some(subscriber.channel);
+        match what {
+            What::Subscribed { place, recovered, .. } => {
+                self.handle_subscribed(&mut subscriber, found, place, recovered);
+            }
+            What::Received {
+                place,
+                message,
+                channel,
+                ..
+            } => self.handle_received(&mut subscriber, found, place, message, channel),
+            What::Altered { place, .. } => {
+                let what = "what came is not what anyone said".to_owned();
+                self.court.tell(Rule::Genuine, found, what);
+                self.advance(&mut subscriber, found, place);
+            }
+            What::Gap {
+                from,
+                place,
+                conflated,
+                ..
+            } => self.handle_gap(&mut subscriber, found, from, place, conflated),
+            What::Reset { place, .. } => self.handle_reset(&mut subscriber, found, place),
+            What::Unsubscribed { .. } => subscriber.phase = Phase::Unsubscribed,
+            What::Closed { .. } => subscriber.phase = Phase::Closed,
+            _ => {}
+        }
+        self.streams.insert(number, subscriber);
+    }
+
+    fn handle_subscribed(
+        &mut self,
+        subscriber: &mut Subscriber,
+        found: Where,
+        place: Place,
+        recovered: Option<bool>,
+    ) {
+        let again = std::mem::replace(&mut subscriber.subscribed, true);
+        self.court.counts.resumes += u64::from(again);
+        let Some(was) = subscriber.place else {
+            subscriber.place = Some(place);
+            return;
+        };
+        self.handle_silence(subscriber, found);
+        subscriber.announced = recovered;
+        if recovered == Some(true) && place != was {
+            let what = format!(
+                "it is told that nothing is missing, from {} on; it was at {}",
+                words::place(place),
+                words::place(was)
+            );
+            self.court.tell(Rule::Complete, found, what);
+        }
+    }
+
+    /// Something else than a gap or a reset came behind `subscribed`.
+    fn handle_silence(&mut self, subscriber: &mut Subscriber, found: Where) {
+        if subscriber.announced.take() == Some(false) {
+            let what =
+                "it was told that something is missing, and neither a gap nor a reset followed".to_owned();
+            self.court.tell(Rule::Complete, found, what);
+        }
+    }
+
+    fn handle_received(
+        &mut self,
+        subscriber: &mut Subscriber,
+        found: Where,
+        place: Place,
+        message: Message,
+        channel: Name,
+    ) {
+        self.court.counts.deliveries += 1;
+        self.check_genuine(subscriber, found, message, channel);
+        self.check_wanted(subscriber, found);
+        self.check_prompt(found, place, message);
+        self.handle_silence(subscriber, found);
+        if let Some(key) = self
+            .book
+            .publications
+            .get(&message)
+            .and_then(|said| said.conflate)
+        {
+            subscriber.came.insert(key, place.offset);
+        }
+        self.advance(subscriber, found, place);
+    }
+
+    /// Rule 1.
+    fn check_genuine(&mut self, subscriber: &Subscriber, found: Where, message: Message, channel: Name) {
+        let history = self.court.history;
+        let name = words::message(history, message);
+        let Some(publication) = self.book.publications.get(&message) else {
+            return self
+                .court
+                .tell(Rule::Genuine, found, format!("nobody said {name}"));
+        };
+        for other in [channel, publication.channel] {
+            if other != subscriber.channel {
+                let what = format!("{name} was said to {}", history.text(other));
+                return self.court.tell(Rule::Genuine, found, what);
+            }
+        }
+        if found.at.is_some_and(|at| at < publication.invoked_at) {
+            self.court
+                .tell(Rule::Genuine, found, format!("{name} came before it was said"));
+        }
+    }
+
+    /// Rule 8.
+    fn check_wanted(&mut self, subscriber: &Subscriber, found: Where) {
+        let over = match subscriber.phase {
+            Phase::Open => None,
+            Phase::Unsubscribed => Some("it came after the end of the subscription"),
+            Phase::Closed => Some("it came after the server had ended the subscription"),
+        };
+        if let Some(what) = over {
+            self.court.tell(Rule::Ended, found, what.to_owned());
+        }
+        let history = self.court.history;
+        let allowed = history.promises.revocation.as_micros() as u64;
+        let at = found.at.unwrap_or(0);
+        let mut revocations = history.revocations.iter();
+        let late = revocations.find(|revocation| {
+            revocation.client == self.client
+                && revocation.channel == subscriber.channel
+                && at > revocation.at.saturating_add(allowed)
+        });
+        if let Some(revocation) = late {
+            let ago = at - revocation.at;
+            let what = format!("it came {ago} µs after the right to hear of the channel was taken away");
+            self.court.tell(Rule::Ended, found, what);
+        }
+    }
+
+    /// Rule 10, of a message: it is not late once everything is calm.
+    fn check_prompt(&mut self, found: Where, place: Place, message: Message) {
+        let history = self.court.history;
+        let at = found.at.unwrap_or(0);
+        let Some(publication) = self.book.publications.get(&message) else {
+            return;
+        };
+        let Answer::Acknowledged { at: acknowledged_at } = publication.answer else {
+            return;
+        };
+        let began = history.calm_since().max(acknowledged_at).max(self.connected_at);
+        let late = at.saturating_sub(began);
+        if late > history.promises.quiet.as_micros() as u64 {
+            let what = format!("{} came {late} µs after everything was calm", words::place(place));
+            self.court.tell(Rule::Live, found, what);
+        }
+    }
+
+    /// A message is at `place`: rules 3, 4 and 8.
+    fn advance(&mut self, subscriber: &mut Subscriber, found: Where, place: Place) {
+        let Some(was) = subscriber.place.replace(place) else {
+            let what = "it came before the server had answered that it is subscribed".to_owned();
+            return self.court.tell(Rule::Increasing, found, what);
+        };
+        if !subscriber.subscribed {
+            subscriber.subscribed = true;
+            let what = "it came before the server had answered that it is subscribed".to_owned();
+            self.court.tell(Rule::Increasing, found, what);
+        }
+        if place.epoch != was.epoch {
+            return match subscriber.past.contains(&place.epoch) {
+                true => {
+                    // The cursor stays in the life that goes on.
+                    subscriber.place = Some(was);
+                    let what = format!(
+                        "{} came after a reset: that life of the log is over",
+                        words::place(place)
+                    );
+                    self.court.tell(Rule::Ended, found, what);
+                }
+                false => {
+                    subscriber.past.push(was.epoch);
+                    let what = format!(
+                        "{} came behind {} without a reset",
+                        words::place(place),
+                        words::place(was)
+                    );
+                    self.court.tell(Rule::Complete, found, what);
+                }
+            };
+        }
+        if place.offset <= was.offset {
+            // What came before is no measure for what comes next.
+            subscriber.place = Some(was);
+            let what = match place.offset == was.offset {
+                true => format!("{} came twice", words::place(place)),
+                false => format!("{} came behind {}", words::place(place), was.offset),
+            };
+            return self.court.tell(Rule::Increasing, found, what);
+        }
+        self.check_hole(found, was, place.offset, "nothing was told of it");
+    }
+
+    /// Rule 4: everything between `was` and `next` is missing.
+    fn check_hole(&mut self, found: Where, was: Place, next: u64, told: &str) {
+        if next == was.offset + 1 {
+            return;
+        }
+        let missing = self
+            .life(was)
+            .map_or(&[][..], |life| life.between(was.offset, next));
+        let what = match missing {
+            [] if !self.court.history.promises.dense => return,
+            [] => format!(
+                "{next} came behind {}, and offsets have no holes; {told}",
+                was.offset
+            ),
+            missing => {
+                let names: Vec<String> = missing
+                    .iter()
+                    .take(5)
+                    .map(|entry| {
+                        format!(
+                            "{} ({})",
+                            entry.offset,
+                            words::message(self.court.history, entry.message)
+                        )
+                    })
+                    .collect();
+                let more = if missing.len() > names.len() { ", …" } else { "" };
+                let names = names.join(", ");
+                format!(
+                    "{next} came behind {}; the log has {names}{more} between them, and {told}",
+                    was.offset
+                )
+            }
+        };
+        self.court.tell(Rule::Complete, found, what);
+    }
+
+    fn handle_gap(
+        &mut self,
+        subscriber: &mut Subscriber,
+        found: Where,
+        from: u64,
+        place: Place,
+        conflated: bool,
+    ) {
+        self.court.counts.gaps += 1;
+        self.check_wanted(subscriber, found);
+        let announced = subscriber.announced.take();
+        if announced == Some(true) && !conflated {
+            let what = "it was told that nothing is missing, and a gap followed at once".to_owned();
+            self.court.tell(Rule::Complete, found, what);
+        }
+        let Some(was) = subscriber.place.replace(place) else {
+            let what = "a gap came before the server had answered that it is subscribed".to_owned();
+            return self.court.tell(Rule::Complete, found, what);
+        };
+        if place.epoch != was.epoch {
+            let what = format!("a gap to {} came at {}", words::place(place), words::place(was));
+            return self.court.tell(Rule::Complete, found, what);
+        }
+        if from <= was.offset || place.offset < from {
+            let what = format!("a gap from {from} to {} came at {}", place.offset, was.offset);
+            return self.court.tell(Rule::Complete, found, what);
+        }
+        self.check_hole(found, was, from, "the gap does not cover it");
+        if conflated {
+            self.leave_out(subscriber, found, was, place);
+        } else if self.court.history.promises.resyncs {
+            self.check_gone(subscriber, found, from, place);
+        }
+    }
+
+    /// A gap over what the log still holds is as wrong as a hole.
+    fn check_gone(&mut self, subscriber: &Subscriber, found: Where, from: u64, place: Place) {
+        let Some(last) = self.finals.get(&subscriber.channel) else {
+            return;
+        };
+        if last.head.epoch == place.epoch && last.kept_from <= place.offset && from <= last.head.offset {
+            let what = format!(
+                "the gap from {from} to {} covers what the log holds still at the end, from {} on",
+                place.offset, last.kept_from
+            );
+            self.court.tell(Rule::Complete, found, what);
+        }
+    }
+
+    fn leave_out(&mut self, subscriber: &mut Subscriber, found: Where, was: Place, place: Place) {
+        let Some(life) = self.life(place) else { return };
+        let mut unkeyed = None;
+        for entry in life.between(was.offset, place.offset + 1) {
+            match self
+                .book
+                .publications
+                .get(&entry.message)
+                .and_then(|said| said.conflate)
+            {
+                Some(key) => {
+                    subscriber.left_out.insert(key, entry.offset);
+                }
+                None => unkeyed = Some(*entry),
+            }
+        }
+        if let Some(entry) = unkeyed
+            && self.court.history.promises.resyncs
+            && subscriber.conflates
+        {
+            let name = words::message(self.court.history, entry.message);
+            let what = format!(
+                "{name}, at {}, has no conflation key, and was left out for a newer one",
+                entry.offset
+            );
+            self.court.tell(Rule::Complete, found, what);
+        }
+    }
+
+    fn handle_reset(&mut self, subscriber: &mut Subscriber, found: Where, place: Place) {
+        self.court.counts.resets += 1;
+        self.check_wanted(subscriber, found);
+        if subscriber.announced.take() == Some(true) {
+            let what = "it was told that nothing is missing, and a reset followed at once".to_owned();
+            self.court.tell(Rule::Complete, found, what);
+        }
+        subscriber.left_out.clear();
+        let Some(was) = subscriber.place.replace(place) else {
+            let what = "a reset came before the server had answered that it is subscribed".to_owned();
+            return self.court.tell(Rule::Complete, found, what);
+        };
+        if place.epoch == was.epoch {
+            let what = format!(
+                "a reset, and the log lives on: {} behind {}",
+                words::place(place),
+                words::place(was)
+            );
+            return self.court.tell(Rule::Complete, found, what);
+        }
+        if subscriber.past.contains(&place.epoch) {
+            let what = format!(
+                "a reset back to {}: that life of the log is over",
+                words::place(place)
+            );
+            self.court.tell(Rule::Ended, found, what);
+        }
+        subscriber.past.push(was.epoch);
+        let seen_at = self.life(was).map_or(0, |life| life.seen_at);
+        if !self.court.history.may_have_lost(seen_at, found.at.unwrap_or(0)) {
+            let what = "the log began anew, and nothing was done that may cost it".to_owned();
+            self.court.tell(Rule::Kept, found, what);
+        }
+    }
+
+    fn life(&self, place: Place) -> Option<&Life> {
+        self.book.lives.get(&place.epoch)
+    }
+
+    /// The client was there to the end, when everything had been quiet for long enough.
+    fn end(&mut self, at: u64) {
+        for (number, mut subscriber) in std::mem::take(&mut self.streams) {
+            if subscriber.phase != Phase::Open {
+                continue;
+            }
+            let found = Where {
+                channel: Some(subscriber.channel),
+                client: Some(self.client),
+                stream: Some(number),
+                at: Some(at),
+                index: self.court.history.logs()[self.client.0 as usize]
+                    .events
+                    .len()
+                    .checked_sub(1),
+            };
+            self.handle_silence(&mut subscriber, found);
+            let place = subscriber.place.filter(|_| subscriber.subscribed);
+            let Some(place) = place else {
+                let what = "the server never answered that it is subscribed".to_owned();
+                self.court.tell(Rule::Live, found, what);
+                continue;
+            };
+            self.check_newest(&subscriber, found, place);
+            let Some(last) = self.finals.get(&subscriber.channel) else {
+                continue;
+            };
+            if last.head.epoch != place.epoch {
+                let what = format!(
+                    "at the end it was at {}, and the log at {}",
+                    words::place(place),
+                    words::place(last.head)
+                );
+                self.court.tell(Rule::Live, found, what);
+                continue;
+            }
+            if last.head.offset <= place.offset {
+                continue;
+            }
+            let missing = self
+                .life(place)
+                .map_or(&[][..], |life| life.between(place.offset, u64::MAX));
+            let acknowledged = missing.iter().find(|entry| {
+                let publication = self.book.publications.get(&entry.message);
+                publication
+                    .is_some_and(|publication| matches!(publication.answer, Answer::Acknowledged { .. }))
+            });
+            if let Some(entry) = acknowledged {
+                let name = words::message(self.court.history, entry.message);
+                let what = format!("{name}, at {}, was acknowledged and never came", entry.offset);
+                self.court.tell(Rule::Kept, found, what);
+            }
+            let what = format!(
+                "at the end it was at {}, and the log at {}",
+                place.offset, last.head.offset
+            );
+            self.court.tell(Rule::Live, found, what);
+        }
+    }
+
+    /// Where messages were left out for newer ones, the newest came.
+    fn check_newest(&mut self, subscriber: &Subscriber, found: Where, place: Place) {
+        for (key, left_out) in &subscriber.left_out {
+            let came = subscriber.came.get(key).copied().unwrap_or(0);
+            if came < *left_out && *left_out <= place.offset {
+                let key = self.court.history.text(*key);
+                let what =
+                    format!("{left_out}, of the conflation key {key}, was left out, and no newer one came");
+                self.court.tell(Rule::Complete, found, what);
+            }
+        }
+    }
+}

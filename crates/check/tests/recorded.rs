@@ -1,0 +1,915 @@
+//! Bugs planted in a recorded history: each is caught, by the rule that should, and the history without them is clean.
+//!
+//! The history is that of a right server: two channels, three publishers, readers that come, go on after a lost connection, fall behind the
+//! end of the log, live through a lost log, leave, and conflate.
+
+use std::time::Duration;
+
+use switchboard_check::event::{Client, Event, Message, Name, Stream, What};
+use switchboard_check::history::{Fault, Final, Resource, Revocation, Roster};
+use switchboard_check::place::Place;
+use switchboard_check::{History, Rule, judge};
+
+const FIRST: u64 = 0xaaaa_0001;
+const SECOND: u64 = 0xaaaa_0002;
+const TICKER: u64 = 0xbbbb_0001;
+
+/// A run that is being written, by a server that is right.
+struct Run {
+    history: History,
+    at: u64,
+    room: Name,
+}
+
+impl Run {
+    fn place(epoch: u64, offset: u64) -> Place {
+        let tag = if offset == 0 {
+            0
+        } else {
+            (epoch as u32) ^ (offset as u32).wrapping_mul(0x9e37_79b9)
+        };
+        Place { epoch, offset, tag }
+    }
+
+    fn message(&mut self, publisher: &str, number: u32) -> Message {
+        Message {
+            publisher: self.history.name(publisher),
+            number,
+        }
+    }
+
+    fn write(&mut self, client: Client, what: What) {
+        self.at += 1_000;
+        self.history.record(client, self.at, what);
+    }
+
+    fn invoke(&mut self, client: Client, message: Message, channel: Name, conflate: Option<Name>) {
+        let what = What::Invoked {
+            message,
+            channel,
+            keyed: true,
+            conflate,
+        };
+        self.write(client, what);
+    }
+
+    /// Publishes and is acknowledged.
+    fn publish(
+        &mut self,
+        client: Client,
+        message: Message,
+        channel: Name,
+        conflate: Option<Name>,
+        place: Place,
+    ) {
+        self.invoke(client, message, channel, conflate);
+        self.write(client, What::Acknowledged { message, place });
+    }
+
+    fn receive(&mut self, client: Client, stream: Stream, channel: Name, entry: (Place, Message)) {
+        let what = What::Received {
+            stream,
+            place: entry.0,
+            message: entry.1,
+            channel,
+        };
+        self.write(client, what);
+    }
+}
+
+/// The history, and what the mutations refer to.
+#[allow(
+    clippy::too_many_lines,
+    reason = "a transcript, from its beginning to its end"
+)]
+fn recorded() -> History {
+    let mut history = History::new("recorded");
+    let room = history.name("room:1");
+    let ticker = history.name("ticker");
+    let mut run = Run { history, at: 0, room };
+    let [w1, w2, w3] = ["w1", "w2", "w3"].map(|name| run.history.client(name));
+    let [steady, returning, late, leaving, conflating] =
+        ["steady", "returning", "late", "leaving", "conflating"].map(|name| run.history.client(name));
+    let stream = Stream(1);
+
+    // Everyone comes.
+    for client in [steady, returning, leaving] {
+        run.write(client, What::Connected);
+        let what = What::Subscribing {
+            stream,
+            channel: run.room,
+            since: None,
+            conflates: false,
+        };
+        run.write(client, what);
+        let place = Run::place(FIRST, 0);
+        let what = What::Subscribed {
+            stream,
+            place,
+            recovered: None,
+        };
+        run.write(client, what);
+    }
+    let [ana, ben] = ["ana", "ben"].map(|name| run.history.name(name));
+    run.write(steady, What::Stands { stream, member: ana });
+    run.write(returning, What::Stands { stream, member: ben });
+    let what = What::Members {
+        stream,
+        count: 1,
+        complete: true,
+    };
+    run.write(steady, what);
+    run.write(steady, What::Member { stream, member: ana });
+    run.write(steady, What::Joined { stream, member: ben });
+
+    // The first life of the log.
+    let mut first = Vec::new();
+    for offset in 1..=10_u64 {
+        let (client, name) = if offset % 2 == 1 { (w1, "w1") } else { (w2, "w2") };
+        let message = run.message(name, offset.div_ceil(2) as u32);
+        let place = Run::place(FIRST, offset);
+        run.publish(client, message, room, None, place);
+        first.push((place, message));
+        run.receive(steady, stream, room, (place, message));
+        if offset <= 4 {
+            run.receive(returning, stream, room, (place, message));
+            run.receive(leaving, stream, room, (place, message));
+        }
+        if offset == 4 {
+            run.write(returning, What::Disconnected);
+            run.write(leaving, What::Unsubscribed { stream });
+        }
+    }
+    // It is back, and gets what it missed.
+    run.write(returning, What::Connected);
+    let what = What::Subscribed {
+        stream,
+        place: first[3].0,
+        recovered: Some(true),
+    };
+    run.write(returning, what);
+    for entry in &first[4..] {
+        run.receive(returning, stream, room, *entry);
+    }
+    // A refused one, one that nobody knows of and that is not there.
+    let refused = run.message("w3", 1);
+    run.invoke(w3, refused, room, None);
+    run.write(w3, What::Refused { message: refused });
+    let unknown = run.message("w3", 2);
+    run.invoke(w3, unknown, room, None);
+    run.write(w3, What::Unknown { message: unknown });
+
+    // The server is killed, and its memory is gone.
+    let from = run.at + 1_000;
+    run.at += 500_000;
+    let until = run.at;
+    run.history.faults.push(Fault {
+        what: "kill -9 and restart".to_owned(),
+        from,
+        until,
+        loses: true,
+    });
+    for client in [steady, returning] {
+        run.write(client, What::Disconnected);
+        run.write(client, What::Connected);
+        let what = What::Subscribed {
+            stream,
+            place: *first.last().map(|(place, _)| place).expect("ten"),
+            recovered: Some(false),
+        };
+        run.write(client, what);
+        let place = Run::place(SECOND, 0);
+        run.write(client, What::Reset { stream, place });
+    }
+
+    // The second life: the log keeps 8.
+    let mut second = Vec::new();
+    for offset in 1..=20 {
+        let message = run.message("w1", 5 + offset as u32);
+        let place = Run::place(SECOND, offset);
+        run.publish(w1, message, room, None, place);
+        second.push((place, message));
+        run.receive(steady, stream, room, (place, message));
+        run.receive(returning, stream, room, (place, message));
+        if offset == 3 {
+            // It comes with a position, goes away, and comes back when the log no longer reaches back to it.
+            run.write(late, What::Connected);
+            let what = What::Subscribing {
+                stream,
+                channel: room,
+                since: Some(Run::place(SECOND, 1)),
+                conflates: false,
+            };
+            run.write(late, what);
+            let what = What::Subscribed {
+                stream,
+                place: Run::place(SECOND, 1),
+                recovered: Some(true),
+            };
+            run.write(late, what);
+            run.receive(late, stream, room, second[1]);
+            run.receive(late, stream, room, second[2]);
+            run.write(late, What::Disconnected);
+        }
+    }
+    run.write(late, What::Connected);
+    let what = What::Subscribed {
+        stream,
+        place: Run::place(SECOND, 3),
+        recovered: Some(false),
+    };
+    run.write(late, what);
+    let what = What::Gap {
+        stream,
+        from: 4,
+        place: Run::place(SECOND, 12),
+        conflated: false,
+    };
+    run.write(late, what);
+    for entry in &second[12..] {
+        run.receive(late, stream, room, *entry);
+    }
+
+    // Another channel: three keys, and a subscriber for whom the newest of each is enough.
+    run.write(conflating, What::Connected);
+    let what = What::Subscribing {
+        stream,
+        channel: ticker,
+        since: Some(Run::place(TICKER, 0)),
+        conflates: true,
+    };
+    let keys = ["EURUSD", "EURGBP", "EURJPY"].map(|key| run.history.name(key));
+    let mut prices = Vec::new();
+    for offset in 1..=9 {
+        let message = run.message("w2", 5 + offset as u32);
+        let place = Run::place(TICKER, offset);
+        run.publish(w2, message, ticker, Some(keys[(offset % 3) as usize]), place);
+        prices.push((place, message));
+    }
+    run.write(conflating, what);
+    let what = What::Subscribed {
+        stream,
+        place: Run::place(TICKER, 0),
+        recovered: Some(true),
+    };
+    run.write(conflating, what);
+    let what = What::Gap {
+        stream,
+        from: 1,
+        place: Run::place(TICKER, 6),
+        conflated: true,
+    };
+    run.write(conflating, what);
+    for entry in &prices[6..] {
+        run.receive(conflating, stream, ticker, *entry);
+    }
+
+    for client in [w1, w2, w3, steady, returning, late, leaving, conflating] {
+        run.write(client, What::Ended);
+    }
+    let mut history = run.history;
+    history.finals.push(Final {
+        channel: room,
+        head: Run::place(SECOND, 20),
+        kept_from: 13,
+        entries: second[12..].to_vec(),
+    });
+    history.finals.push(Final {
+        channel: ticker,
+        head: Run::place(TICKER, 9),
+        kept_from: 1,
+        entries: prices,
+    });
+    history.rosters.push(Roster {
+        channel: room,
+        members: vec![ana, ben],
+    });
+    history.resources.push(Resource {
+        what: "files".to_owned(),
+        before: 20,
+        after: 21,
+        tolerance: 4,
+    });
+    history
+}
+
+/// A bug, planted.
+struct Bug {
+    name: &'static str,
+    rule: Rule,
+    plant: fn(&mut History),
+}
+
+fn events<'h>(history: &'h mut History, client: &str) -> &'h mut Vec<Event> {
+    let number = history.client(client).0 as usize;
+    &mut history.logs_mut()[number].events
+}
+
+/// The places of what `client` received.
+fn received(history: &mut History, client: &str) -> Vec<usize> {
+    let events = events(history, client).iter().enumerate();
+    events
+        .filter(|(_, event)| matches!(event.what, What::Received { .. }))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+fn find(history: &mut History, client: &str, is: fn(&What) -> bool) -> usize {
+    events(history, client)
+        .iter()
+        .position(|event| is(&event.what))
+        .expect("it is in the history")
+}
+
+const BUGS: &[Bug] = &[
+    Bug {
+        name: "a message that nobody published",
+        rule: Rule::Genuine,
+        plant: |history| {
+            let publisher = history.name("nobody");
+            let at = received(history, "steady")[19];
+            if let What::Received { message, .. } = &mut events(history, "steady")[at].what {
+                *message = Message { publisher, number: 1 };
+            }
+        },
+    },
+    Bug {
+        name: "a payload with a flipped bit",
+        rule: Rule::Genuine,
+        plant: |history| {
+            let at = received(history, "steady")[2];
+            let what = &mut events(history, "steady")[at].what;
+            if let What::Received { stream, place, .. } = *what {
+                *what = What::Altered { stream, place };
+            }
+        },
+    },
+    Bug {
+        name: "a message of another channel",
+        rule: Rule::Genuine,
+        plant: |history| {
+            let ticker = history.name("ticker");
+            let at = received(history, "steady")[2];
+            if let What::Received { channel, .. } = &mut events(history, "steady")[at].what {
+                *channel = ticker;
+            }
+        },
+    },
+    Bug {
+        name: "a message for a subscription that nobody asked for",
+        rule: Rule::Genuine,
+        plant: |history| {
+            let at = received(history, "steady")[2];
+            if let What::Received { stream, .. } = &mut events(history, "steady")[at].what {
+                *stream = Stream(9);
+            }
+        },
+    },
+    Bug {
+        name: "a message from before it was published",
+        rule: Rule::Genuine,
+        plant: |history| {
+            let at = received(history, "steady")[2];
+            events(history, "steady")[at].at = 1;
+        },
+    },
+    Bug {
+        name: "two messages at one place, on two nodes",
+        rule: Rule::OneName,
+        plant: |history| {
+            let list = received(history, "returning");
+            let list = [list[20], list[21]];
+            let events = events(history, "returning");
+            let messages = list.map(|at| events[at].what);
+            for (at, other) in [(list[0], messages[1]), (list[1], messages[0])] {
+                if let (What::Received { message, .. }, What::Received { message: theirs, .. }) =
+                    (&mut events[at].what, other)
+                {
+                    *message = theirs;
+                }
+            }
+        },
+    },
+    Bug {
+        name: "a kept epoch after a lost tail",
+        rule: Rule::OneName,
+        plant: |history| {
+            // The second life says that it is the first, with the same offsets for other messages.
+            for log in history.logs_mut() {
+                for event in &mut log.events {
+                    match &mut event.what {
+                        What::Received { place, .. } | What::Acknowledged { place, .. }
+                            if place.epoch == SECOND =>
+                        {
+                            place.epoch = FIRST
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        },
+    },
+    Bug {
+        name: "an acknowledgement with the place of another message",
+        rule: Rule::OneName,
+        plant: |history| {
+            let at = find(history, "w1", |what| matches!(what, What::Acknowledged { .. }));
+            if let What::Acknowledged { place, .. } = &mut events(history, "w1")[at].what {
+                *place = Run::place(FIRST, 2);
+            }
+        },
+    },
+    Bug {
+        name: "another tag for the same message",
+        rule: Rule::OneName,
+        plant: |history| {
+            let at = received(history, "returning")[3];
+            if let What::Received { place, .. } = &mut events(history, "returning")[at].what {
+                place.tag ^= 1;
+            }
+        },
+    },
+    Bug {
+        name: "a final history that names another message",
+        rule: Rule::OneName,
+        plant: |history| {
+            let other = history.finals[0].entries[0].1;
+            history.finals[0].entries[1].1 = other;
+        },
+    },
+    Bug {
+        name: "the last replayed message once more, live",
+        rule: Rule::Increasing,
+        plant: |history| {
+            let at = received(history, "returning")[9];
+            let events = events(history, "returning");
+            let again = events[at];
+            events.insert(at + 1, again);
+        },
+    },
+    Bug {
+        name: "two messages in the wrong order",
+        rule: Rule::Increasing,
+        plant: |history| {
+            let at = received(history, "steady")[12];
+            let events = events(history, "steady");
+            let (first, second) = (events[at].what, events[at + 1].what);
+            events[at].what = second;
+            events[at + 1].what = first;
+        },
+    },
+    Bug {
+        name: "the replay begins with what was seen before the connection was lost",
+        rule: Rule::Increasing,
+        plant: |history| {
+            let list = received(history, "returning");
+            let events = events(history, "returning");
+            let again = events[list[3]].what;
+            let at = events[list[4]].at;
+            events.insert(list[4], Event { at, what: again });
+        },
+    },
+    Bug {
+        name: "a message before the answer that it is subscribed",
+        rule: Rule::Increasing,
+        plant: |history| {
+            let at = received(history, "steady")[0];
+            let events = events(history, "steady");
+            let message = events.remove(at);
+            events.insert(2, message);
+            events[2].at = message.at;
+        },
+    },
+    Bug {
+        name: "a skipped message on a full queue, without a gap",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = received(history, "steady")[5];
+            events(history, "steady").remove(at);
+        },
+    },
+    Bug {
+        name: "a resume that begins one message too late",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = received(history, "returning")[4];
+            events(history, "returning").remove(at);
+        },
+    },
+    Bug {
+        name: "an off-by-one at the trim edge: the gap is one too short",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = find(history, "late", |what| matches!(what, What::Gap { .. }));
+            if let What::Gap { place, .. } = &mut events(history, "late")[at].what {
+                *place = Run::place(SECOND, 11);
+            }
+        },
+    },
+    Bug {
+        name: "an off-by-one at the trim edge: the gap covers what is still there",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = find(history, "late", |what| matches!(what, What::Gap { .. }));
+            if let What::Gap { place, .. } = &mut events(history, "late")[at].what {
+                *place = Run::place(SECOND, 13);
+            }
+            let at = received(history, "late")[2];
+            events(history, "late").remove(at);
+        },
+    },
+    Bug {
+        name: "a gap that begins too late",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = find(history, "late", |what| matches!(what, What::Gap { .. }));
+            if let What::Gap { from, .. } = &mut events(history, "late")[at].what {
+                *from = 5;
+            }
+        },
+    },
+    Bug {
+        name: "`recovered: true` over a hole",
+        rule: Rule::Complete,
+        plant: |history| {
+            let events = events(history, "late");
+            for event in events {
+                if let What::Subscribed { recovered, .. } = &mut event.what {
+                    *recovered = Some(true);
+                }
+            }
+        },
+    },
+    Bug {
+        name: "`recovered: false`, and no word of what is missing",
+        rule: Rule::Complete,
+        plant: |history| {
+            for event in events(history, "returning").iter_mut().take(15) {
+                if let What::Subscribed {
+                    recovered: recovered @ Some(true),
+                    ..
+                } = &mut event.what
+                {
+                    *recovered = Some(false);
+                }
+            }
+        },
+    },
+    Bug {
+        name: "a new life without a reset",
+        rule: Rule::Complete,
+        plant: |history| {
+            events(history, "steady").retain(|event| !matches!(event.what, What::Reset { .. }));
+        },
+    },
+    Bug {
+        name: "a reset although the log lives on",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = received(history, "steady")[14];
+            let events = events(history, "steady");
+            if let Event {
+                at: when,
+                what: What::Received { stream, place, .. },
+            } = events[at]
+            {
+                let what = What::Reset { stream, place };
+                events.insert(at + 1, Event { at: when, what });
+            }
+        },
+    },
+    Bug {
+        name: "the newest of a conflation key is left out",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = find(history, "conflating", |what| matches!(what, What::Gap { .. }));
+            if let What::Gap { place, .. } = &mut events(history, "conflating")[at].what {
+                *place = Run::place(TICKER, 7);
+            }
+            let at = received(history, "conflating")[0];
+            events(history, "conflating").remove(at);
+        },
+    },
+    Bug {
+        name: "an acknowledged message that the log lost",
+        rule: Rule::Kept,
+        plant: |history| {
+            history.finals[0].entries.remove(3);
+        },
+    },
+    Bug {
+        name: "an acknowledgement before the append, and then no append",
+        rule: Rule::Kept,
+        plant: |history| {
+            // The last one is acknowledged, and is nowhere.
+            history.finals[1].entries.pop();
+            history.finals[1].head = Run::place(TICKER, 8);
+            let at = *received(history, "conflating").last().expect("three");
+            events(history, "conflating").remove(at);
+        },
+    },
+    Bug {
+        name: "a log that began anew though nothing was done to it",
+        rule: Rule::Kept,
+        plant: |history| history.faults[0].loses = false,
+    },
+    Bug {
+        name: "a publication overtaken by one that was said after its acknowledgement",
+        rule: Rule::Ordered,
+        plant: |history| swap_places(history, SECOND, 15, 16),
+    },
+    Bug {
+        name: "two messages of one publisher in the wrong order",
+        rule: Rule::Ordered,
+        plant: |history| {
+            // Both were on their way at once.
+            let list: Vec<usize> = events(history, "w1")
+                .iter()
+                .enumerate()
+                .filter(|(_, event)| matches!(event.what, What::Acknowledged { place, .. } if place.epoch == SECOND && [15, 16].contains(&place.offset)))
+                .map(|(at, _)| at)
+                .collect();
+            let events = events(history, "w1");
+            events.swap(list[0], list[1] - 1);
+            events[list[0]].at = events[list[0] - 1].at + 1;
+            events[list[1] - 1].at = events[list[1]].at;
+            swap_places(history, SECOND, 15, 16);
+        },
+    },
+    Bug {
+        name: "a refused publication that is there",
+        rule: Rule::Once,
+        plant: |history| {
+            let at = events(history, "w1")
+                .iter()
+                .rposition(|event| matches!(event.what, What::Acknowledged { .. }))
+                .expect("one");
+            let what = &mut events(history, "w1")[at].what;
+            if let What::Acknowledged { message, .. } = *what {
+                *what = What::Refused { message };
+            }
+        },
+    },
+    Bug {
+        name: "an unknown publication that is there twice",
+        rule: Rule::Once,
+        plant: |history| {
+            let message = Message {
+                publisher: history.name("w3"),
+                number: 2,
+            };
+            replace_message(history, SECOND, 15, message);
+            replace_message(history, SECOND, 17, message);
+        },
+    },
+    Bug {
+        name: "one idempotency key, two messages",
+        rule: Rule::Once,
+        plant: |history| {
+            let message = history.finals[0].entries[0].1;
+            replace_message(history, SECOND, 14, message);
+        },
+    },
+    Bug {
+        name: "two answers to one publication",
+        rule: Rule::Once,
+        plant: |history| {
+            let at = find(history, "w1", |what| matches!(what, What::Acknowledged { .. }));
+            let events = events(history, "w1");
+            let again = events[at];
+            events.insert(at + 1, again);
+        },
+    },
+    Bug {
+        name: "a message after unsubscribe",
+        rule: Rule::Ended,
+        plant: |history| {
+            let at = received(history, "steady")[4];
+            let message = events(history, "steady")[at];
+            let end = find(history, "leaving", |what| {
+                matches!(what, What::Unsubscribed { .. })
+            });
+            events(history, "leaving").insert(end + 1, message);
+        },
+    },
+    Bug {
+        name: "a message after a revocation",
+        rule: Rule::Ended,
+        plant: |history| {
+            history.promises.revocation = Duration::from_millis(1);
+            let list = received(history, "steady");
+            let at = events(history, "steady")[list[20]].at;
+            let (client, channel) = (history.client("steady"), history.name("room:1"));
+            history.revocations.push(Revocation { client, channel, at });
+        },
+    },
+    Bug {
+        name: "a message of an old life after the reset",
+        rule: Rule::Ended,
+        plant: |history| {
+            let list = received(history, "steady");
+            let events = events(history, "steady");
+            let (old, at) = (events[list[9]].what, events[list[10]].at);
+            events.insert(list[10], Event { at, what: old });
+        },
+    },
+    Bug {
+        name: "a member who left and is still listed",
+        rule: Rule::Present,
+        plant: |history| {
+            let ghost = history.name("ghost");
+            history.rosters[0].members.push(ghost);
+        },
+    },
+    Bug {
+        name: "a change of presence that one subscriber did not get",
+        rule: Rule::Present,
+        plant: |history| events(history, "steady").retain(|event| !matches!(event.what, What::Joined { .. })),
+    },
+    Bug {
+        name: "somebody who is said to have left and was there all the time",
+        rule: Rule::Present,
+        plant: |history| {
+            history.faults.clear();
+            let ana = history.name("ana");
+            let at = received(history, "steady")[3];
+            let events = events(history, "steady");
+            let when = events[at].at;
+            let stream = Stream(1);
+            events.insert(
+                at + 1,
+                Event {
+                    at: when,
+                    what: What::Joined { stream, member: ana },
+                },
+            );
+            events.insert(
+                at + 1,
+                Event {
+                    at: when,
+                    what: What::Left { stream, member: ana },
+                },
+            );
+        },
+    },
+    Bug {
+        name: "a subscriber that is left behind for ever",
+        rule: Rule::Live,
+        plant: |history| {
+            let at = *received(history, "steady").last().expect("thirty");
+            events(history, "steady").remove(at);
+        },
+    },
+    Bug {
+        name: "a publication without an answer",
+        rule: Rule::Live,
+        plant: |history| events(history, "w3").retain(|event| !matches!(event.what, What::Unknown { .. })),
+    },
+    Bug {
+        name: "a subscribe without an answer",
+        rule: Rule::Live,
+        plant: |history| {
+            let subscribing = find(history, "conflating", |what| {
+                matches!(what, What::Subscribing { .. })
+            });
+            let end = events(history, "conflating").len() - 1;
+            events(history, "conflating").drain(subscribing + 1..end);
+        },
+    },
+    Bug {
+        name: "a message that comes a minute late",
+        rule: Rule::Live,
+        plant: |history| {
+            let at = *received(history, "late").last().expect("ten");
+            let events = events(history, "late");
+            for event in &mut events[at..] {
+                event.at += 60_000_000;
+            }
+        },
+    },
+    Bug {
+        name: "files that are never closed",
+        rule: Rule::Freed,
+        plant: |history| history.resources[0].after = 90,
+    },
+];
+
+/// The messages at two places of a log change places, for everyone.
+fn swap_places(history: &mut History, epoch: u64, one: u64, other: u64) {
+    let at = |offset| {
+        history.finals[0]
+            .entries
+            .iter()
+            .find(|(place, _)| place.offset == offset)
+            .map(|(_, message)| *message)
+    };
+    let (first, second) = (at(one).expect("kept"), at(other).expect("kept"));
+    let swap = |place: &mut Place, message: Message| {
+        if place.epoch == epoch && message == first {
+            *place = Run::place(epoch, other);
+        } else if place.epoch == epoch && message == second {
+            *place = Run::place(epoch, one);
+        }
+    };
+    for log in history.logs_mut() {
+        for event in &mut log.events {
+            if let What::Acknowledged { place, message } = &mut event.what {
+                swap(place, *message);
+            }
+        }
+    }
+    replace_message(history, epoch, one, second);
+    replace_message(history, epoch, other, first);
+}
+
+/// Another message at a place of a log, for everyone who reads it.
+fn replace_message(history: &mut History, epoch: u64, offset: u64, message: Message) {
+    let is_there = |place: &Place| place.epoch == epoch && place.offset == offset;
+    for log in history.logs_mut() {
+        for event in &mut log.events {
+            if let What::Received {
+                place,
+                message: theirs,
+                ..
+            } = &mut event.what
+                && is_there(place)
+            {
+                *theirs = message;
+            }
+        }
+        log.events.retain(|event| !matches!(&event.what, What::Acknowledged { place, message: theirs } if is_there(place) && *theirs != message));
+    }
+    for last in &mut history.finals {
+        for (place, theirs) in &mut last.entries {
+            if is_there(place) {
+                *theirs = message;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_history_without_a_bug_is_clean() {
+    let verdict = judge(&recorded());
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.counts.gaps, 2);
+    assert_eq!(verdict.counts.resets, 2);
+    assert_eq!(verdict.counts.resumes, 4);
+}
+
+#[test]
+fn every_planted_bug_is_caught_by_its_rule() {
+    let mut missed = Vec::new();
+    for bug in BUGS {
+        let mut history = recorded();
+        (bug.plant)(&mut history);
+        let verdict = judge(&history);
+        if !verdict.rules().contains(&bug.rule) {
+            missed.push(format!("{}: {} expected, {verdict}", bug.name, bug.rule));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n\n"));
+}
+
+#[test]
+fn a_verdict_names_what_a_person_needs() {
+    let mut history = recorded();
+    (BUGS
+        .iter()
+        .find(|bug| bug.name.starts_with("a new life"))
+        .expect("it is there")
+        .plant)(&mut history);
+    let words = judge(&history).to_string();
+    for part in [
+        "rule 4",
+        "room:1",
+        "steady, subscription 1",
+        "kill -9 and restart",
+        "without a reset",
+        "→",
+        "received 1 of life",
+    ] {
+        assert!(words.contains(part), "{part} is missing in:\n{words}");
+    }
+}
+
+#[test]
+fn a_history_that_went_through_files_is_the_same() {
+    let path = std::env::temp_dir().join(format!("switchboard-check-{}", std::process::id()));
+    for bug in std::iter::once(None).chain(BUGS.iter().map(Some)) {
+        let mut history = recorded();
+        if let Some(bug) = bug {
+            (bug.plant)(&mut history);
+        }
+        history.write(&path).expect("it is written");
+        let read = History::read(&path).expect("it is read");
+        assert_eq!(read.events(), history.events());
+        let verdict = judge(&read);
+        // Logs are read in the order of their names, and where two contradict each other the one read first is believed.
+        match bug {
+            Some(bug) => assert!(verdict.rules().contains(&bug.rule), "{}: {verdict}", bug.name),
+            None => assert!(verdict.is_clean(), "{verdict}"),
+        }
+    }
+    std::fs::remove_dir_all(path).expect("it is removed");
+}
