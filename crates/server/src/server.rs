@@ -1,20 +1,14 @@
 //! The process: listeners, shards on their threads, and how they start and stop.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use switchboard_hub::home::ShardId;
-
-use switchboard_hub::presence::{Listing, Settings as PresenceSettings};
-use switchboard_hub::settings::{self as hub_settings, LogSettings, Namespaces};
 use switchboard_proto::session::resume::ResumeKey;
-use switchboard_proto::session::server::Settings;
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -23,14 +17,13 @@ use crate::broker::disk::DiskStore;
 use crate::broker::disk::store::OpenError;
 use crate::broker::{Factory, memory::Memory};
 use crate::clock::Clock;
-use crate::config::{ChannelSettings, Config, DataSettings, OnLag, UNLIMITED};
+use crate::config::{Config, DataSettings, UNLIMITED};
+use crate::http;
 use crate::http::internal::{self, Internal};
-use crate::http::site::Site;
-use crate::http::{self, Door, Limits};
+use crate::node::{Materials, Node};
 use crate::resume_key;
-use crate::shard::mail::{Mail, Post};
-use crate::shard::{Parts, Shard};
-use crate::stats::{AllStats, ShardStats};
+use crate::shard::mail::{Mail, Mailbox, Post};
+use crate::stats::AllStats;
 
 /// Connections that wait to be accepted, per shard.
 const BACKLOG: i32 = 4_096;
@@ -134,47 +127,24 @@ impl Server {
         let inside = listen(config.listen.internal, 1, UNLIMITED)?.remove(0);
         let internal = inside.local_addr()?;
 
-        let (post, mailboxes) = Post::new(shards, config.limits.mailbox_messages_max, random_u64()?);
-        let stats: AllStats = (0..shards).map(|_| Arc::new(ShardStats::default())).collect();
         let stopping = Arc::new(AtomicBool::new(false));
         let (stop, _) = watch::channel(false);
-        let clock = Clock::start();
-        let template = Template {
-            settings: Arc::new(session_settings(config, resume_key)),
-            namespaces: Arc::new(namespaces(config)),
-            limits: Limits {
-                head_bytes_max: config.limits.http_head_bytes_max,
-                headers_max: config.limits.http_headers_max,
-                head_deadline: config.limits.http_head_deadline,
-                body_bytes_max: config.limits.http_body_bytes_max,
-                body_deadline: config.limits.http_body_deadline,
-                write_stall: config.limits.session.write_stall,
-                linger: config.limits.session.linger,
-                connections_max: config.connections_max(open_files),
-            },
-            config: config.clone(),
-            open: Arc::default(),
-            clock,
+        let materials = Materials {
+            open_files,
+            shards,
+            clock: Clock::start(),
+            resume_key,
+            broker,
+            seed: random_u64()?,
         };
+        let (node, mailboxes) = Node::new(config, materials);
+        let (post, stats) = (node.post(), node.stats());
         let mut threads = Vec::new();
         for (index, (listener, mailbox)) in listeners.into_iter().zip(mailboxes).enumerate() {
-            let parts = Parts {
-                id: ShardId(index as u16),
-                clock,
-                mailbox,
-                post: post.clone(),
-                settings: template.settings.clone(),
-                namespaces: template.namespaces.clone(),
-                channels_max: config.limits.channels_max.div_ceil(shards),
-                replays_max: config.limits.replays_max,
-                presence: presence(config),
-                broker: broker.clone(),
-                stats: stats[index].clone(),
-                seed: random()?,
-            };
-            let (template, stop) = (template.clone(), stop.subscribe());
+            let (node, stop, seed) = (node.clone(), stop.subscribe(), random()?);
             let thread = std::thread::Builder::new().name(format!("shard-{index}"));
-            threads.push(thread.spawn(move || run_shard(parts, listener, &template, stop))?);
+            let run = move || run_shard(&node, ShardId(index as u16), mailbox, seed, listener, stop);
+            threads.push(thread.spawn(run)?);
         }
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -292,18 +262,14 @@ pub fn run(config: &Config, open_files: u64, listening: impl FnOnce(&Server)) ->
     Ok(())
 }
 
-/// What all shards are made from.
-#[derive(Clone)]
-struct Template {
-    config: Config,
-    settings: Arc<Settings>,
-    namespaces: Arc<Namespaces>,
-    limits: Limits,
-    open: Arc<AtomicUsize>,
-    clock: Clock,
-}
-
-fn run_shard(parts: Parts, listener: StdListener, template: &Template, stop: watch::Receiver<bool>) {
+fn run_shard(
+    node: &Node,
+    id: ShardId,
+    mailbox: Mailbox,
+    seed: [u8; 32],
+    listener: StdListener,
+    stop: watch::Receiver<bool>,
+) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
@@ -312,47 +278,24 @@ fn run_shard(parts: Parts, listener: StdListener, template: &Template, stop: wat
             return;
         }
     };
-    runtime.block_on(shard_main(parts, listener, template, stop));
-}
-
-async fn shard_main(
-    parts: Parts,
-    listener: StdListener,
-    template: &Template,
-    mut stop: watch::Receiver<bool>,
-) {
-    /// How often a stopping shard looks whether everyone has gone.
-    const LOOK: Duration = Duration::from_millis(20);
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "a shard cannot listen");
-            return;
+    runtime.block_on(async {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a shard cannot listen");
+                return;
+            }
+        };
+        let (door, mail) = node.open(id, mailbox, seed, stop);
+        let mail = tokio::task::spawn_local(mail);
+        tokio::select! {
+            biased;
+            () = door.stopped() => {}
+            () = http::accept(listener, door.clone()) => {}
         }
-    };
-    let (shard, mail) = Shard::new(parts);
-    let mail = tokio::task::spawn_local(mail);
-    let door = Rc::new(Door {
-        shard: shard.clone(),
-        site: Site::new(&template.config),
-        limits: template.limits.clone(),
-        clock: template.clock,
-        stop: stop.clone(),
-        visits: Cell::default(),
+        door.drained(node.drain_deadline()).await;
+        mail.abort();
     });
-    let accepting = http::accept(listener, door.clone(), template.open.clone());
-    tokio::select! {
-        () = accepting => {}
-        // The sender lives as long as the server.
-        _stopped = stop.wait_for(|stopped| *stopped) => {}
-    }
-    let deadline = template.clock.now() + template.config.server.drain_deadline;
-    while (!shard.is_stopped() || shard.links() > 0 || door.visits.get() > 0)
-        && template.clock.now() < deadline
-    {
-        tokio::time::sleep(LOOK).await;
-    }
-    mail.abort();
 }
 
 /// Listeners on one address, one per shard, between which the kernel spreads the connections. Of each of these it takes at most
@@ -401,53 +344,4 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 
 fn random_u64() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(random()?))
-}
-
-fn presence(config: &Config) -> PresenceSettings {
-    PresenceSettings {
-        grace: config.limits.presence_grace,
-        listing: Listing {
-            members_max: config.limits.presence_listed_max,
-            // Beside half an outbox it fits.
-            bytes_max: config.limits.session.outbox_bytes_max / 2,
-        },
-    }
-}
-
-fn session_settings(config: &Config, resume_key: ResumeKey) -> Settings {
-    Settings {
-        resume_key,
-        limits: config.limits.session.clone(),
-        anonymous: config.anonymous_allowed(),
-        compress_bytes_min: config.compression.bytes_min,
-        compression_level: u8::try_from(config.compression.level).unwrap_or(9),
-    }
-}
-
-fn namespaces(config: &Config) -> Namespaces {
-    Namespaces {
-        default: channel_settings(&config.channels),
-        by_name: config
-            .namespaces
-            .iter()
-            .map(|(name, settings)| (name.as_str().into(), channel_settings(settings)))
-            .collect(),
-    }
-}
-
-fn channel_settings(settings: &ChannelSettings) -> hub_settings::ChannelSettings {
-    hub_settings::ChannelSettings {
-        log: LogSettings {
-            messages_max: settings.log_messages_max,
-            bytes_max: settings.log_bytes_max,
-            age_max: settings.log_age_max,
-        },
-        on_lag: match settings.on_lag {
-            OnLag::Auto if settings.log_messages_max == 0 => hub_settings::OnLag::Drop,
-            OnLag::Auto | OnLag::Resync => hub_settings::OnLag::Resync,
-            OnLag::Latest => hub_settings::OnLag::Latest,
-            OnLag::Drop => hub_settings::OnLag::Drop,
-            OnLag::Disconnect => hub_settings::OnLag::Disconnect,
-        },
-    }
 }

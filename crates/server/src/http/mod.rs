@@ -36,13 +36,14 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderValue, SEC_WEBSOCKET_K
 use switchboard_proto::session::server::Session;
 use switchboard_proto::ws::handshake::{HeadLimits, HeadReader, encode_response};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::cors::Cors;
 use self::reading::Reading;
 use self::site::{Answered, Site, Upgrade};
 use crate::clock::Clock;
+use crate::net::Stream;
 use crate::shard::Shard;
 use crate::shard::reader::Wishes;
 
@@ -100,12 +101,38 @@ pub struct Door {
     pub stop: watch::Receiver<bool>,
     /// Connections that are neither sessions nor waited for.
     pub visits: Cell<usize>,
+    /// Connections of the process.
+    pub open: Arc<AtomicUsize>,
 }
 
 /// A connection that asks by HTTP.
 struct InProgress<'a>(&'a Cell<usize>);
 
 impl Door {
+    /// A place for another connection, if there is one.
+    pub fn slot(&self) -> Option<Slot> {
+        Slot::take(&self.open, self.limits.connections_max)
+    }
+
+    /// Waits until the server stops.
+    pub async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        // The sender lives as long as the server.
+        let _stopped = stop.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Waits, while the server stops, until everyone has gone: until `deadline` at most.
+    pub async fn drained(&self, deadline: Duration) {
+        /// How often it looks.
+        const LOOK: Duration = Duration::from_millis(20);
+        let deadline = self.clock.now() + deadline;
+        while (!self.shard.is_stopped() || self.shard.links() > 0 || self.visits.get() > 0)
+            && self.clock.now() < deadline
+        {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     fn enter(&self) -> InProgress<'_> {
         self.visits.set(self.visits.get() + 1);
         InProgress(&self.visits)
@@ -119,7 +146,7 @@ impl Drop for InProgress<'_> {
 }
 
 /// Accepts connections for one shard, for ever.
-pub async fn accept(listener: TcpListener, door: Rc<Door>, open: Arc<AtomicUsize>) {
+pub async fn accept(listener: TcpListener, door: Rc<Door>) {
     /// Accepting fails when the process is out of files; closing connections need a moment.
     const PAUSE: Duration = Duration::from_millis(50);
     let stats = door.shard.stats();
@@ -134,16 +161,16 @@ pub async fn accept(listener: TcpListener, door: Rc<Door>, open: Arc<AtomicUsize
                 continue;
             }
         };
-        let Some(slot) = Slot::take(&open, door.limits.connections_max) else {
+        let Some(slot) = door.slot() else {
             stats.connections_refused.add(1);
-            tokio::task::spawn_local(refuse(stream));
+            tokio::task::spawn_local(refuse(Stream::Tcp(stream)));
             continue;
         };
         stats.connections_accepted.add(1);
         tracing::trace!(%peer, "accepted");
         // Answers and deliveries are small and wanted at once.
         let _unsupported = stream.set_nodelay(true);
-        tokio::task::spawn_local(serve(stream, door.clone(), slot));
+        tokio::task::spawn_local(serve(Stream::Tcp(stream), door.clone(), slot));
     }
 }
 
@@ -182,14 +209,14 @@ impl Pace {
 }
 
 /// The process has as many connections as it may have.
-async fn refuse(mut stream: TcpStream) {
+async fn refuse(mut stream: Stream) {
     const ANSWER: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     /// Short: these connections are beyond what the process may have.
     const LINGER: Duration = Duration::from_millis(500);
     let _slow_peers_go_without = tokio::time::timeout(LINGER, async {
-        stream.readable().await?;
-        stream.writable().await?;
+        std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await?;
+        std::future::poll_fn(|cx| stream.poll_write_ready(cx)).await?;
         let _written = stream.try_write(ANSWER)?;
         drain(&mut stream).await
     })
@@ -198,7 +225,7 @@ async fn refuse(mut stream: TcpStream) {
 
 /// Says that nothing more comes, and reads what the peer had still sent until it has seen that: closing with something
 /// unread is a reset, which destroys the answer on its way (RFC 9112 section 9.6).
-async fn drain(stream: &mut TcpStream) -> io::Result<()> {
+async fn drain(stream: &mut Stream) -> io::Result<()> {
     stream.shutdown().await?;
     tokio::io::copy(stream, &mut tokio::io::sink()).await?;
     Ok(())
@@ -215,7 +242,7 @@ enum First {
 }
 
 /// Serves one connection until it ends or becomes a session.
-async fn serve(mut stream: TcpStream, door: Rc<Door>, slot: Slot) {
+pub async fn serve(mut stream: Stream, door: Rc<Door>, slot: Slot) {
     let limits = &door.limits;
     let begun = door.clock.now();
     let first = tokio::time::timeout(limits.head_deadline, read_first(&mut stream, &door)).await;
@@ -243,7 +270,7 @@ async fn serve(mut stream: TcpStream, door: Rc<Door>, slot: Slot) {
 }
 
 /// Reads once, and answers what needs nothing more.
-async fn read_first(stream: &mut TcpStream, door: &Door) -> io::Result<First> {
+async fn read_first(stream: &mut Stream, door: &Door) -> io::Result<First> {
     std::future::poll_fn(|cx| {
         door.shard.with_read_buffer(|buffer| {
             // No more than hyper would take at once.
@@ -279,7 +306,7 @@ fn first(read: &[u8], site: &Site, limits: &Limits) -> First {
 }
 
 /// Hands a socket whose handshake is answered to the shard.
-fn open(stream: TcpStream, door: &Door, upgrade: Upgrade, read: &[u8], slot: Slot) {
+fn open(stream: Stream, door: &Door, upgrade: Upgrade, read: &[u8], slot: Slot) {
     let Upgrade { mode, compression } = upgrade;
     let Door { shard, clock, .. } = door;
     let settings = shard.settings();
@@ -290,14 +317,13 @@ fn open(stream: TcpStream, door: &Door, upgrade: Upgrade, read: &[u8], slot: Slo
 }
 
 /// Begins an event stream, and hands its socket to the shard. What the peer may have asked behind it is not answered.
-async fn open_stream(mut stream: TcpStream, door: &Door, reading: Reading, cors: &Cors, slot: Slot) {
+async fn open_stream(mut stream: Stream, door: &Door, reading: Reading, cors: &Cors, slot: Slot) {
     let Door {
         shard, clock, limits, ..
     } = door;
     let settings = shard.settings();
-    // A peer whose system acknowledges nothing for so long is gone: it is never asked for an answer.
-    let dead_after = u32::try_from(limits.write_stall.as_millis()).unwrap_or(u32::MAX);
-    let _unsupported = rustix::net::sockopt::set_tcp_user_timeout(&stream, dead_after);
+    // It is never asked for an answer.
+    stream.give_up_after(limits.write_stall);
     let (identity, jitter, _is_known) = shard.identity(reading.resume.as_deref());
     let head = stream_head(cors, clock.unix_ms(), shard.random());
     let written = tokio::time::timeout(limits.write_stall, stream.write_all(&head)).await;
@@ -337,7 +363,7 @@ fn stream_head(cors: &Cors, unix_ms: u64, random: u64) -> Vec<u8> {
 }
 
 /// RFC 9110 section 15.5.9. One attempt: whoever does not read it is closed all the same.
-fn refuse_slow_head(stream: &TcpStream) {
+fn refuse_slow_head(stream: &Stream) {
     let _unread =
         stream.try_write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 }

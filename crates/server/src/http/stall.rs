@@ -4,20 +4,20 @@
 //! reads one would keep its connection for ever. The socket is lent, so that its owner can see what hyper does not look for.
 
 use std::cell::Cell;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use crate::net::{Stream, until_blocked};
 
 /// See the module.
 pub struct Stalling<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Stream,
     /// What was read of the stream before, and how much of it has been read again.
     read: (Vec<u8>, usize),
     write_stall: Duration,
@@ -30,7 +30,7 @@ pub struct Stalling<'a> {
 impl<'a> Stalling<'a> {
     /// Fails with [`io::ErrorKind::TimedOut`] once something has waited for `write_stall`. `read` was read of the stream
     /// before, and is read first.
-    pub fn new(stream: &'a TcpStream, read: Vec<u8>, write_stall: Duration) -> Stalling<'a> {
+    pub fn new(stream: &'a Stream, read: Vec<u8>, write_stall: Duration) -> Stalling<'a> {
         Stalling {
             stream,
             read: (read, 0),
@@ -54,7 +54,7 @@ impl<'a> Stalling<'a> {
     fn write(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
+        write: impl Fn(&Stream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let stream = self.stream;
         let wrote = until_blocked(|| write(stream), || stream.poll_write_ready(cx));
@@ -74,21 +74,6 @@ impl<'a> Stalling<'a> {
         ready!(deadline.as_mut().poll(cx));
         self.stalled = true;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-/// Does it once the socket is ready.
-fn until_blocked(
-    mut attempt: impl FnMut() -> io::Result<usize>,
-    mut ready: impl FnMut() -> Poll<io::Result<()>>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(ready())?;
-        match attempt() {
-            // Now it is known not to be.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            done => return Poll::Ready(done),
-        }
     }
 }
 
@@ -141,6 +126,6 @@ impl AsyncWrite for Stalling<'_> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(rustix::net::shutdown(self.stream, Shutdown::Write)?))
+        Poll::Ready(self.stream.shut())
     }
 }

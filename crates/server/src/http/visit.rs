@@ -19,14 +19,13 @@ use switchboard_proto::dialect::{Command, Event, Rejected};
 use switchboard_proto::error_code::ErrorCode;
 use switchboard_proto::session::rate::Meter;
 use switchboard_proto::session::server::{Refusal, Session};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use super::cors::Cors;
 use super::reading::Reading;
 use super::site::{Answer, Answered, Upgrade, is_for_pages, refuse, refuse_as};
 use super::stall::Stalling;
 use super::{Door, Slot, ask, drain, open, open_stream, refuse_slow_head};
+use crate::net::Stream;
 use crate::shard::mail::Mail;
 use crate::shard::reader::{Answer as Polled, Wishes};
 
@@ -56,12 +55,7 @@ struct Visit {
 
 /// Serves requests of a connection until it ends or becomes something else. Of the first head some bytes are `read`, and the
 /// others have the time that is `left`.
-pub(super) async fn serve(
-    mut stream: TcpStream,
-    (read, left): (Vec<u8>, Duration),
-    door: Rc<Door>,
-    slot: Slot,
-) {
+pub(super) async fn serve(mut stream: Stream, (read, left): (Vec<u8>, Duration), door: Rc<Door>, slot: Slot) {
     let _in_progress = door.enter();
     let limits = &door.limits;
     let visit = Rc::new(Visit {
@@ -100,7 +94,7 @@ struct Served {
     stalled: bool,
 }
 
-async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), visit: &Rc<Visit>) -> Served {
+async fn serve_requests(stream: &Stream, (read, left): (Vec<u8>, Duration), visit: &Rc<Visit>) -> Served {
     let Door { limits, stop, .. } = &*visit.door;
     let service = hyper::service::service_fn(|request| {
         visit.answered.set(true);
@@ -125,10 +119,9 @@ async fn serve_requests(stream: &TcpStream, (read, left): (Vec<u8>, Duration), v
     let mut stop = stop.clone();
     let mut stopped = std::pin::pin!(stop.wait_for(|stopped| *stopped));
     let mut stops = false;
-    // A poll is not held for a peer that sends no more: most of them are gone. Nothing but the end is told here, since nobody has
-    // asked the system for urgent data.
+    // A poll is not held for a peer that sends no more: most of them are gone.
     let mut left_by_peer = std::pin::pin!(async {
-        let _end = stream.ready(Interest::PRIORITY).await;
+        stream.hung_up().await;
         tokio::time::sleep(LAST_ANSWER).await;
     });
     let ended = std::future::poll_fn(|cx| {

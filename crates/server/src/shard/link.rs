@@ -11,7 +11,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::net::SendFlags;
 use smallvec::SmallVec;
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::dialect::Event;
@@ -21,8 +20,7 @@ use switchboard_proto::session::server::{End, Identity, Link as Wanted, Mode, Re
 use switchboard_proto::time::Time;
 use switchboard_proto::ws::MessageKind;
 use switchboard_proto::ws::frame::encode_message_head;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::presence::Membership;
@@ -31,6 +29,7 @@ use super::replay::{Replay, Resuming};
 use super::wheel::LinkRef;
 use super::{Shard, State};
 use crate::http::Slot;
+use crate::net::Stream;
 
 /// Reads from one socket before the others get their turn.
 const READS_PER_POLL: usize = 8;
@@ -72,7 +71,7 @@ pub(super) struct Link {
 
 /// Where what a session says goes.
 pub(super) enum Pipe {
-    Socket(TcpStream),
+    Socket(Stream),
     /// All at once, once.
     Answer {
         sender: Option<oneshot::Sender<Answer>>,
@@ -191,21 +190,17 @@ impl Link {
     }
 }
 
-/// Writes to a socket without asking the runtime whether it takes anything: that is in memory which nobody has touched since
-/// the last event of this socket, and the answer is nearly always yes. Where it is no, the task of the link asks.
+/// Writes to a socket without waiting. Where it takes nothing, the task of the link waits.
 fn send(pipe: &Pipe, bytes: &[u8]) -> io::Result<usize> {
-    let Pipe::Socket(stream) = pipe else {
-        return Err(io::ErrorKind::WouldBlock.into());
-    };
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    Ok(rustix::io::retry_on_intr(|| {
-        rustix::net::send(stream, bytes, flags)
-    })?)
+    match pipe {
+        Pipe::Socket(stream) => stream.send(bytes),
+        Pipe::Answer { .. } => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 impl Shard {
     /// Takes over a socket whose handshake is done. `read` is what the client has sent behind it.
-    pub fn open(self: &Rc<Self>, stream: TcpStream, read: &[u8], session: Session, slot: Slot) {
+    pub fn open(self: &Rc<Self>, stream: Stream, read: &[u8], session: Session, slot: Slot) {
         let link = self.open_link(Pipe::Socket(stream), session, Some(slot), |state, link| {
             if let Some(Mode::Raw(channel)) = state.link(link).map(|link| link.session.mode().clone()) {
                 state.subscribe(link, None, channel, None, None);
@@ -405,8 +400,7 @@ impl State {
             if link.session.outbox().is_empty() {
                 if link.session.link() == Wanted::Lingering && !link.shut {
                     link.shut = true;
-                    // For a plain socket this is one system call and ready at once.
-                    let _shut = Pin::new(stream).poll_shutdown(cx);
+                    let _shut = stream.shut();
                 }
                 return Poll::Pending;
             }

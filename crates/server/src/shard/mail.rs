@@ -31,6 +31,7 @@ pub const UNANSWERED_MAX: usize = 16_384;
 const COMPLETIONS_MAX: usize = 1_024;
 
 /// One message to a shard.
+#[allow(missing_docs, reason = "fields are named after what they hold")]
 #[derive(Debug)]
 pub enum Mail {
     /// To the home: `shard` wants what is published to `channel`, and somebody is there.

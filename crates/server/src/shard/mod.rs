@@ -224,7 +224,7 @@ impl Shard {
                 self.state.borrow_mut().handle_panic();
             }
             let (alarm, others_are_due) = self.state.borrow_mut().rest();
-            let alarm = self.clock.instant(alarm).into();
+            let alarm = self.clock.instant(alarm);
             if sleep.deadline() != alarm {
                 sleep.as_mut().reset(alarm);
             }

@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 use switchboard_hub::audience::Standing;
 use switchboard_proto::session::places::{Places, Roster};
 use switchboard_proto::session::server::{Link as Wanted, Refusal, Session};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::link::{LinkGuard, Pipe};
@@ -27,6 +26,7 @@ use super::wheel::LinkRef;
 use super::{Shard, State};
 use crate::http::Slot;
 use crate::http::reading::Wish;
+use crate::net::Stream;
 
 /// What a peer that only reads wants, all of which its request says.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Future for Held {
 
 impl Shard {
     /// Takes over a socket on which an event stream has begun.
-    pub fn open_stream(self: &Rc<Self>, stream: TcpStream, session: Session, wishes: Wishes, slot: Slot) {
+    pub fn open_stream(self: &Rc<Self>, stream: Stream, session: Session, wishes: Wishes, slot: Slot) {
         let link = self.open_link(Pipe::Socket(stream), session, Some(slot), |state, link| {
             state.begin_reading(link, wishes);
         });

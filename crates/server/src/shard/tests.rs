@@ -20,6 +20,7 @@ use crate::broker::memory::Memory;
 use crate::config::Config;
 use crate::http::site::Site;
 use crate::http::{self, Door, Limits, Slot};
+use crate::net::Stream;
 use switchboard_hub::presence::Listing;
 use switchboard_proto::session::resume::ResumeKey;
 
@@ -151,8 +152,9 @@ fn those_that_are_there_get_their_turn_between_those_that_come_and_these_need_no
             clock: Clock::start(),
             stop,
             visits: Cell::default(),
+            open: Arc::default(),
         });
-        tokio::task::spawn_local(http::accept(listener, door, Arc::default()));
+        tokio::task::spawn_local(http::accept(listener, door));
         let mut turns = Vec::new();
         while stats.connections_accepted.value() < COMING as u64 {
             tokio::task::yield_now().await;
@@ -182,7 +184,7 @@ async fn open(shard: &Rc<Shard>, mode: Mode) -> TcpStream {
     let now = shard.clock.now();
     let session = Session::new(now, mode, identity, None, jitter, &shard.settings());
     let slot = Slot::take(&Arc::default(), 1).unwrap();
-    shard.open(server, &[], session, slot);
+    shard.open(Stream::Tcp(server), &[], session, slot);
     client
 }
 
