@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, watch};
 use crate::client::{Client, Handle};
 use crate::driver::{Attention, Clock, Driver, REQUESTS_MAX, RETRY_AFTER_MAX};
 use crate::error::ConnectError;
-use crate::open::{open, random_u32};
+use crate::open::open;
 use crate::state::Status;
+use crate::surroundings::{Machine, Surroundings};
 use crate::token::Token;
 use crate::transport::Transport;
 
@@ -61,6 +62,7 @@ pub struct Builder {
     pub(crate) reconnect: bool,
     pub(crate) backoff: Backoff,
     pub(crate) idempotent: bool,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
 }
 
 impl Builder {
@@ -80,6 +82,7 @@ impl Builder {
             reconnect: true,
             backoff: Backoff::default(),
             idempotent: true,
+            surroundings: Arc::new(Machine),
         }
     }
 
@@ -207,6 +210,19 @@ impl Builder {
         self
     }
 
+    /// What it takes from the machine: how it reaches a host, for example. Default TCP, and the system's random numbers.
+    pub fn surroundings(mut self, surroundings: impl Surroundings + 'static) -> Builder {
+        self.surroundings = Arc::new(surroundings);
+        self
+    }
+
+    /// For a wait that nobody foresees. Where there are no random numbers, it is the longest.
+    pub(crate) fn random_u32(&self) -> u32 {
+        let mut random = [0xff; 4];
+        let _drawn = self.surroundings.random(&mut random);
+        u32::from_be_bytes(random)
+    }
+
     /// The headers of a request.
     pub(crate) fn headers(&self) -> Result<HeaderMap, ConnectError> {
         let mut headers = HeaderMap::new();
@@ -233,7 +249,7 @@ impl Builder {
         let opened = loop {
             match open(self, transports, None, &[], clock).await {
                 Err(error) if self.persistent && error.is_transient() => {
-                    let wait = backoff.next_wait(random_u32());
+                    let wait = backoff.next_wait(self.random_u32());
                     let advice = error.retry_after().unwrap_or_default();
                     tokio::time::sleep(wait + advice.min(RETRY_AFTER_MAX)).await;
                 }
@@ -244,7 +260,7 @@ impl Builder {
         let (status, known) = watch::channel(Status::default());
         let attention = Arc::new(Attention::default());
         let driver = Driver::new(self.clone(), clock, opened, receiver, attention.clone(), status);
-        tokio::spawn(driver.run());
+        self.surroundings.spawn(Box::pin(driver.run()));
         Ok(Client::new(Handle::new(requests, attention, known)))
     }
 }
@@ -267,6 +283,6 @@ impl fmt::Debug for Builder {
             .field("reconnect", &self.reconnect)
             .field("backoff", &self.backoff)
             .field("idempotent", &self.idempotent)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

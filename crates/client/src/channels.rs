@@ -15,8 +15,8 @@
 //! The server answers a `subscribe` that an `unsubscribe` has overtaken with nothing, so one follows the other only when it is
 //! answered.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ pub(crate) enum Delivery {
 
 /// See the module.
 pub(crate) struct Channels {
-    by_name: HashMap<ChannelName, Channel>,
+    by_name: BTreeMap<ChannelName, Channel>,
     /// The earliest `retry_at`.
     retry_at: Option<Time>,
     buffer: usize,
@@ -121,7 +121,7 @@ impl Channels {
     /// None yet. Each will have a buffer of `buffer` events, at least one.
     pub(crate) fn new(buffer: usize, attention: Arc<Attention>) -> Channels {
         Channels {
-            by_name: HashMap::new(),
+            by_name: BTreeMap::new(),
             retry_at: None,
             buffer: buffer.max(1),
             attention,
@@ -393,7 +393,7 @@ impl Channels {
 
     /// The connection has ended: tells whoever waits, and ends all streams.
     pub(crate) fn end(&mut self, end: &End) {
-        for (_, channel) in self.by_name.drain() {
+        for (_, channel) in std::mem::take(&mut self.by_name) {
             if let Channel::Joining { reply, .. }
             | Channel::Leaving {
                 next: Some((_, reply)),

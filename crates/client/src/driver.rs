@@ -178,6 +178,7 @@ impl Driver {
     ) -> Driver {
         let mut driver = Driver {
             channels: Channels::new(options.subscription_buffer, attention.clone()),
+            keys: Keys::new(&*options.surroundings),
             options,
             clock,
             link: opened.link,
@@ -189,7 +190,6 @@ impl Driver {
             requests,
             waiting: BTreeMap::new(),
             next_id: open::CONNECT_ID + 1,
-            keys: Keys::new(),
             publishing: Publishing::new(),
             blocked: None,
             stage: Stage::Open,
@@ -290,7 +290,7 @@ impl Driver {
         let mut advice = end.retry_after();
         loop {
             let attempt = backoff.attempt() + 1;
-            let wait = backoff.next_wait(open::random_u32());
+            let wait = backoff.next_wait(self.options.random_u32());
             let wait = advice.map_or(wait, |advice| advice.min(RETRY_AFTER_MAX));
             let until = Instant::now() + wait;
             self.tell(State::Waiting { attempt, until, why });
@@ -313,7 +313,7 @@ impl Driver {
                     // What a busy server wants is a least time, so that its clients do not come back all at once.
                     advice = error
                         .retry_after()
-                        .map(|advice| advice + backoff.next_wait(open::random_u32()));
+                        .map(|advice| advice + backoff.next_wait(self.options.random_u32()));
                     why = error.to_string();
                 }
                 Err(error) => return Err(End::Refused(error.fault(), error.to_string())),
@@ -329,6 +329,7 @@ impl Driver {
             let blocked = &self.blocked;
             let room = room(blocked);
             tokio::select! {
+                biased;
                 done = &mut future => return Ok(done),
                 request = self.requests.recv(), if takes_requests => match request {
                     Some(request) => self.handle_requests(request),
@@ -443,14 +444,17 @@ impl Driver {
         let is_bound = self.replacement.is_opening() && self.waiting.values().any(Unanswered::is_bound);
         let replace_at = self.replacement.due_at();
         let is_open = matches!(self.stage, Stage::Open);
+        // In the order of urgency: each is over when it is done, and requests when enough are unanswered, so that the network, which may always
+        // have more, is not kept waiting, and keeps nobody waiting.
         tokio::select! {
-            request = self.requests.recv(), if takes_requests => Wake::Request(request),
-            () = self.link.ready(blocked.is_none()) => Wake::Ready,
-            () = room => Wake::Room,
+            biased;
+            () = until(deadline) => Wake::Due,
             () = self.attention.notify.notified() => Wake::Attention,
+            () = room => Wake::Room,
             opened = self.replacement.opened(), if !is_bound => Wake::Replaced(opened),
             () = until(replace_at), if is_open => Wake::Replace,
-            () = until(deadline) => Wake::Due,
+            request = self.requests.recv(), if takes_requests => Wake::Request(request),
+            () = self.link.ready(blocked.is_none()) => Wake::Ready,
         }
     }
 

@@ -138,7 +138,7 @@ pub(crate) async fn open(
     }
     let patience = builder.connect_timeout;
     let event_bytes_max = builder.settings.message_bytes_max;
-    let requests = Requests::new(headers, patience, event_bytes_max);
+    let requests = Requests::new(builder.surroundings.clone(), headers, patience, event_bytes_max);
     let (to_items, items) = mpsc::channel(ITEMS_MAX);
     let mut link = Http {
         transport,

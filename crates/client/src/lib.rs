@@ -34,7 +34,7 @@
 //!  Subscription ◄─ events ──┘
 //! ```
 //!
-//! Reading order: `client`, `state`, `subscription`, then `driver` with `request`, `publishing`, `replacement` and `channels`, `link`, and `open`.
+//! Reading order: `client`, `state`, `subscription`, then `driver` with `request`, `publishing`, `replacement` and `channels`, `link`, and `open`; `surroundings` is all that it takes from the machine.
 
 mod builder;
 mod channels;
@@ -51,6 +51,7 @@ mod replacement;
 mod request;
 mod state;
 mod subscription;
+mod surroundings;
 mod token;
 mod transport;
 mod websocket;
@@ -63,6 +64,7 @@ pub use error::{
 pub use publication::{BadKey, Publication};
 pub use state::State;
 pub use subscription::{BadInfo, Event, SubscribeOptions, Subscription};
+pub use surroundings::{Connecting, Duplex, Surroundings};
 pub use switchboard_proto::channel::{BadChannelName, ChannelName};
 pub use switchboard_proto::dialect::notice::{History, Member, MemberKey, Members, Message, Who};
 pub use switchboard_proto::error_code::ErrorCode;

@@ -79,13 +79,6 @@ pub(crate) async fn open(
     Err(error)
 }
 
-/// For a wait that nobody foresees. Where the system gives none, it is the longest.
-pub(crate) fn random_u32() -> u32 {
-    let mut random = [0xff; 4];
-    let _drawn = getrandom::fill(&mut random);
-    u32::from_be_bytes(random)
-}
-
 /// The one deadline of all steps.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline {
@@ -138,12 +131,7 @@ impl Address {
             _ => return Err(bad("it has to begin with ws:// or http://")),
         }
         let host = uri.host().unwrap_or_default();
-        // An IPv6 address stands in brackets, which are not part of it.
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        let (host, port) = (host.to_owned(), uri.port_u16().unwrap_or(80));
+        let (host, port) = (bare(host).to_owned(), uri.port_u16().unwrap_or(80));
         Ok(Address { uri, host, port })
     }
 
@@ -173,6 +161,12 @@ impl Address {
         // A path of an address, with a word of ours behind it, is one.
         Uri::from_parts(parts).unwrap_or_default()
     }
+}
+
+/// A host as the system wants it: an IPv6 address stands in brackets, which are not part of it.
+pub(crate) fn bare(host: &str) -> &str {
+    let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    inside.unwrap_or(host)
 }
 
 /// Text of a stranger, for a log or a terminal.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::channels::JoinReply;
 use crate::error::{End, PingError, PublishError, ReadError, SubscribeError};
 use crate::subscription::SubscribeOptions;
+use crate::surroundings::Surroundings;
 
 /// What is asked of the driver.
 pub(crate) enum Request {
@@ -71,10 +72,10 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new() -> Keys {
+    pub(crate) fn new(surroundings: &dyn Surroundings) -> Keys {
         let mut random = [0; 8];
         // Without random numbers no connection is opened at all.
-        let _drawn = getrandom::fill(&mut random);
+        let _drawn = surroundings.random(&mut random);
         Keys {
             prefix: format!("c{:016x}-", u64::from_be_bytes(random)),
             last: 0,

@@ -5,6 +5,8 @@
 //! ```
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -18,8 +20,7 @@ use switchboard_proto::ws::extension::DeflatePolicy;
 use switchboard_proto::ws::handshake::{
     ClientHandshake, ClientOptions, Connected, Failed, HeadLimits, HeadReader,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::builder::Builder;
@@ -28,6 +29,7 @@ use crate::error::{ConnectError, ConnectStep, End, Farewell, Refusal};
 use crate::input::Input;
 use crate::link::Link;
 use crate::open::{Address, CONNECT_ID, Deadline, Identity, Opened, Proof, harmless};
+use crate::surroundings::{Duplex, Surroundings};
 
 /// Most of the text that is kept of a refusal, in bytes.
 const BODY_BYTES_MAX: usize = 2 * 1024;
@@ -36,8 +38,12 @@ const BODY_WAIT: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct WebSocket {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     input: Input,
+    /// Nothing more comes, and the session does not know it.
+    has_ended: bool,
+    /// Nothing more can be written.
+    is_shut: bool,
     pub(crate) session: Session,
     /// What the socket said when it failed.
     pub(crate) lost: Option<io::ErrorKind>,
@@ -51,10 +57,12 @@ pub(crate) async fn open(
     deadline: Deadline,
     clock: Clock,
 ) -> Result<Opened, ConnectError> {
-    let random = Random::draw()?;
+    let random = Random::draw(&*builder.surroundings)?;
     let handshake = ClientHandshake::new(handshake_options(builder, address.websocket())?, random.nonce)?;
 
-    let stream = deadline.within(ConnectStep::Reach, reach(address)).await?;
+    let stream = deadline
+        .within(ConnectStep::Reach, reach(&*builder.surroundings, address))
+        .await?;
     let step = shake_hands(stream, handshake, deadline);
     let (stream, connected, read) = deadline.within(ConnectStep::Handshake, step).await?;
     if connected.subprotocol.is_none() {
@@ -71,6 +79,8 @@ pub(crate) async fn open(
     let link = WebSocket {
         stream,
         input: Input::new(&read),
+        has_ended: false,
+        is_shut: false,
         session,
         lost: None,
     };
@@ -88,29 +98,58 @@ impl WebSocket {
     }
 
     pub(crate) async fn ready(&mut self, is_read: bool) {
-        let writes = !self.session.output().is_empty();
-        // Errors of readiness show when the socket is used.
-        tokio::select! {
-            _ = self.stream.readable(), if is_read => {}
-            _ = self.stream.writable(), if writes => {}
-            else => std::future::pending().await,
+        std::future::poll_fn(|cx| {
+            let writes = !self.session.output().is_empty();
+            let wrote = writes && self.poll_write(cx).is_ready();
+            let read = is_read && self.poll_read(cx).is_ready();
+            match wrote || read {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Until something has been read, or nothing more comes.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.input.is_empty() || self.has_ended {
+            return Poll::Ready(());
         }
+        let mut room = ReadBuf::new(self.input.room());
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
+        let length = room.filled().len();
+        self.input.handle_filled(length);
+        self.has_ended = read.is_err() || length == 0;
+        if let Err(error) = read {
+            self.lost.get_or_insert(error.kind());
+        }
+        Poll::Ready(())
+    }
+
+    /// Until some of what waits has been written, or nothing can be any more.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_shut {
+            return Poll::Ready(());
+        }
+        let output = self.session.output();
+        match ready!(Pin::new(&mut self.stream).poll_write(cx, output)) {
+            Ok(written) => drop(output.drain(..written)),
+            Err(error) => {
+                self.lost.get_or_insert(error.kind());
+                self.is_shut = true;
+            }
+        }
+        Poll::Ready(())
     }
 
     pub(crate) fn read(&mut self) -> bool {
-        match self.stream.try_read(self.input.room()) {
-            Ok(0) => self.session.handle_eof(),
-            Ok(length) => {
-                self.input.handle_filled(length);
-                return true;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                self.lost.get_or_insert(error.kind());
-                self.session.handle_eof();
-            }
+        if at_once(|cx| self.poll_read(cx)).is_pending() {
+            return false;
         }
-        false
+        if self.has_ended {
+            self.session.handle_eof();
+        }
+        !self.input.is_empty()
     }
 
     pub(crate) fn poll_notice(&mut self, now: Time) -> Option<Notice> {
@@ -122,17 +161,12 @@ impl WebSocket {
     }
 
     pub(crate) fn flush(&mut self) -> bool {
-        while !self.session.output().is_empty() {
-            match self.stream.try_write(self.session.output()) {
-                Ok(written) => drop(self.session.output().drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    self.lost.get_or_insert(error.kind());
-                    return false;
-                }
+        while !self.session.output().is_empty() && !self.is_shut {
+            if at_once(|cx| self.poll_write(cx)).is_pending() {
+                break;
             }
         }
-        true
+        !self.is_shut
     }
 
     pub(crate) fn handle_eof(&mut self) {
@@ -156,6 +190,13 @@ impl WebSocket {
     }
 }
 
+/// Whether it can be done now. Who is told that it cannot asks again before it waits.
+fn at_once(attempt: impl FnMut(&mut Context<'_>) -> Poll<()>) -> Poll<()> {
+    // Not counted as work of the task: a count that is used up would look like a socket that has nothing.
+    let attempt = tokio::task::unconstrained(std::future::poll_fn(attempt));
+    std::pin::pin!(attempt).poll(&mut Context::from_waker(Waker::noop()))
+}
+
 /// Everything random that a connection needs.
 struct Random {
     nonce: [u8; 16],
@@ -164,15 +205,16 @@ struct Random {
 }
 
 impl Random {
-    fn draw() -> Result<Random, ConnectError> {
+    fn draw(surroundings: &dyn Surroundings) -> Result<Random, ConnectError> {
         let mut random = Random {
             nonce: [0; 16],
             masks: [0; 32],
             jitter: 0,
         };
-        getrandom::fill(&mut random.nonce).map_err(ConnectError::Random)?;
-        getrandom::fill(&mut random.masks).map_err(ConnectError::Random)?;
-        getrandom::fill(std::slice::from_mut(&mut random.jitter)).map_err(ConnectError::Random)?;
+        let jitter = std::slice::from_mut(&mut random.jitter);
+        for bytes in [&mut random.nonce[..], &mut random.masks, jitter] {
+            surroundings.random(bytes).map_err(ConnectError::Random)?;
+        }
         Ok(random)
     }
 }
@@ -186,24 +228,20 @@ fn handshake_options(builder: &Builder, uri: Uri) -> Result<ClientOptions, Conne
     })
 }
 
-async fn reach(address: &Address) -> Result<TcpStream, ConnectError> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| ConnectError::Unreachable {
-            address: format!("{}:{}", address.host, address.port),
-            error,
-        })?;
-    // Commands are small and wanted at once; what comes together is written together.
-    let _unsupported = stream.set_nodelay(true);
-    Ok(stream)
+async fn reach(surroundings: &dyn Surroundings, address: &Address) -> Result<Box<dyn Duplex>, ConnectError> {
+    let connected = surroundings.connect(&address.host, address.port).await;
+    connected.map_err(|error| ConnectError::Unreachable {
+        address: format!("{}:{}", address.host, address.port),
+        error,
+    })
 }
 
 /// Returns what was agreed, and the bytes behind the answer.
 async fn shake_hands(
-    mut stream: TcpStream,
+    mut stream: Box<dyn Duplex>,
     mut handshake: ClientHandshake,
     deadline: Deadline,
-) -> Result<(TcpStream, Connected, Vec<u8>), ConnectError> {
+) -> Result<(Box<dyn Duplex>, Connected, Vec<u8>), ConnectError> {
     let step = ConnectStep::Handshake;
     let lost = |error| ConnectError::Lost { step, error };
     let mut request = Vec::new();
@@ -236,7 +274,7 @@ async fn shake_hands(
 }
 
 /// The beginning of the text behind the head that `read` begins with; `None` where it has none that can be shown.
-async fn read_body(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
+async fn read_body(stream: &mut dyn Duplex, read: &mut Vec<u8>) -> Option<String> {
     let mut head_bytes = 0;
     let headers = loop {
         let mut reader = HeadReader::new(HeadLimits::default());

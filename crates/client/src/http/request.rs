@@ -2,6 +2,9 @@
 
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,15 +12,18 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use switchboard_proto::dialect::Inbound;
 use switchboard_proto::dialect::notice::{self, Notice};
 use tokio::time::timeout;
+use tower_service::Service;
 
 use crate::error::{ConnectError, ConnectStep, End, Refusal};
-use crate::open::harmless;
+use crate::open::{bare, harmless};
+use crate::surroundings::{Duplex, Surroundings};
 
 /// Most of an answer that says why not, in bytes.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
@@ -29,7 +35,7 @@ const OUTBOX_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Makes requests, over connections that it keeps.
 #[derive(Clone)]
 pub(super) struct Requests {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Reaching, Full<Bytes>>,
     headers: HeaderMap,
     /// For how long an answer, or a part of it, may be awaited.
     pub(super) patience: Duration,
@@ -54,11 +60,14 @@ pub(super) enum Failure {
 }
 
 impl Requests {
-    pub(super) fn new(headers: HeaderMap, patience: Duration, event_bytes_max: usize) -> Requests {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+    pub(super) fn new(
+        surroundings: Arc<dyn Surroundings>,
+        headers: HeaderMap,
+        patience: Duration,
+        event_bytes_max: usize,
+    ) -> Requests {
         Requests {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new()).build(Reaching { surroundings }),
             headers,
             patience,
             event_bytes_max,
@@ -142,6 +151,61 @@ impl Requests {
                 Err(_elapsed) => return Err(Failure::Silent(self.patience)),
             }
         }
+    }
+}
+
+/// Opens connections.
+#[derive(Clone)]
+struct Reaching {
+    surroundings: Arc<dyn Surroundings>,
+}
+
+/// One that is open.
+struct Reached(TokioIo<Box<dyn Duplex>>);
+
+impl Service<Uri> for Reaching {
+    type Response = Reached;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Reached>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = bare(uri.host().unwrap_or_default());
+        let connecting = self.surroundings.connect(host, uri.port_u16().unwrap_or(80));
+        Box::pin(async move { Ok(Reached(TokioIo::new(connecting.await?))) })
+    }
+}
+
+impl Connection for Reached {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Reached {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Reached {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
