@@ -579,6 +579,18 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
+        name: "messages left out for one who wants them all",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = find(history, "conflating", |what| {
+                matches!(what, What::Subscribing { .. })
+            });
+            if let What::Subscribing { conflates, .. } = &mut events(history, "conflating")[at].what {
+                *conflates = false;
+            }
+        },
+    },
+    Bug {
         name: "the newest of a conflation key is left out",
         rule: Rule::Complete,
         plant: |history| {

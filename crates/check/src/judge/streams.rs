@@ -63,10 +63,10 @@ struct Subscriber {
     past: Vec<u64>,
     /// What `subscribed` said of what comes next.
     announced: Option<bool>,
-    /// Of each conflation key, the newest message that was left out for a newer one.
-    left_out: BTreeMap<Name, u64>,
+    /// Of each conflation key, the newest message that was left out for a newer one. Those without a key are of one key, too.
+    left_out: BTreeMap<Option<Name>, u64>,
     /// … and the newest that came.
-    came: BTreeMap<Name, u64>,
+    came: BTreeMap<Option<Name>, u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -193,13 +193,8 @@ impl Reading<'_, '_> {
         self.check_wanted(subscriber, found);
         self.check_prompt(found, place, message);
         self.handle_silence(subscriber, found);
-        if let Some(key) = self
-            .book
-            .publications
-            .get(&message)
-            .and_then(|said| said.conflate)
-        {
-            subscriber.came.insert(key, place.offset);
+        if let Some(said) = self.book.publications.get(&message) {
+            subscriber.came.insert(said.conflate, place.offset);
         }
         self.advance(subscriber, found, place);
     }
@@ -380,7 +375,11 @@ impl Reading<'_, '_> {
         }
         self.check_hole(found, was, from, "the gap does not cover it");
         if conflated {
-            self.leave_out(subscriber, found, was, place);
+            if self.court.history.promises.resyncs && !subscriber.conflates {
+                let what = "messages were left out for newer ones, which it did not ask for".to_owned();
+                self.court.tell(Rule::Complete, found, what);
+            }
+            self.leave_out(subscriber, was, place);
         } else if self.court.history.promises.resyncs {
             self.check_gone(subscriber, found, from, place);
         }
@@ -400,32 +399,12 @@ impl Reading<'_, '_> {
         }
     }
 
-    fn leave_out(&mut self, subscriber: &mut Subscriber, found: Where, was: Place, place: Place) {
+    fn leave_out(&mut self, subscriber: &mut Subscriber, was: Place, place: Place) {
         let Some(life) = self.life(place) else { return };
-        let mut unkeyed = None;
         for entry in life.between(was.offset, place.offset + 1) {
-            match self
-                .book
-                .publications
-                .get(&entry.message)
-                .and_then(|said| said.conflate)
-            {
-                Some(key) => {
-                    subscriber.left_out.insert(key, entry.offset);
-                }
-                None => unkeyed = Some(*entry),
+            if let Some(said) = self.book.publications.get(&entry.message) {
+                subscriber.left_out.insert(said.conflate, entry.offset);
             }
-        }
-        if let Some(entry) = unkeyed
-            && self.court.history.promises.resyncs
-            && subscriber.conflates
-        {
-            let name = words::message(self.court.history, entry.message);
-            let what = format!(
-                "{name}, at {}, has no conflation key, and was left out for a newer one",
-                entry.offset
-            );
-            self.court.tell(Rule::Complete, found, what);
         }
     }
 
@@ -533,9 +512,9 @@ impl Reading<'_, '_> {
         for (key, left_out) in &subscriber.left_out {
             let came = subscriber.came.get(key).copied().unwrap_or(0);
             if came < *left_out && *left_out <= place.offset {
-                let key = self.court.history.text(*key);
+                let key = key.map_or("none", |key| self.court.history.text(key));
                 let what =
-                    format!("{left_out}, of the conflation key {key}, was left out, and no newer one came");
+                    format!("{left_out}, whose conflation key is {key}, was left out, and no newer one came");
                 self.court.tell(Rule::Complete, found, what);
             }
         }
