@@ -45,6 +45,8 @@ pub struct Promises {
     pub dense: bool,
     /// What one publisher says in one channel keeps its order.
     pub ordered: bool,
+    /// The only bound of a log that matters in this run: it keeps so many messages.
+    pub log_messages_max: Option<u64>,
     /// Who reads too slowly gets it from the log. Otherwise a gap may stand for what the log still holds.
     pub resyncs: bool,
     /// For so long after the last fault, and after it was published, a message may be on its way.
@@ -60,6 +62,7 @@ impl Default for Promises {
         Promises {
             dense: true,
             ordered: true,
+            log_messages_max: None,
             resyncs: true,
             quiet: Duration::from_secs(10),
             revocation: Duration::from_secs(1),

@@ -338,6 +338,8 @@ struct Run {
 struct Promised {
     dense: bool,
     ordered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log_messages_max: Option<u64>,
     resyncs: bool,
     quiet_ms: u64,
     revocation_ms: u64,
@@ -407,6 +409,7 @@ impl Run {
             promises: Promised {
                 dense: promises.dense,
                 ordered: promises.ordered,
+                log_messages_max: promises.log_messages_max,
                 resyncs: promises.resyncs,
                 quiet_ms: ms(promises.quiet),
                 revocation_ms: ms(promises.revocation),
@@ -459,6 +462,7 @@ impl Run {
         history.promises = Promises {
             dense: self.promises.dense,
             ordered: self.promises.ordered,
+            log_messages_max: self.promises.log_messages_max,
             resyncs: self.promises.resyncs,
             quiet: Duration::from_millis(self.promises.quiet_ms),
             revocation: Duration::from_millis(self.promises.revocation_ms),

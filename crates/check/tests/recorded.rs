@@ -84,6 +84,7 @@ impl Run {
 )]
 fn recorded() -> History {
     let mut history = History::new("recorded");
+    history.promises.log_messages_max = Some(8);
     let room = history.name("room:1");
     let ticker = history.name("ticker");
     let mut run = Run { history, at: 0, room };

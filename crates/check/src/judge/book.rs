@@ -31,6 +31,16 @@ pub(super) struct Publication {
     pub(super) index: u32,
 }
 
+impl Publication {
+    /// When its publisher knew what had become of it.
+    pub(super) fn answered_at(&self) -> u64 {
+        match self.answer {
+            Answer::Acknowledged { at } => at,
+            Answer::Outstanding | Answer::Refused | Answer::Unknown => u64::MAX,
+        }
+    }
+}
+
 /// What the server said to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
@@ -43,7 +53,7 @@ pub(super) enum Answer {
 /// One life of a log, as far as anyone saw it.
 pub(super) struct Life {
     pub(super) channel: Name,
-    /// When anyone saw anything of it for the first time.
+    /// When anything of it was said or seen for the first time.
     pub(super) seen_at: u64,
     /// In the order of offsets.
     pub(super) entries: Vec<Entry>,
@@ -207,7 +217,9 @@ impl Book {
             entries: Vec::new(),
             places: Map::default(),
         });
-        life.seen_at = life.seen_at.min(at);
+        // It was there when its first message was said, or soon after.
+        let invoked_at = self.publications.get(&message).map_or(at, |said| said.invoked_at);
+        life.seen_at = life.seen_at.min(at).min(invoked_at);
         if channel.is_some_and(|channel| channel != life.channel) {
             let what = format!(
                 "a life of the log of {} is also one of another channel",

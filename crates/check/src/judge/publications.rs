@@ -117,6 +117,8 @@ fn check_order(court: &mut Court<'_>, book: &Book, life: &Life) {
         };
         if number < before
             && let Some(publication) = book.publications.get(&entry.message)
+            // What was lost and said again stands behind what was said after it.
+            && !court.history.may_have_lost(publication.invoked_at, publication.answered_at())
         {
             let name = words::message(court.history, entry.message);
             let what = format!(
@@ -148,10 +150,12 @@ fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last:
                 court.tell(Rule::Kept, found, what);
             }
         } else if let Some(Publication {
-            answer: Answer::Acknowledged { at },
+            answer: Answer::Acknowledged { .. },
+            invoked_at,
             ..
         }) = publication
-            && !court.history.may_have_lost(*at, u64::MAX)
+            // It was appended some time after that, and its acknowledgement may have been on its way when it was lost.
+            && !court.history.may_have_lost(*invoked_at, u64::MAX)
         {
             let what = format!(
                 "{name} was acknowledged at {}, in a life of the log that is over, and nothing was done since that may cost it",

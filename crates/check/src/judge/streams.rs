@@ -63,6 +63,10 @@ struct Subscriber {
     past: Vec<u64>,
     /// What `subscribed` said of what comes next.
     announced: Option<bool>,
+    /// When it was asked for.
+    asked_at: u64,
+    /// When it came into this life of the log.
+    since_at: u64,
     /// Of each conflation key, the newest message that was left out for a newer one. Those without a key are of one key, too.
     left_out: BTreeMap<Option<Name>, u64>,
     /// … and the newest that came.
@@ -79,8 +83,15 @@ enum Phase {
 impl Reading<'_, '_> {
     fn read(&mut self, index: usize, event: &Event) {
         let what = event.what;
-        if let What::Connected = what {
-            self.connected_at = event.at;
+        match what {
+            What::Connected => self.connected_at = event.at,
+            // What was announced was of that connection.
+            What::Disconnected => {
+                for subscriber in self.streams.values_mut() {
+                    subscriber.announced = subscriber.announced.filter(|recovered| !recovered);
+                }
+            }
+            _ => {}
         }
         let Some(number) = what.stream() else { return };
         let mut found = Where {
@@ -106,6 +117,8 @@ impl Reading<'_, '_> {
                 subscribed: false,
                 past: Vec::new(),
                 announced: None,
+                asked_at: event.at,
+                since_at: event.at,
                 left_out: BTreeMap::new(),
                 came: BTreeMap::new(),
             };
@@ -155,6 +168,9 @@ impl Reading<'_, '_> {
     ) {
         let again = std::mem::replace(&mut subscriber.subscribed, true);
         self.court.counts.resumes += u64::from(again);
+        if again {
+            subscriber.asked_at = self.connected_at;
+        }
         let Some(was) = subscriber.place else {
             subscriber.place = Some(place);
             return;
@@ -192,7 +208,10 @@ impl Reading<'_, '_> {
         self.check_genuine(subscriber, found, message, channel);
         self.check_wanted(subscriber, found);
         self.check_prompt(found, place, message);
-        self.handle_silence(subscriber, found);
+        // Where messages are left out for newer ones, others may come before the gap.
+        if !subscriber.conflates && self.court.history.promises.resyncs {
+            self.handle_silence(subscriber, found);
+        }
         if let Some(said) = self.book.publications.get(&message) {
             subscriber.came.insert(said.conflate, place.offset);
         }
@@ -357,7 +376,7 @@ impl Reading<'_, '_> {
         self.court.counts.gaps += 1;
         self.check_wanted(subscriber, found);
         let announced = subscriber.announced.take();
-        if announced == Some(true) && !conflated {
+        if announced == Some(true) && !conflated && self.was_gone(place, from, subscriber.asked_at) {
             let what = "it was told that nothing is missing, and a gap followed at once".to_owned();
             self.court.tell(Rule::Complete, found, what);
         }
@@ -383,6 +402,16 @@ impl Reading<'_, '_> {
         } else if self.court.history.promises.resyncs {
             self.check_gone(subscriber, found, from, place);
         }
+    }
+
+    /// Whether the log cannot have held this message any more at that moment, because it had so many behind it.
+    fn was_gone(&self, place: Place, offset: u64, at: u64) -> bool {
+        let (Some(most), Some(life)) = (self.court.history.promises.log_messages_max, self.life(place))
+        else {
+            return false;
+        };
+        let behind = &life.entries[life.behind(offset + most - 1)..];
+        behind.iter().any(|entry| entry.seen_at < at)
     }
 
     /// A gap over what the log still holds is as wrong as a hole.
@@ -411,11 +440,14 @@ impl Reading<'_, '_> {
     fn handle_reset(&mut self, subscriber: &mut Subscriber, found: Where, place: Place) {
         self.court.counts.resets += 1;
         self.check_wanted(subscriber, found);
-        if subscriber.announced.take() == Some(true) {
+        let at = found.at.unwrap_or(0);
+        let asked_at = subscriber.asked_at;
+        if subscriber.announced.take() == Some(true) && !self.court.history.may_have_lost(asked_at, at) {
             let what = "it was told that nothing is missing, and a reset followed at once".to_owned();
             self.court.tell(Rule::Complete, found, what);
         }
         subscriber.left_out.clear();
+        let since_at = std::mem::replace(&mut subscriber.since_at, at);
         let Some(was) = subscriber.place.replace(place) else {
             let what = "a reset came before the server had answered that it is subscribed".to_owned();
             return self.court.tell(Rule::Complete, found, what);
@@ -437,7 +469,7 @@ impl Reading<'_, '_> {
         }
         subscriber.past.push(was.epoch);
         let seen_at = self.life(was).map_or(0, |life| life.seen_at);
-        if !self.court.history.may_have_lost(seen_at, found.at.unwrap_or(0)) {
+        if !self.court.history.may_have_lost(seen_at.min(since_at), at) {
             let what = "the log began anew, and nothing was done that may cost it".to_owned();
             self.court.tell(Rule::Kept, found, what);
         }
