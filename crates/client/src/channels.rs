@@ -62,6 +62,15 @@ pub(crate) enum Say {
     Unsubscribe(ChannelName),
 }
 
+impl Say {
+    /// Of which channel.
+    pub(crate) fn channel(&self) -> &ChannelName {
+        match self {
+            Say::Subscribe(channel, _) | Say::Unsubscribe(channel) => channel,
+        }
+    }
+}
+
 enum Channel {
     Joining {
         options: SubscribeOptions,
@@ -281,8 +290,14 @@ impl Channels {
                     *again = Again::Asked;
                     says.push(Say::Subscribe(name.clone(), options.clone()));
                 }
-                // Nothing leaves without a connection.
-                Channel::Leaving { .. } => return false,
+                // Nothing leaves without a connection; who waits for that need not wait any more.
+                Channel::Leaving { next, .. } => match next.take() {
+                    Some((options, reply)) if !reply.is_closed() => {
+                        says.push(Say::Subscribe(name.clone(), options.clone()));
+                        *channel = Channel::Joining { options, reply };
+                    }
+                    _ => return false,
+                },
             }
             true
         });

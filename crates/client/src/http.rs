@@ -248,6 +248,16 @@ impl Http {
         true
     }
 
+    /// Of what was wanted when this was opened, only these are wanted still.
+    pub(crate) fn keep(&mut self, says: &[Say]) {
+        let is_wanted = |channel: &ChannelName| says.iter().any(|say| say.channel() == channel);
+        for reader in &mut self.readers {
+            let before = reader.channels.len();
+            reader.channels.retain(|channel, _| is_wanted(channel));
+            reader.is_changed |= reader.channels.len() != before;
+        }
+    }
+
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.posts.iter().map(|post| post.bytes).sum()
     }
@@ -356,8 +366,11 @@ impl Http {
                 continue;
             };
             let is_same = (wish.latest, &wish.attendance) == (latest, &attendance);
+            let is_this =
+                |notice: &Notice| matches!(notice, Notice::Subscribed { channel: of, .. } if *of == channel);
+            let is_untold = !wish.has_begun || self.notices.iter().any(is_this);
             // It is being read already, since before we were welcome.
-            if is_same && wish.asked == since && wish.id.is_none() {
+            if is_same && wish.asked == since && wish.id.is_none() && is_untold {
                 wish.id = id;
                 return;
             }
