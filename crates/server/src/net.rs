@@ -50,6 +50,9 @@ pub trait Socket {
     /// # Errors
     /// It is broken.
     fn shut(&self) -> io::Result<()>;
+
+    /// A peer that acknowledges nothing of what was written for so long is gone. Where this cannot be known, nothing is done.
+    fn give_up_after(&self, _silence: Duration) {}
 }
 
 /// A connection. Dropped, it is closed.
@@ -153,9 +156,12 @@ impl Stream {
 
     /// A peer whose system acknowledges nothing for so long is gone. Where the system cannot do this, it is not done.
     pub fn give_up_after(&self, silence: Duration) {
-        if let Stream::Tcp(stream) = self {
-            let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
-            let _unsupported = rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds);
+        match self {
+            Stream::Tcp(stream) => {
+                let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+                let _unsupported = rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds);
+            }
+            Stream::Other(socket) => socket.give_up_after(silence),
         }
     }
 }

@@ -161,7 +161,8 @@ fn session_settings(config: &Config, resume_key: ResumeKey) -> Settings {
     }
 }
 
-fn namespaces(config: &Config) -> Namespaces {
+/// The settings of channels, as homes want them.
+pub fn namespaces(config: &Config) -> Namespaces {
     Namespaces {
         default: channel_settings(&config.channels),
         by_name: config

@@ -159,10 +159,11 @@ impl State {
                 None => {}
             }
         }
+        // All there is, as far as it fits into one answer: nothing said of a channel means that nothing is missing there.
+        let is_reading = link.is_to_read() && has_room;
         let waits = match &link.pipe {
-            // All there is, as far as it fits into one answer.
-            Pipe::Answer { holds: false, .. } => link.is_to_read() && has_room,
-            _ => link.session.outbox().is_empty(),
+            Pipe::Answer { holds: false, .. } => is_reading,
+            _ => is_reading || link.session.outbox().is_empty(),
         };
         if !is_over && (is_pending || waits) {
             return;
