@@ -1,0 +1,5 @@
+//! Brokers whose world does not exist.
+
+pub mod bugged;
+pub mod disk;
+pub mod shared;

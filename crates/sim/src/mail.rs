@@ -1,0 +1,118 @@
+//! Bugs between the shards of a node: what one sends is lost, doubled or changed before the other gets it.
+
+use std::collections::BTreeMap;
+
+use switchboard_proto::channel::ChannelName;
+use switchboard_proto::position::Position;
+use switchboard_server::shard::mail::{Asked, Mail, Mailbox, Origin};
+use tokio::sync::mpsc;
+
+use crate::bug::Bug;
+
+/// Stands before a mailbox.
+pub fn plant(mailbox: Mailbox, bug: Bug) -> Mailbox {
+    let Mailbox {
+        mut mail,
+        completions,
+    } = mailbox;
+    let (sender, receiver) = mpsc::channel(mail.max_capacity());
+    tokio::task::spawn_local(async move {
+        let mut tamper = Tamper {
+            bug,
+            counted: 0,
+            hidden: BTreeMap::new(),
+        };
+        while let Some(message) = mail.recv().await {
+            for message in tamper.pass(message) {
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    Mailbox {
+        mail: receiver,
+        completions,
+    }
+}
+
+struct Tamper {
+    bug: Bug,
+    counted: u64,
+    /// Where a channel was before what was lost.
+    hidden: BTreeMap<ChannelName, Position>,
+}
+
+impl Tamper {
+    fn is_turn(&mut self, every: u64) -> bool {
+        self.counted += 1;
+        self.counted.is_multiple_of(every)
+    }
+
+    fn pass(&mut self, mail: Mail) -> Vec<Mail> {
+        match (self.bug, mail) {
+            (
+                Bug::DeliveryLost,
+                Mail::Deliver {
+                    channel,
+                    after,
+                    entries,
+                },
+            ) => {
+                let after = self.hidden.remove(&channel).unwrap_or(after);
+                if self.is_turn(9) {
+                    self.hidden.insert(channel, after);
+                    return Vec::new();
+                }
+                vec![Mail::Deliver {
+                    channel,
+                    after,
+                    entries,
+                }]
+            }
+            (
+                Bug::DeliveryTwice,
+                Mail::Deliver {
+                    channel,
+                    after,
+                    entries,
+                },
+            ) => {
+                let end = entries.last().map_or(after, |entry| entry.position);
+                let again = self.is_turn(9).then(|| Mail::Deliver {
+                    channel: channel.clone(),
+                    after: end,
+                    entries: entries.clone(),
+                });
+                let first = Mail::Deliver {
+                    channel,
+                    after,
+                    entries,
+                };
+                std::iter::once(first).chain(again).collect()
+            }
+            (
+                Bug::ReplyLost,
+                Mail::Reply {
+                    origin:
+                        Origin::Session {
+                            asked: Asked::Publish { .. },
+                            ..
+                        },
+                    ..
+                },
+            ) if self.is_turn(7) => Vec::new(),
+            (Bug::JoinLost, Mail::Subscribe { channel, origin, .. }) => vec![Mail::Subscribe {
+                channel,
+                join: None,
+                origin,
+            }],
+            (Bug::DepartLost, Mail::Depart(_)) => Vec::new(),
+            (Bug::DepartHasty, Mail::Depart(mut depart)) => {
+                depart.has_left = true;
+                vec![Mail::Depart(depart)]
+            }
+            (_, mail) => vec![mail],
+        }
+    }
+}

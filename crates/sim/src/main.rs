@@ -1,0 +1,295 @@
+//! Runs simulated histories: many of them, or one to look at.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use switchboard_check::event::Name;
+use switchboard_sim::bug::Bug;
+use switchboard_sim::coverage::Mark;
+use switchboard_sim::many::{self, Sum};
+use switchboard_sim::minimise::minimise;
+use switchboard_sim::plan::{Plan, Reduction};
+use switchboard_sim::world::{self, Outcome};
+
+/// Histories from which on all situations have to occur.
+const COVERAGE_FROM: u64 = 2_000;
+
+#[derive(Parser)]
+#[command(
+    name = "sim",
+    about = "Whole servers and clients on a network and a clock that do not exist, judged"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Many histories: exit 1 where a rule was broken, or, from 2,000 histories on, a situation never occurred.
+    Run {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        count: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many at once; by default one for each core.
+        #[arg(long)]
+        jobs: Option<usize>,
+    },
+    /// One history, twice, and what the judge says of it.
+    Show {
+        /// Its seed.
+        seed: u64,
+        /// With this bug, by its name (`sim bugs`).
+        #[arg(long)]
+        bug: Option<String>,
+        /// With all that was written down.
+        #[arg(long)]
+        log: bool,
+        /// With the plan.
+        #[arg(long)]
+        plan: bool,
+        /// Without these faults, by their places in the plan.
+        #[arg(long, value_delimiter = ',')]
+        without_faults: Vec<usize>,
+        /// Without these clients.
+        #[arg(long, value_delimiter = ',')]
+        without_clients: Vec<usize>,
+        /// Publishing for so many milliseconds at most.
+        #[arg(long)]
+        at_most: Option<u64>,
+    },
+    /// What of a history is needed for its rule to be broken.
+    Minimise {
+        /// Its seed.
+        seed: u64,
+        /// With this bug.
+        #[arg(long)]
+        bug: Option<String>,
+    },
+    /// Plants every bug, and says which rule found it, and in which seed.
+    Bugs {
+        /// Seeds that are tried for each.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { count, from, jobs } => run(count, from, jobs),
+        Command::Show {
+            seed,
+            bug,
+            log,
+            plan: with_plan,
+            without_faults,
+            without_clients,
+            at_most,
+        } => {
+            let Ok(bug) = named(bug.as_deref()) else {
+                return ExitCode::from(2);
+            };
+            let reduction = Reduction {
+                without_faults,
+                without_clients,
+                at_most: at_most.map(std::time::Duration::from_millis),
+            };
+            let plan = Plan::of(seed).reduced(&reduction);
+            if with_plan {
+                println!("{plan:#?}");
+            }
+            show(&plan, bug, log)
+        }
+        Command::Minimise { seed, bug } => {
+            let Ok(bug) = named(bug.as_deref()) else {
+                return ExitCode::from(2);
+            };
+            minimised(seed, bug)
+        }
+        Command::Bugs { seeds } => bugs(seeds),
+    }
+}
+
+fn named(name: Option<&str>) -> Result<Option<Bug>, ()> {
+    let Some(name) = name else { return Ok(None) };
+    let found = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
+    if found.is_none() {
+        eprintln!("sim: there is no bug {name:?}; `sim bugs` names them");
+    }
+    found.map(|bug| Some(*bug)).ok_or(())
+}
+
+fn run(count: u64, from: u64, jobs: Option<usize>) -> ExitCode {
+    let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let bar = ProgressBar::new(count);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} histories, {msg}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message("no rule broken");
+    let started = Instant::now();
+    let sum = many::run(from..from + count, jobs, None, |broken| {
+        if broken > 0 {
+            bar.set_message("rules broken");
+        }
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    tell(&sum);
+    println!(
+        "\n{} histories in {:.0?}, {jobs} at once",
+        sum.histories,
+        started.elapsed()
+    );
+    let missing = sum.marks.missing();
+    if sum.broken_count > 0 {
+        return ExitCode::FAILURE;
+    }
+    if count >= COVERAGE_FROM && !missing.is_empty() {
+        println!("this run does not count: some situations never occurred");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn tell(sum: &Sum) {
+    println!("{:>12}  situation", "occurred");
+    for mark in Mark::ALL {
+        let count = sum.marks.count(*mark);
+        let note = if count == 0 { "   ← never" } else { "" };
+        println!("{count:>12}  {}{note}", mark.text());
+    }
+    println!("\n{:>12} {:>16}  fault", "happened", "inside a resume");
+    for (kind, (all, inside)) in &sum.faults {
+        println!("{all:>12} {inside:>16}  {kind}");
+    }
+    let (all, inside) = sum.all_faults();
+    let share = if all == 0 {
+        0.0
+    } else {
+        inside as f64 * 100.0 / all as f64
+    };
+    println!("{all:>12} {inside:>16}  all: {share:.0} % inside a resume");
+    let counts = sum.counts;
+    println!(
+        "\n{} events, {} publications ({} acknowledged), {} deliveries checked, {} subscriptions, {} gaps, {} resets",
+        counts.events,
+        counts.publications,
+        counts.acknowledged,
+        counts.deliveries,
+        counts.streams,
+        counts.gaps,
+        counts.resets
+    );
+    for (seed, first) in &sum.broken {
+        println!("\nseed {seed}:\n{first}");
+    }
+    println!(
+        "\n{} violations, in {} histories",
+        sum.violations, sum.broken_count
+    );
+}
+
+fn show(plan: &Plan, bug: Option<Bug>, log: bool) -> ExitCode {
+    let outcome = world::run_noting(plan, bug, log);
+    let again = world::run(plan, bug);
+    if log {
+        print_log(&outcome);
+    }
+    println!("{}", outcome.verdict);
+    println!("{:.1?} of its own time; {}", outcome.lasted, outcome.hash);
+    if outcome.hash != again.hash {
+        println!("and not the same the second time: {}", again.hash);
+        return ExitCode::FAILURE;
+    }
+    match outcome.verdict.is_clean() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn print_log(outcome: &Outcome) {
+    let history = &outcome.history;
+    for number in 0..history.names() {
+        println!("{number:>6}  {}", history.text(Name(number as u32)));
+    }
+    let mut lines = outcome.notes.clone();
+    for fault in &history.faults {
+        lines.push((fault.from, format!("*** {}, until {}", fault.what, fault.until)));
+    }
+    for log in history.logs() {
+        let name = history.text(log.name);
+        lines.extend(
+            log.events
+                .iter()
+                .map(|event| (event.at, format!("{name}: {:?}", event.what))),
+        );
+    }
+    lines.sort_by_key(|(at, _)| *at);
+    for (at, line) in lines {
+        println!("{at:>10}  {line}");
+    }
+}
+
+fn minimised(seed: u64, bug: Option<Bug>) -> ExitCode {
+    let bar = ProgressBar::new_spinner();
+    let least = minimise(seed, bug, |_| bar.inc(1));
+    bar.finish_and_clear();
+    let Some(least) = least else {
+        println!("no rule is broken in seed {seed}");
+        return ExitCode::SUCCESS;
+    };
+    let list = |places: &[usize]| places.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let mut command = format!("sim show {seed} --log --plan");
+    if let Some(bug) = bug {
+        command += &format!(" --bug {bug:?}");
+    }
+    if !least.without_faults.is_empty() {
+        command += &format!(" --without-faults {}", list(&least.without_faults));
+    }
+    if !least.without_clients.is_empty() {
+        command += &format!(" --without-clients {}", list(&least.without_clients));
+    }
+    if let Some(most) = least.at_most {
+        command += &format!(" --at-most {}", most.as_millis());
+    }
+    println!("{}", world::run(&Plan::of(seed).reduced(&least), bug).verdict);
+    println!("\n{command}");
+    ExitCode::SUCCESS
+}
+
+fn bugs(seeds: u64) -> ExitCode {
+    let mut missed = 0;
+    for bug in Bug::ALL {
+        let found = find(*bug, 1..seeds + 1);
+        match found {
+            Some((seed, rule)) => println!(
+                "rule {:>2} in seed {seed:>3}  {bug:?}: {}",
+                rule.number(),
+                bug.text()
+            ),
+            None => {
+                missed += 1;
+                println!("not found             {bug:?}: {}", bug.text());
+            }
+        }
+    }
+    println!("{} of {} found", Bug::ALL.len() - missed, Bug::ALL.len());
+    if missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The first seed in which the rule that should finds a bug.
+fn find(bug: Bug, mut seeds: std::ops::Range<u64>) -> Option<(u64, switchboard_check::Rule)> {
+    seeds.find_map(|seed| {
+        let rules = world::run(&Plan::of(seed), Some(bug)).verdict.rules();
+        let rule = rules.into_iter().find(|rule| bug.rules().contains(rule))?;
+        Some((seed, rule))
+    })
+}

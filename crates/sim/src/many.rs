@@ -1,0 +1,114 @@
+//! Many histories, on several threads, and what they come to together.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use switchboard_check::verdict::Counts;
+
+use crate::bug::Bug;
+use crate::coverage::Marks;
+use crate::plan::Plan;
+use crate::world::{self, Outcome};
+
+/// What many histories came to.
+#[derive(Default)]
+pub struct Sum {
+    /// How many there were.
+    pub histories: u64,
+    /// What was looked at in all of them.
+    pub counts: Counts,
+    /// What was seen in them.
+    pub marks: Marks,
+    /// By kind: how often, and how often inside a resume.
+    pub faults: BTreeMap<&'static str, (u64, u64)>,
+    /// Seeds of those in which a rule was broken, at most [`Sum::BROKEN_MAX`], each with the first violation in words.
+    pub broken: Vec<(u64, String)>,
+    /// How many those are.
+    pub broken_count: u64,
+    /// Violations in all of them.
+    pub violations: u64,
+}
+
+impl Sum {
+    /// Broken histories that are told.
+    pub const BROKEN_MAX: usize = 20;
+
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        self.histories += 1;
+        let Counts {
+            events,
+            publications,
+            acknowledged,
+            deliveries,
+            streams,
+            resumes,
+            gaps,
+            resets,
+            kept,
+            faults,
+        } = outcome.verdict.counts;
+        self.counts.events += events;
+        self.counts.publications += publications;
+        self.counts.acknowledged += acknowledged;
+        self.counts.deliveries += deliveries;
+        self.counts.streams += streams;
+        self.counts.resumes += resumes;
+        self.counts.gaps += gaps;
+        self.counts.resets += resets;
+        self.counts.kept += kept;
+        self.counts.faults += faults;
+        self.marks.add(&outcome.marks);
+        for (kind, inside) in &outcome.faults {
+            let (all, within) = self.faults.entry(kind).or_default();
+            *all += 1;
+            *within += u64::from(*inside);
+        }
+        if !outcome.verdict.is_clean() {
+            self.broken_count += 1;
+            self.violations += outcome.verdict.broken;
+            if self.broken.len() < Sum::BROKEN_MAX
+                && let Some(first) = outcome.verdict.violations.first()
+            {
+                self.broken.push((seed, first.to_string()));
+            }
+        }
+    }
+
+    /// Faults, and those of them inside a resume.
+    pub fn all_faults(&self) -> (u64, u64) {
+        let add = |sum: (u64, u64), one: &(u64, u64)| (sum.0 + one.0, sum.1 + one.1);
+        self.faults.values().fold((0, 0), add)
+    }
+}
+
+/// Runs these seeds. `done` is called after each, with how many rules were broken in it.
+///
+/// # Panics
+/// As [`world::run`].
+pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: impl Fn(u64) + Sync) -> Sum {
+    let next = AtomicU64::new(seeds.start);
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = world::run(&Plan::of(seed), bug);
+                    if let Ok(mut sum) = sum.lock() {
+                        sum.add(seed, &outcome);
+                    }
+                    done(outcome.verdict.broken);
+                }
+            });
+        }
+    });
+    let mut sum = sum
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    sum.broken.sort_unstable();
+    sum
+}
