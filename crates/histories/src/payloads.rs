@@ -1,0 +1,47 @@
+//! How payloads of the checker travel: as JSON, as text, as bytes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use switchboard_check::payload::Payload as Checked;
+use switchboard_client::{Payload, PayloadKind};
+
+use crate::random::Random;
+
+/// A body with its filling: short mostly, sometimes large enough to fill what waits for a socket.
+pub fn body(random: &mut Random, large_percent: u64) -> String {
+    let bytes = match random.percent(large_percent) {
+        true => random.between(4_000, 30_000),
+        false => random.between(0, 300),
+    };
+    // Not one letter: what can be compressed away fills nothing.
+    (0..bytes.div_ceil(8))
+        .map(|_| format!("{:08x}", random.number() as u32))
+        .collect()
+}
+
+/// As it is said to the server.
+pub fn carried(random: &mut Random, payload: &Checked) -> Payload {
+    let json = payload.json();
+    match random.between(0, 9) {
+        0 => Payload::text(json),
+        1 => Payload::bytes(json.into_bytes()),
+        _ => Payload::json(&json).unwrap_or_else(|_| Payload::text(json)),
+    }
+}
+
+/// What came.
+pub fn read(payload: &Payload) -> Option<Checked> {
+    let json = match payload.kind() {
+        PayloadKind::Text => payload.as_str()?.to_owned(),
+        PayloadKind::Bytes => String::from_utf8(payload.as_bytes().to_vec()).ok()?,
+        PayloadKind::Json => {
+            let json = payload.as_str()?;
+            serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
+        }
+    };
+    Checked::parse(&json).ok()
+}
+
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}

@@ -1,0 +1,224 @@
+//! What came of one history, and of many.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::coverage::Situation;
+use crate::fault::Kind;
+use crate::plan::{Sdk, Transport};
+
+/// What came of one history.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub struct Report {
+    /// Of which seed.
+    pub seed: u64,
+    /// Rules that were broken, and what the server did that it should not.
+    pub violations: u64,
+    /// The same in words.
+    pub told: Vec<String>,
+    /// What was done, and whether a client was just coming back.
+    pub faults: Vec<(Kind, bool)>,
+    /// What could not be done here.
+    pub skipped: Vec<Kind>,
+    /// Who took part.
+    pub clients: Vec<(Sdk, Transport)>,
+    /// How much was looked at.
+    pub counts: Counts,
+    /// What occurred.
+    pub seen: BTreeSet<Situation>,
+    /// How long it took, in milliseconds.
+    pub wall_ms: u64,
+}
+
+/// How much was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub struct Counts {
+    /// Lines of all logs.
+    pub events: u64,
+    /// Messages that somebody asked to publish.
+    pub publications: u64,
+    /// … that were acknowledged.
+    pub acknowledged: u64,
+    /// Messages that came.
+    pub deliveries: u64,
+    /// Subscriptions.
+    pub streams: u64,
+    /// Subscriptions that went on over another connection, or in another client.
+    pub resumes: u64,
+    /// Gaps that were told.
+    pub gaps: u64,
+    /// Resets that were told.
+    pub resets: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Counts) {
+        let Counts {
+            events,
+            publications,
+            acknowledged,
+            deliveries,
+            streams,
+            resumes,
+            gaps,
+            resets,
+        } = other;
+        self.events += events;
+        self.publications += publications;
+        self.acknowledged += acknowledged;
+        self.deliveries += deliveries;
+        self.streams += streams;
+        self.resumes += resumes;
+        self.gaps += gaps;
+        self.resets += resets;
+    }
+}
+
+/// What came of many.
+#[derive(Default, Debug)]
+pub struct Summary {
+    /// How many.
+    pub histories: u64,
+    /// … in which nothing was wrong.
+    pub clean: u64,
+    /// Without a verdict: the harness failed.
+    pub failed: Vec<(u64, String)>,
+    /// Violations of all.
+    pub violations: u64,
+    /// Which seeds.
+    pub violated: Vec<u64>,
+    /// By kind: how many, and how many of them while a client was just coming back.
+    pub faults: BTreeMap<Kind, (u64, u64)>,
+    /// By kind, how often it could not be done.
+    pub skipped: BTreeMap<Kind, u64>,
+    /// Who took part.
+    pub clients: BTreeMap<(Sdk, Transport), u64>,
+    /// How much was looked at.
+    pub counts: Counts,
+    /// What occurred, and in how many.
+    pub seen: BTreeMap<Situation, u64>,
+}
+
+impl Summary {
+    /// One more.
+    pub fn add(&mut self, report: &Report) {
+        self.histories += 1;
+        self.clean += u64::from(report.violations == 0);
+        self.violations += report.violations;
+        if report.violations > 0 {
+            self.violated.push(report.seed);
+        }
+        for (kind, in_resume) in &report.faults {
+            let (count, inside) = self.faults.entry(*kind).or_default();
+            *count += 1;
+            *inside += u64::from(*in_resume);
+        }
+        for kind in &report.skipped {
+            *self.skipped.entry(*kind).or_default() += 1;
+        }
+        for client in &report.clients {
+            *self.clients.entry(*client).or_default() += 1;
+        }
+        self.counts.add(&report.counts);
+        for situation in &report.seen {
+            *self.seen.entry(*situation).or_default() += 1;
+        }
+    }
+
+    /// One that has no verdict.
+    pub fn add_failed(&mut self, seed: u64, why: String) {
+        self.histories += 1;
+        self.failed.push((seed, why));
+    }
+
+    /// Of all faults, those while a client was just coming back, in a hundred.
+    pub fn in_resume_percent(&self) -> u64 {
+        let (count, inside) = self
+            .faults
+            .values()
+            .fold((0, 0), |(count, inside), (more, also)| {
+                (count + more, inside + also)
+            });
+        inside * 100 / count.max(1)
+    }
+
+    /// What did not occur, of what could on this machine.
+    pub fn missing(&self) -> Vec<Situation> {
+        let all = Situation::all();
+        all.into_iter()
+            .filter(|situation| !self.seen.contains_key(situation))
+            .filter(|situation| match situation {
+                Situation::Fault(kind) => !self.skipped.contains_key(kind),
+                other => other
+                    .sdk()
+                    .is_none_or(|sdk| self.clients.keys().any(|(known, _)| *known == sdk)),
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "faults by kind{:>46}{:>18}", "count", "inside a resume")?;
+        for (kind, (count, inside)) in &self.faults {
+            writeln!(f, "  {:<52}{count:>6}{inside:>18}", kind.text())?;
+        }
+        let count: u64 = self.faults.values().map(|(count, _)| count).sum();
+        let inside: u64 = self.faults.values().map(|(_, inside)| inside).sum();
+        writeln!(
+            f,
+            "  {:<52}{count:>6}{inside:>18}  ({} %)",
+            "all",
+            self.in_resume_percent()
+        )?;
+        for (kind, count) in &self.skipped {
+            writeln!(
+                f,
+                "  left out {count} times, because this machine does not allow it: {}",
+                kind.text()
+            )?;
+        }
+        writeln!(f, "clients")?;
+        for ((sdk, transport), count) in &self.clients {
+            writeln!(
+                f,
+                "  {:<52}{count:>6}",
+                format!("{sdk:?}, {transport:?}").to_lowercase()
+            )?;
+        }
+        let Counts {
+            events,
+            publications,
+            acknowledged,
+            deliveries,
+            streams,
+            resumes,
+            gaps,
+            resets,
+        } = self.counts;
+        writeln!(
+            f,
+            "checked: {deliveries} deliveries to {streams} subscriptions, {publications} publications ({acknowledged} acknowledged), \
+             {resumes} resumes, {gaps} gaps, {resets} resets, {events} events"
+        )?;
+        let missing = self.missing();
+        let possible = self.seen.len() + missing.len();
+        writeln!(f, "coverage: {} of {possible} situations", self.seen.len())?;
+        for situation in &missing {
+            writeln!(f, "  did not occur: {situation}")?;
+        }
+        for (seed, why) in &self.failed {
+            writeln!(f, "seed {seed} has no verdict: {why}")?;
+        }
+        write!(
+            f,
+            "{} histories, {} clean, {} without a verdict, {} violations",
+            self.histories,
+            self.clean,
+            self.failed.len(),
+            self.violations
+        )
+    }
+}
