@@ -884,6 +884,47 @@ fn every_planted_bug_is_caught_by_its_rule() {
     assert!(missed.is_empty(), "{}", missed.join("\n\n"));
 }
 
+/// It was expected under both names to the end.
+#[test]
+fn whoever_comes_back_as_another_member_is_there_as_that_one() {
+    let mut history = recorded();
+    let [room, ana, anew] = ["room:1", "ana", "anew"].map(|name| history.name(name));
+    let steady = events(&mut history, "steady");
+    let (last, stream) = (steady.len() - 1, Stream(1));
+    let at = steady[last].at;
+    let whats = [
+        // A subscription that has ended has no member, whoever had it.
+        What::Subscribing {
+            stream: Stream(9),
+            channel: room,
+            since: None,
+            conflates: false,
+        },
+        What::Stands {
+            stream: Stream(9),
+            member: ana,
+        },
+        What::Unsubscribed { stream: Stream(9) },
+        What::Stands { stream, member: ana },
+        What::Stands { stream, member: anew },
+        What::Left { stream, member: ana },
+        What::Joined { stream, member: anew },
+    ];
+    for what in whats.into_iter().rev() {
+        steady.insert(last, Event { at, what });
+    }
+    for member in &mut history.rosters[0].members {
+        if *member == ana {
+            *member = anew;
+        }
+    }
+    let verdict = judge(&history);
+    assert!(verdict.is_clean(), "{verdict}");
+    // Under the name of before it is a ghost.
+    history.rosters[0].members.push(ana);
+    assert_eq!(judge(&history).rules(), [Rule::Present]);
+}
+
 #[test]
 fn a_verdict_names_what_a_person_needs() {
     let mut history = recorded();

@@ -69,7 +69,12 @@ impl Stays {
                         let Some((channel, stands)) = channels.get_mut(&stream) else {
                             continue;
                         };
-                        *stands = Some(member);
+                        // It is there as somebody else now.
+                        if let Some(before) = stands.replace(member)
+                            && let Some(stay) = stays.stays.get_mut(&(*channel, before))
+                        {
+                            stay.until = Some(event.at);
+                        }
                         let stay = Stay {
                             client,
                             from: event.at,
@@ -79,8 +84,8 @@ impl Stays {
                         stays.stays.insert((*channel, member), stay);
                     }
                     What::Unsubscribed { stream } | What::Closed { stream } => {
-                        if let Some((channel, Some(member))) = channels.get(&stream)
-                            && let Some(stay) = stays.stays.get_mut(&(*channel, *member))
+                        if let Some((channel, Some(member))) = channels.remove(&stream)
+                            && let Some(stay) = stays.stays.get_mut(&(channel, member))
                         {
                             stay.until = Some(event.at);
                         }
