@@ -498,15 +498,26 @@ impl Http {
                 continue;
             }
             wish.has_begun = true;
-            let is_broken = notices.iter().any(|notice| match notice {
-                Notice::Gap { channel: of, .. } | Notice::Reset { channel: of, .. } => of == channel,
-                _ => false,
+            // What comes behind a message was missed by nobody who goes on here; a conflated gap is none either.
+            let first = notices.iter().find_map(|notice| match notice {
+                Notice::Message { channel: of, .. } if of == channel => Some(false),
+                Notice::Gap {
+                    channel: of,
+                    conflated: false,
+                    ..
+                }
+                | Notice::Reset { channel: of, .. }
+                    if of == channel =>
+                {
+                    Some(true)
+                }
+                _ => None,
             });
             self.notices.push_back(Notice::Subscribed {
                 id: None,
                 channel: channel.clone(),
                 position,
-                recovered: Some(!is_broken),
+                recovered: Some(first != Some(true)),
             });
         }
     }

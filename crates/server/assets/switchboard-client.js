@@ -552,8 +552,13 @@ function http(context, name) {
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       for (const [channel, { since, isRead }] of reader.channels) {
         if (!since || !isRead || begun.has(channel)) continue;
-        const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
-        context.event({ type: "subscribed", channel, position: since, recovered: !broken });
+        const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
+        context.event({
+          type: "subscribed",
+          channel,
+          position: since,
+          recovered: !first || first.type === "message"
+        });
       }
       for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {

@@ -126,6 +126,7 @@ export interface ServerEvent {
   offset: number;
   position: string;
   recovered?: boolean;
+  conflated?: boolean;
   data?: unknown;
   data_base64?: string;
   messages?: ServerEvent[];

@@ -708,6 +708,31 @@ test('a better way is tried again although its token could not be had once', asy
   server.close();
 });
 
+test('what a poll is told behind a message is no hole where it goes on', async () => {
+  const gap = { type: 'gap', channel: 'a', from: 2, to: 3, position: 'p3' };
+  const message = { type: 'message', channel: 'a', offset: 1, position: 'p1', data: 1 };
+  for (const [events, expected] of [
+    [[message, gap], true],
+    [[{ ...gap, conflated: true }, message], true],
+    [[gap, message], false],
+    [[], true],
+  ]) {
+    let polls = 0;
+    const server = createServer((_, answer) => {
+      if (++polls > 1) return;
+      answer.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ position: 'p3', events }));
+    });
+    await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+    const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, { transports: ['poll'] });
+    clients.push(one);
+    const { recovered } = await one.channel('a').subscribe({ since: 'p0' }).ready;
+    assert.equal(recovered, expected, JSON.stringify(events));
+    one.close();
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
 test('a poll that comes too early is asked again, at once where it is not to wait, and soon where nothing is said of that', async () => {
   let polls = 0;
   const early = { 2: { retry_after_ms: 0 }, 3: {} };

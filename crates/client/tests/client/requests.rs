@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use switchboard_client::{
-    Client, Counts, End, Payload, Role, State, SubscribeOptions, Subscription, Transport, Which,
+    Client, Counts, End, Payload, Position, Role, State, SubscribeOptions, Subscription, Transport, Which,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -202,6 +202,38 @@ async fn a_poll_is_held_as_long_as_the_client_waits_and_one_that_is_too_early_is
     assert_eq!(again, expected);
     assert_eq!(message(&mut room).await.payload.as_str(), Some("hi"));
     assert_eq!(client.state(), State::Open);
+}
+
+/// It was told that something is missing, and got the message behind the position.
+#[tokio::test]
+async fn what_a_poll_is_told_behind_a_message_is_no_hole_where_it_goes_on() {
+    let gap = |conflated| {
+        let conflated = if conflated { r#","conflated":true"# } else { "" };
+        format!(r#"{{"type":"gap","channel":"room:1","from":19,"to":20,"position":"{POSITION}"{conflated}}}"#)
+    };
+    let message = format!(
+        r#"{{"type":"message","channel":"room:1","offset":18,"position":"{POSITION}","data":"hi","at":1}}"#
+    );
+    let cases = [
+        (vec![message.clone(), gap(false)], true),
+        (vec![gap(true), message.clone()], true),
+        (vec![gap(false), message.clone()], false),
+        (vec![], true),
+    ];
+    for (events, recovered) in cases {
+        let port = Port::open().await;
+        let builder = port.builder().transports([Transport::Poll]);
+        let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
+        let (_, client) = tokio::join!(answer(&port, "400 Bad Request", error), builder.connect());
+        let client = client.unwrap();
+        let since = SubscribeOptions::new().since(Position::parse(START).unwrap());
+        let said = format!(r#"{{"position":"{POSITION}","events":[{}]}}"#, events.join(","));
+        let (_, room) = tokio::join!(
+            answer(&port, "200 OK", &said),
+            client.subscribe_with("room:1", since)
+        );
+        assert_eq!(room.unwrap().recovered(), Some(recovered), "{said}");
+    }
 }
 
 /// It was lost 10 s after it had begun, and so was each that followed it.

@@ -180,8 +180,14 @@ function http(context: Context, name: TransportName): Transport {
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
       for (const [channel, { since, isRead }] of reader.channels) {
         if (!since || !isRead || begun.has(channel)) continue;
-        const broken = events.some((event) => event.channel === channel && /gap|reset|sub/.test(event.type));
-        context.event({ type: "subscribed", channel, position: since, recovered: !broken } as ServerEvent);
+        // What is missing behind a message is none of this; a conflated gap says that nothing is.
+        const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
+        context.event({
+          type: "subscribed",
+          channel,
+          position: since,
+          recovered: !first || first.type === "message",
+        } as ServerEvent);
       }
       for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
