@@ -92,6 +92,9 @@ class Actor {
   }
 
   write(event, line = {}) {
+    if (this.isWhole) return;
+    // What follows is the end of the harness.
+    this.isWhole = event === 'ended';
     const at = Number((process.hrtime.bigint() - this.world.origin) / 1000n);
     writeSync(this.file, `${JSON.stringify({ at, event, ...line })}\n`);
     setImmediate(look);
@@ -152,7 +155,9 @@ class Actor {
   close() {
     for (const timer of this.timers) clearTimeout(timer);
     this.timers.clear();
-    for (const stream of [...this.streams.values()]) this.end(stream);
+    // A page says nothing to its channels when it goes.
+    for (const { number } of this.streams.values()) this.write('unsubscribed', { stream: number });
+    this.streams.clear();
     this.client.close();
     this.write('disconnected');
   }

@@ -402,7 +402,7 @@ impl Running {
         }
         let deadline = Instant::now() + FREED;
         let mut after = server.usage()?;
-        while after.files > self.before.files + FILES && Instant::now() < deadline {
+        while after.files > self.before.files && Instant::now() < deadline {
             sleep(LOOK).await;
             after = server.usage()?;
         }

@@ -1,7 +1,7 @@
 //! What one client of this process writes down: a line at a time, handed to the system at once.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use crate::clock::RunClock;
 pub struct Journal {
     clock: RunClock,
     writer: RefCell<Writer>,
+    is_whole: Cell<bool>,
     /// How many lines there are.
     lines: watch::Sender<u64>,
 }
@@ -27,15 +28,20 @@ impl Journal {
         Ok(Journal {
             clock,
             writer: RefCell::new(Writer::create(directory, client)?),
+            is_whole: Cell::new(false),
             lines: watch::Sender::new(0),
         })
     }
 
-    /// Writes a line that happens now.
+    /// Writes a line that happens now. Behind `ended` nothing is written: what follows is the end of the harness.
     ///
     /// # Panics
     /// The line cannot be written: without logs there is no history to be judged.
     pub fn write(&self, event: &'static str, line: Line<'_>) {
+        if self.is_whole.get() {
+            return;
+        }
+        self.is_whole.set(event == "ended");
         let line = Line {
             at: self.clock.micros(),
             event: Cow::Borrowed(event),
