@@ -580,18 +580,6 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
-        name: "messages left out for one who wants them all",
-        rule: Rule::Complete,
-        plant: |history| {
-            let at = find(history, "conflating", |what| {
-                matches!(what, What::Subscribing { .. })
-            });
-            if let What::Subscribing { conflates, .. } = &mut events(history, "conflating")[at].what {
-                *conflates = false;
-            }
-        },
-    },
-    Bug {
         name: "the newest of a conflation key is left out",
         rule: Rule::Complete,
         plant: |history| {
@@ -601,6 +589,17 @@ const BUGS: &[Bug] = &[
             }
             let at = received(history, "conflating")[0];
             events(history, "conflating").remove(at);
+        },
+    },
+    Bug {
+        name: "messages left out for newer ones for somebody who wants all",
+        rule: Rule::Complete,
+        plant: |history| {
+            for event in events(history, "conflating") {
+                if let What::Subscribing { conflates, .. } = &mut event.what {
+                    *conflates = false;
+                }
+            }
         },
     },
     Bug {
@@ -923,6 +922,37 @@ fn whoever_comes_back_as_another_member_is_there_as_that_one() {
     // Under the name of before it is a ghost.
     history.rosters[0].members.push(ana);
     assert_eq!(judge(&history).rules(), [Rule::Present]);
+}
+
+/// It was told as a message that no newer one can stand for.
+#[test]
+fn messages_without_a_conflation_key_are_of_one_key() {
+    let mut history = recorded();
+    let ticker = history.name("ticker");
+    for log in history.logs_mut() {
+        for event in &mut log.events {
+            if let What::Invoked {
+                channel, conflate, ..
+            } = &mut event.what
+                && *channel == ticker
+            {
+                *conflate = None;
+            }
+        }
+    }
+    let verdict = judge(&history);
+    assert!(verdict.is_clean(), "{verdict}");
+    // The newest of them has to come.
+    let at = received(&mut history, "conflating");
+    let place = Run::place(TICKER, 9);
+    let conflating = events(&mut history, "conflating");
+    conflating[at[2]].what = What::Gap {
+        stream: Stream(1),
+        from: 9,
+        place,
+        conflated: true,
+    };
+    assert_eq!(judge(&history).rules(), [Rule::Complete]);
 }
 
 #[test]

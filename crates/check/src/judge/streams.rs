@@ -395,11 +395,21 @@ impl Reading<'_, '_> {
         self.check_hole(found, was, from, "the gap does not cover it");
         if conflated {
             if self.court.history.promises.resyncs && !subscriber.conflates {
-                let what = "messages were left out for newer ones, which it did not ask for".to_owned();
+                let what = "messages were left out for newer ones, and nobody asked for that".to_owned();
                 self.court.tell(Rule::Complete, found, what);
             }
             self.leave_out(subscriber, was, place);
-        } else if self.court.history.promises.resyncs {
+            return;
+        }
+        // A newer one may be among what the log had forgotten.
+        if let Some(life) = self.life(place) {
+            for entry in life.between(was.offset, place.offset + 1) {
+                if let Some(said) = self.book.publications.get(&entry.message) {
+                    subscriber.came.insert(said.conflate, entry.offset);
+                }
+            }
+        }
+        if self.court.history.promises.resyncs {
             self.check_gone(subscriber, found, from, place);
         }
     }
@@ -428,8 +438,9 @@ impl Reading<'_, '_> {
         }
     }
 
-    fn leave_out(&mut self, subscriber: &mut Subscriber, was: Place, place: Place) {
+    fn leave_out(&self, subscriber: &mut Subscriber, was: Place, place: Place) {
         let Some(life) = self.life(place) else { return };
+        // Messages without a key are of one key, too.
         for entry in life.between(was.offset, place.offset + 1) {
             if let Some(said) = self.book.publications.get(&entry.message) {
                 subscriber.left_out.insert(said.conflate, entry.offset);
@@ -544,9 +555,11 @@ impl Reading<'_, '_> {
         for (key, left_out) in &subscriber.left_out {
             let came = subscriber.came.get(key).copied().unwrap_or(0);
             if came < *left_out && *left_out <= place.offset {
-                let key = key.map_or("none", |key| self.court.history.text(key));
-                let what =
-                    format!("{left_out}, whose conflation key is {key}, was left out, and no newer one came");
+                let key = match key {
+                    Some(key) => format!("of the conflation key {}", self.court.history.text(*key)),
+                    None => "without a conflation key".to_owned(),
+                };
+                let what = format!("{left_out}, {key}, was left out, and no newer one came");
                 self.court.tell(Rule::Complete, found, what);
             }
         }
