@@ -78,11 +78,15 @@ impl Publisher {
         let mut storm = self.actor.world.storm.clone();
         let mut phase = self.actor.world.phase.clone();
         let rest = async {
-            let is_storm = *storm.borrow();
-            tokio::select! {
-                () = sleep(Duration::from_millis(between)), if !is_storm => {}
-                _ = storm.wait_for(|storm| *storm) => sleep(STORM).await,
+            if !*storm.borrow() {
+                // What a watch gives is a lock: it must not be held over a wait.
+                let stormy = async { drop(storm.wait_for(|storm| *storm).await) };
+                tokio::select! {
+                    () = sleep(Duration::from_millis(between)) => return,
+                    () = stormy => {}
+                }
             }
+            sleep(STORM).await;
         };
         tokio::select! {
             () = rest => {}
