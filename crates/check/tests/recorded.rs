@@ -955,6 +955,56 @@ fn messages_without_a_conflation_key_are_of_one_key() {
     assert_eq!(judge(&history).rules(), [Rule::Complete]);
 }
 
+/// What was announced by one connection was expected of the next.
+#[test]
+fn what_was_announced_ends_with_the_connection() {
+    let mut history = recorded();
+    let late = events(&mut history, "late");
+    let at = late
+        .iter()
+        .rposition(|event| matches!(event.what, What::Subscribed { .. }))
+        .expect("it comes back");
+    let stream = Stream(1);
+    let again = late[at];
+    // It was told that nothing is missing, lost the connection, and was away for longer than the log remembers.
+    let whats = [
+        What::Subscribed {
+            stream,
+            place: Run::place(SECOND, 3),
+            recovered: Some(true),
+        },
+        What::Disconnected,
+        What::Connected,
+    ];
+    late.splice(at..=at, whats.map(|what| Event { what, ..again }));
+    let verdict = judge(&history);
+    assert!(verdict.is_clean(), "{verdict}");
+}
+
+/// It was held for kept, because the acknowledgement came when the server had been started again.
+#[test]
+fn an_acknowledgement_may_be_on_its_way_while_the_log_is_lost() {
+    let mut history = recorded();
+    let lost = history.faults.iter().find(|fault| fault.loses).expect("one");
+    let (from, until) = (lost.from, lost.until);
+    let mut moved = false;
+    for log in history.logs_mut() {
+        let acknowledged = log
+            .events
+            .iter()
+            .rposition(|event| matches!(event.what, What::Acknowledged { .. }) && event.at < from);
+        let Some(at) = acknowledged else { continue };
+        moved = true;
+        let mut event = log.events.remove(at);
+        let behind = log.events.iter().position(|event| event.at > until + 1);
+        event.at = until + 1;
+        log.events.insert(behind.unwrap_or(log.events.len() - 1), event);
+    }
+    assert!(moved);
+    let verdict = judge(&history);
+    assert!(verdict.is_clean(), "{verdict}");
+}
+
 #[test]
 fn a_verdict_names_what_a_person_needs() {
     let mut history = recorded();

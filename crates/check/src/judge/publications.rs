@@ -154,11 +154,11 @@ fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last:
             invoked_at,
             ..
         }) = publication
-            // It was appended some time after that, and its acknowledgement may have been on its way when it was lost.
+            // The acknowledgement may have been on its way for long.
             && !court.history.may_have_lost(*invoked_at, u64::MAX)
         {
             let what = format!(
-                "{name} was acknowledged at {}, in a life of the log that is over, and nothing was done since that may cost it",
+                "{name} was acknowledged at {}, in a life of the log that is over, and nothing was done since it was said that may cost it",
                 entry.offset
             );
             court.tell(Rule::Kept, found, what);

@@ -85,10 +85,10 @@ impl Reading<'_, '_> {
         let what = event.what;
         match what {
             What::Connected => self.connected_at = event.at,
-            // What was announced was of that connection.
+            // What was announced would have come by this connection. The next one announces anew, if it tells at all.
             What::Disconnected => {
                 for subscriber in self.streams.values_mut() {
-                    subscriber.announced = subscriber.announced.filter(|recovered| !recovered);
+                    subscriber.announced = None;
                 }
             }
             _ => {}
