@@ -121,6 +121,7 @@ class Actor {
     this.incarnation++;
     this.number = 0;
     this.publisher = `${this.plan.name}/${this.incarnation}`;
+    this.session = undefined;
     this.client = new this.world.Switchboard(this.world.url, {
       WebSocket: this.world.WebSocket,
       transports: [this.plan.transport],
@@ -233,7 +234,8 @@ class Actor {
 
   /** The session with which it is seen may be another one since the last connection. */
   stand() {
-    const { session } = this.client.state;
+    // A poll that goes on is not told its session again: it is the same, or a welcome would have come.
+    const session = (this.session = this.client.state.session || this.session);
     if (!session) return;
     for (const stream of this.streams.values()) {
       if (!stream.wish.member || !stream.isSubscribed || stream.stands === session) continue;

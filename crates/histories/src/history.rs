@@ -406,6 +406,10 @@ impl Running {
             sleep(LOOK).await;
             after = server.usage()?;
         }
+        if after.files > self.before.files + FILES {
+            let files = server.files().join("\n");
+            fs::write(self.said.with_file_name("files.txt"), files)?;
+        }
         resources.push(resource("open files", self.before.files, after.files, FILES));
         resources.push(resource(
             "resident memory, in bytes",

@@ -202,6 +202,18 @@ impl Server {
         })
     }
 
+    /// Its open files, in words: for who wants to know what was left open.
+    pub fn files(&self) -> Vec<String> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero()));
+        let links = files
+            .into_iter()
+            .flatten()
+            .filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        let mut words: Vec<String> = links.map(|link| link.display().to_string()).collect();
+        words.sort_unstable();
+        words
+    }
+
     /// Lets it have no more than this of something; nothing: what this process may have.
     ///
     /// # Errors
