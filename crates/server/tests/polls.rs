@@ -254,6 +254,36 @@ fn a_list_that_a_poll_knows_is_not_told_again() {
     );
 }
 
+/// Its position said that the list was told, and it never was.
+#[test]
+fn a_list_that_has_no_room_beside_messages_comes_with_a_later_poll() {
+    run_on_shards(
+        |config| config.limits.session.outbox_messages_max = 8,
+        async |live| {
+            let query = |at: &str| format!("channel=a&presence=watch&since={at}&wait=1");
+            let mut at = position(&poll(live, "channel=a&presence=watch").await).to_owned();
+            let mut ana = Client::connect(live).await;
+            ana.attend("a", Role::Member, None).await;
+            let mut publisher = Client::connect(live).await;
+            for number in 0..100 {
+                publisher.publish("a", Payload::text(number.to_string())).await;
+            }
+            let mut counts = Vec::new();
+            loop {
+                let answer = poll(live, &query(&at)).await;
+                at = position(&answer).to_owned();
+                let events = answer["events"].as_array().unwrap();
+                let lists = events.iter().filter(|event| event["type"] == "presence");
+                counts.extend(lists.map(|list| list["count"].as_u64().unwrap()));
+                if events.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(counts.last(), Some(&1), "{counts:?}");
+        },
+    );
+}
+
 #[test]
 fn polls_that_follow_each_other_are_one_member() {
     run_on_shards(

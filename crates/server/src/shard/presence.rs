@@ -405,6 +405,9 @@ impl State {
         if self.knows_roster(at, channel, &chunk) {
             return true;
         }
+        if is_whole && takes_a_list {
+            self.learn_roster(at, channel, &chunk);
+        }
         let State { links, shared, .. } = self;
         let Some(link) = links.get_mut(at.key as usize) else {
             return false;

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use switchboard_hub::audience::Standing;
+use switchboard_proto::channel::ChannelName;
 use switchboard_proto::session::places::{Places, Roster};
 use switchboard_proto::session::server::{Link as Wanted, Refusal, Session};
 use tokio::sync::oneshot;
@@ -181,19 +182,23 @@ impl State {
         self.close(at);
     }
 
-    /// Whether a poll knows this list of members already. It knows it afterwards.
-    pub(super) fn knows_roster(
-        &mut self,
-        at: LinkRef,
-        channel: &switchboard_proto::channel::ChannelName,
-        said: &[u8],
-    ) -> bool {
-        let Some(link) = self.link(at) else { return false };
-        if !link.pipe.is_answer() {
-            return false;
+    /// Whether a poll knows this list of members already.
+    pub(super) fn knows_roster(&mut self, at: LinkRef, channel: &ChannelName, said: &[u8]) -> bool {
+        let known = self.roster(at, channel);
+        known.is_some_and(|known| *known == Some(Roster::of(said)))
+    }
+
+    /// A poll is told this list: its position says so from now on.
+    pub(super) fn learn_roster(&mut self, at: LinkRef, channel: &ChannelName, said: &[u8]) {
+        if let Some(known) = self.roster(at, channel) {
+            *known = Some(Roster::of(said));
         }
-        let roster = Some(Roster::of(said));
-        let place = link.session.places().and_then(|places| places.place(channel));
-        place.is_some_and(|place| std::mem::replace(&mut place.roster, roster) == roster)
+    }
+
+    /// Of a poll: the list that it knows.
+    fn roster(&mut self, at: LinkRef, channel: &ChannelName) -> Option<&mut Option<Roster>> {
+        let link = self.link(at).filter(|link| link.pipe.is_answer())?;
+        let place = link.session.places()?.place(channel)?;
+        Some(&mut place.roster)
     }
 }
