@@ -9,6 +9,7 @@ use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::position::{Epoch, Position};
 use switchboard_server::broker::disk::frame::{Piece, Pieces, encode};
+use switchboard_server::broker::disk::life::Life;
 
 use crate::script::Script;
 use crate::vocabulary;
@@ -26,9 +27,9 @@ pub fn segments(data: &[u8]) {
     let records = records(&mut script);
     let mut bytes = Vec::new();
     for (index, record) in records.iter().enumerate() {
-        encode(index as u64 + 1, record, &mut bytes);
+        encode(index as u64 + 1, record, Life::default(), &mut bytes);
     }
-    let whole: Vec<_> = Pieces::new(&bytes, true).collect();
+    let whole: Vec<_> = Pieces::new(&bytes, true, Life::default()).collect();
     assert_eq!(whole.len(), records.len());
     recover(&whole, &records, true);
 
@@ -41,7 +42,7 @@ pub fn segments(data: &[u8]) {
 
 /// Pieces get on, and end.
 fn check_pieces(bytes: &[u8], is_last: bool) -> Vec<Piece> {
-    let mut pieces = Pieces::new(bytes, is_last);
+    let mut pieces = Pieces::new(bytes, is_last, Life::default());
     let (mut found, mut at) = (Vec::new(), 0);
     while let Some(piece) = pieces.next() {
         let ends = matches!(piece, Piece::Torn);

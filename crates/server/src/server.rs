@@ -79,7 +79,8 @@ impl Server {
             fsync_interval,
             ..
         } = config.data;
-        let (disk, report) = DiskStore::open(directory, fsync, fsync_interval, random_u64()?)?;
+        let (disk, report) =
+            DiskStore::open(directory, fsync, fsync_interval, [random_u64()?, random_u64()?])?;
         tracing::info!(
             directory = %directory.display(),
             channels = report.logs,
@@ -89,6 +90,9 @@ impl Server {
             milliseconds = started.elapsed().as_millis() as u64,
             "logs are read",
         );
+        if report.may_lack_its_end {
+            tracing::warn!("the system ended before everything was synced: all channels are reset");
+        }
         if report.damages > 0 {
             let broken = report.broken.len();
             tracing::error!(

@@ -108,6 +108,52 @@ fn a_restart_is_no_break_for_who_was_subscribed() {
     });
 }
 
+/// As if the machine had lost its power: another system has started since.
+fn lose_power(directory: &Directory) {
+    let path = directory.0.join("life");
+    let mut left: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    left["boot"] = "another".into();
+    std::fs::write(&path, serde_json::to_vec(&left).unwrap()).unwrap();
+}
+
+/// The next messages got the offsets of those that were lost, in the same epoch: one place named two messages.
+#[test]
+fn a_power_failure_that_may_cost_the_end_of_a_log_begins_another_life() {
+    for (fsync, survives) in [("interval", false), ("never", false), ("always", true)] {
+        let directory = Directory::new();
+        support::block_on(async {
+            let server = Served::start(&directory.0, &[("DATA__FSYNC", fsync)]);
+            let mut client = Client::connect(&server.live()).await;
+            let before = client.publish("room:1", Payload::text("kept")).await;
+            server.kill();
+
+            lose_power(&directory);
+            let server = Served::start(&directory.0, &[("DATA__FSYNC", fsync)]);
+            let said = server.said("the system ended before everything was synced: all channels are reset");
+            assert_eq!(said.is_some(), !survives, "{fsync}");
+            let mut client = Client::connect(&server.live()).await;
+            assert_eq!(client.resume("room:1", before).await, survives, "{fsync}");
+            let page = client.history("room:1", Range::Newest, None).await;
+            assert_eq!(data(&page.messages[0]), "kept", "what is there is there");
+            assert_eq!(page.position.epoch == before.epoch, survives, "{fsync}");
+            let next = client.publish("room:1", Payload::text("next")).await;
+            server.kill();
+
+            // A kill costs nothing, in the new life too.
+            let server = Served::start(&directory.0, &[("DATA__FSYNC", fsync)]);
+            let mut client = Client::connect(&server.live()).await;
+            assert!(client.resume("room:1", next).await, "{fsync}");
+            server.stop();
+
+            // What was stopped in good order lacks nothing.
+            lose_power(&directory);
+            let server = Served::start(&directory.0, &[("DATA__FSYNC", fsync)]);
+            let mut client = Client::connect(&server.live()).await;
+            assert!(client.resume("room:1", next).await, "{fsync}");
+        });
+    }
+}
+
 /// What was acknowledged, as one publisher knows it.
 type Acknowledged = BTreeMap<u64, (Position, String)>;
 

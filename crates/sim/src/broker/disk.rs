@@ -12,6 +12,7 @@ use switchboard_hub::logs::durable::recovery::Recovery;
 use switchboard_hub::logs::durable::{Durable, Output, Record, RecordNumber, Stored};
 use switchboard_proto::time::Time;
 use switchboard_server::broker::disk::frame::{self, Piece, Pieces};
+use switchboard_server::broker::disk::life::Life;
 use switchboard_server::broker::{Broker, Factory, Seat};
 use switchboard_server::clock::Clock;
 use switchboard_server::config::Fsync;
@@ -46,6 +47,7 @@ struct Inner {
     /// A write may take so long.
     slow: Duration,
     file: Vec<u8>,
+    life: Life,
     synced: usize,
     /// Of the last record in the file.
     number: u64,
@@ -77,6 +79,7 @@ impl Disk {
             fsync,
             slow,
             file: Vec::new(),
+            life: Life::default(),
             synced: 0,
             number: 0,
             orders: VecDeque::new(),
@@ -181,7 +184,7 @@ impl Inner {
             told.refused = true;
         } else {
             self.number += 1;
-            frame::encode(self.number, record, &mut self.file);
+            frame::encode(self.number, record, self.life, &mut self.file);
             told.stored = number;
             match self.fsync {
                 Fsync::Always => self.synced = self.file.len(),
@@ -207,12 +210,15 @@ impl Inner {
             Ending::Killed => {
                 if let Some((_, _, Order::Store(_, record))) = orders.front() {
                     let mut torn = Vec::new();
-                    frame::encode(self.number + 1, record, &mut torn);
+                    frame::encode(self.number + 1, record, self.life, &mut torn);
                     let length = self.chance.below(torn.len());
                     self.file.extend_from_slice(&torn[..length]);
                 }
             }
             Ending::PowerLost => {
+                if self.fsync != Fsync::Always {
+                    self.life = Life::new(self.chance.number());
+                }
                 let unsynced = self.file.len() - self.synced;
                 let left = self.chance.below(unsynced + 1);
                 if left < unsynced {
@@ -234,7 +240,7 @@ impl Inner {
     /// What the file has, as a start reads it.
     fn recover(&mut self) -> Vec<Stored> {
         let mut recovery = Recovery::new(self.chance.number());
-        let mut pieces = Pieces::new(&self.file, true);
+        let mut pieces = Pieces::new(&self.file, true, self.life);
         let mut number: Option<u64> = None;
         for piece in pieces.by_ref() {
             match piece {

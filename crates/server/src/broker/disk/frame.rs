@@ -28,6 +28,8 @@ use switchboard_proto::entry::{Entry, Key, User};
 use switchboard_proto::payload::{Payload, PayloadKind};
 use switchboard_proto::position::{Epoch, Position};
 
+use super::life::Life;
+
 /// The first bytes of every record.
 const MAGIC: [u8; 2] = [0x5b, 0xd1];
 const VERSION: u8 = 1;
@@ -42,14 +44,15 @@ const ENTRY: u8 = 2;
 const KEY: u8 = 3;
 const FORGOTTEN: u8 = 4;
 
-/// Appends a record.
-pub fn encode(number: u64, record: &Record, out: &mut Vec<u8>) {
+/// Appends a record. Its epoch is stored as that life has it.
+pub fn encode(number: u64, record: &Record, life: Life, out: &mut Vec<u8>) {
     let (kind, epoch) = match record {
         Record::Log { before, .. } => (LOG, before.epoch),
         Record::Entry { entry, .. } => (ENTRY, entry.position.epoch),
         Record::Key { position, .. } => (KEY, position.epoch),
         Record::Forgotten { epoch } => (FORGOTTEN, *epoch),
     };
+    let epoch = life.turn(epoch);
     let start = out.len();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[kind, VERSION]);
@@ -135,6 +138,7 @@ pub struct Pieces<'a> {
     /// Where the next piece begins; after [`Piece::Torn`], where the torn record does.
     at: usize,
     is_last: bool,
+    life: Life,
     is_over: bool,
 }
 
@@ -157,11 +161,13 @@ enum Bad {
 
 impl<'a> Pieces<'a> {
     /// The pieces of a segment. Only the last one of a store may end in the middle of a record.
-    pub fn new(bytes: &'a [u8], is_last: bool) -> Pieces<'a> {
+    /// Epochs are given as they are seen in that life.
+    pub fn new(bytes: &'a [u8], is_last: bool, life: Life) -> Pieces<'a> {
         Pieces {
             bytes,
             at: 0,
             is_last,
+            life,
             is_over: false,
         }
     }
@@ -180,7 +186,7 @@ impl<'a> Pieces<'a> {
         if !is_header || crc32fast::hash(&header[..24]) != u32_at(header, 24) {
             return Err(Bad::Header);
         }
-        let epoch = Epoch(u64_at(header, 12));
+        let epoch = self.life.turn(Epoch(u64_at(header, 12)));
         let length = u32_at(header, 20) as usize;
         let Some(whole) = rest.get(..AROUND_BYTES + length) else {
             return Err(Bad::Short(Some(epoch)));
@@ -203,7 +209,7 @@ impl<'a> Pieces<'a> {
     fn told_by_footer(&self, from: usize, to: usize) -> Option<Epoch> {
         let footer = self.bytes.get(from..to)?.last_chunk::<FOOTER_BYTES>()?;
         let length = u32_at(footer, 8) as usize;
-        (from + AROUND_BYTES + length == to).then(|| Epoch(u64_at(footer, 0)))
+        (from + AROUND_BYTES + length == to).then(|| self.life.turn(Epoch(u64_at(footer, 0))))
     }
 
     /// No header stands here: goes on where the next one does.
@@ -465,7 +471,7 @@ mod tests {
     fn encoded() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for (index, record) in records().iter().enumerate() {
-            encode(index as u64 + 1, record, &mut bytes);
+            encode(index as u64 + 1, record, Life::default(), &mut bytes);
             ends.push(bytes.len());
         }
         (bytes, ends)
@@ -474,7 +480,7 @@ mod tests {
     #[test]
     fn records_come_back() {
         let (bytes, _) = encoded();
-        let pieces: Vec<_> = Pieces::new(&bytes, true).collect();
+        let pieces: Vec<_> = Pieces::new(&bytes, true, Life::default()).collect();
         let expected: Vec<_> = records()
             .into_iter()
             .enumerate()
@@ -488,7 +494,7 @@ mod tests {
         let (bytes, ends) = encoded();
         for length in 0..bytes.len() {
             let whole = ends.iter().filter(|end| **end <= length).count();
-            let mut pieces = Pieces::new(&bytes[..length], true);
+            let mut pieces = Pieces::new(&bytes[..length], true, Life::default());
             let found: Vec<_> = pieces.by_ref().collect();
             let is_torn = ends[..whole].last().copied().unwrap_or(0) < length;
             assert_eq!(found.len(), whole + usize::from(is_torn), "{length}");
@@ -502,7 +508,7 @@ mod tests {
                 assert_eq!(pieces.at(), ends[..whole].last().copied().unwrap_or(0));
             }
             // Where something else follows, that must not happen, and is damage.
-            let last = Pieces::new(&bytes[..length], false).last();
+            let last = Pieces::new(&bytes[..length], false, Life::default()).last();
             assert_eq!(matches!(last, Some(Piece::Damage(_))), is_torn, "{length}");
         }
     }
@@ -515,7 +521,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             let index = ends.iter().filter(|end| **end <= bit / 8).count();
-            let pieces: Vec<_> = Pieces::new(&damaged, true).collect();
+            let pieces: Vec<_> = Pieces::new(&damaged, true, Life::default()).collect();
             assert_eq!(pieces.len(), records.len(), "bit {bit}: {pieces:?}");
             for (at, piece) in pieces.iter().enumerate() {
                 let expected = match at == index {
@@ -540,7 +546,8 @@ mod tests {
                     .iter()
                     .filter(|begin| **begin >= end)
                     .count();
-                let found = Pieces::new(&damaged, true).filter(|piece| matches!(piece, Piece::Record(..)));
+                let found = Pieces::new(&damaged, true, Life::default())
+                    .filter(|piece| matches!(piece, Piece::Record(..)));
                 let numbers: Vec<_> = found
                     .map(|piece| match piece {
                         Piece::Record(number, record) => {

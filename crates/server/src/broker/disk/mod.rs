@@ -2,15 +2,16 @@
 //! takes them. A request completes when its record is stored, which is never waited for by a shard.
 //!
 //! Reading order: [`switchboard_hub::logs::durable`] (what is stored, and when somebody hears of it), [`frame`] (as bytes), [`store`]
-//! (in files), [`writer`] (the thread).
+//! (in files), [`life`] (what is lost in a power failure), [`writer`] (the thread).
 //!
 //! | `data.fsync` | an acknowledged message survives the end of the process | … and a power failure |
 //! |---|---|---|
 //! | `always` | yes | yes |
-//! | `interval` | yes | if it is older than `data.fsync_interval` |
-//! | `never` | yes | if the system happened to write it: within half a minute, usually |
+//! | `interval` | yes | if it is older than `data.fsync_interval`; all channels are `reset` |
+//! | `never` | yes | if the system happened to write it: within half a minute, usually; all channels are `reset` |
 
 pub mod frame;
+pub mod life;
 pub mod store;
 pub mod writer;
 
@@ -54,9 +55,9 @@ impl DiskStore {
         directory: &Path,
         fsync: Fsync,
         interval: Duration,
-        hash_seed: u64,
+        random: [u64; 2],
     ) -> Result<(DiskStore, Report), OpenError> {
-        let (store, logs, report) = Store::open(directory, hash_seed)?;
+        let (store, logs, report) = Store::open(directory, fsync, random)?;
         let homes = Arc::default();
         let shared: Arc<Shared> = Arc::default();
         let io = |error| OpenError::Io {

@@ -3,6 +3,7 @@
 //! ```text
 //!   DIR/lock                     held by the process that uses the directory
 //!   DIR/00000000000000000007.log segments, in the order of their numbers; each at most a little longer than SEGMENT_BYTES
+//!   DIR/life                     whether the end of the newest one may be lost (`life`)
 //!   DIR/damaged/…                segments in which damage was found, when all that could be read of them had been written anew
 //! ```
 //!
@@ -25,6 +26,8 @@ use switchboard_proto::channel::ChannelName;
 use switchboard_proto::position::{Epoch, Position};
 
 use super::frame::{Piece, Pieces, encode};
+use super::life::{self, Life};
+use crate::config::Fsync;
 
 /// A segment that is longer is followed by the next.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -74,11 +77,14 @@ pub struct Report {
     pub damages: usize,
     /// Logs that are not recovered because of that.
     pub broken: Vec<Broken>,
+    /// The end of what was stored may be lost: all logs live a new life.
+    pub may_lack_its_end: bool,
 }
 
 /// See the module.
 pub struct Store {
     directory: PathBuf,
+    life: Life,
     /// Held as long as the store.
     _lock: File,
     /// The oldest first; the last one is written to.
@@ -127,8 +133,14 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
 }
 
 impl Store {
-    /// Opens a directory, which is made if it is not there, and reads what is in it. `hash_seed` is random.
-    pub fn open(directory: &Path, hash_seed: u64) -> Result<(Store, Vec<Stored>, Report), OpenError> {
+    /// Opens a directory, which is made if it is not there, and reads what is in it.
+    /// `fsync` says how it will be synced.
+    pub fn open(
+        directory: &Path,
+        fsync: Fsync,
+        random: [u64; 2],
+    ) -> Result<(Store, Vec<Stored>, Report), OpenError> {
+        let [hash_seed, life_seed] = random;
         fs::create_dir_all(directory).map_err(io_error(directory))?;
         let lock = lock(directory)?;
         let mut report = Report::default();
@@ -136,12 +148,15 @@ impl Store {
         let mut segments = VecDeque::new();
         let mut number = None;
         let numbers = segment_numbers(directory)?;
+        let (life, may_lack_its_end) =
+            life::begin(directory, fsync, !numbers.is_empty(), life_seed).map_err(io_error(directory))?;
+        report.may_lack_its_end = may_lack_its_end;
         for segment in &numbers {
             let path = segment_path(directory, *segment);
             let is_last = numbers.last() == Some(segment);
             let bytes = fs::read(&path).map_err(io_error(&path))?;
             report.bytes += bytes.len() as u64;
-            let mut pieces = Pieces::new(&bytes, is_last);
+            let mut pieces = Pieces::new(&bytes, is_last, life);
             for piece in pieces.by_ref() {
                 match piece {
                     Piece::Record(of, record) => {
@@ -192,6 +207,7 @@ impl Store {
         };
         let mut store = Store {
             directory: directory.to_owned(),
+            life,
             _lock: lock,
             segments,
             file: Arc::new(file),
@@ -264,7 +280,7 @@ impl Store {
     pub fn append(&mut self, record: &Record) -> usize {
         let before = self.buffer.len();
         self.number += 1;
-        encode(self.number, record, &mut self.buffer);
+        encode(self.number, record, self.life, &mut self.buffer);
         self.unwritten.extend(note(record));
         self.buffer.len() - before
     }
@@ -331,6 +347,11 @@ impl Store {
         &self.file
     }
 
+    /// Everything is written and synced, and nothing more comes.
+    pub fn end(self) -> io::Result<()> {
+        life::end(&self.directory)
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
@@ -374,7 +395,7 @@ impl Store {
             }
         };
         let from = cleaning.at;
-        let mut pieces = Pieces::new(&cleaning.bytes[from..], false);
+        let mut pieces = Pieces::new(&cleaning.bytes[from..], false, self.life);
         let mut wanted = Vec::new();
         while pieces.at() < CLEAN_BYTES
             && let Some(piece) = pieces.next()

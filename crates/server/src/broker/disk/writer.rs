@@ -269,12 +269,14 @@ impl Writer {
                 false => IDLE,
             };
         }
-        if self.fsync != Fsync::Never
-            && let Err(error) = self.store.file().sync_data()
-        {
+        self.syncer.stop();
+        let synced = match self.is_broken {
+            true => Err(io::Error::other("the store can no longer be written")),
+            false => self.store.file().sync_data(),
+        };
+        if let Err(error) = synced.and_then(|()| self.store.end()) {
             tracing::error!(%error, "the last records may not survive a power failure");
         }
-        self.syncer.stop();
     }
 
     /// One order, and those that have come with it.

@@ -18,7 +18,7 @@ impl Directory {
     }
 
     fn open(&self) -> (Store, BTreeMap<String, Stored>, Report) {
-        let (store, logs, report) = Store::open(&self.0, 1).unwrap();
+        let (store, logs, report) = Store::open(&self.0, Fsync::Interval, [1, 2]).unwrap();
         let by_name = logs.into_iter().map(|log| (log.channel.to_string(), log));
         (store, by_name.collect(), report)
     }
@@ -134,7 +134,10 @@ fn what_was_written_is_found_again_and_gone_on_with() {
 fn a_directory_has_one_user() {
     let directory = Directory::new();
     let (store, _, _) = directory.open();
-    assert!(matches!(Store::open(&directory.0, 1), Err(OpenError::Used(_))));
+    assert!(matches!(
+        Store::open(&directory.0, Fsync::Interval, [1, 2]),
+        Err(OpenError::Used(_))
+    ));
     drop(store);
     directory.open();
 }
@@ -145,7 +148,7 @@ fn a_record_that_was_not_written_to_its_end_is_cut_off_at_whatever_byte() {
     filled(&directory);
     let path = directory.files().remove(0);
     let whole = fs::read(&path).unwrap();
-    let mut pieces = Pieces::new(&whole, true);
+    let mut pieces = Pieces::new(&whole, true, Life::default());
     let mut last = 0;
     while let Some(Piece::Record(..)) = {
         let at = pieces.at();
@@ -311,7 +314,7 @@ fn what_cannot_be_put_aside_is_named() {
     bytes[at] ^= 1;
     fs::write(&file, bytes).unwrap();
     fs::write(directory.0.join("damaged"), "").unwrap();
-    let Err(error) = Store::open(&directory.0, 1).map(|_| ()) else {
+    let Err(error) = Store::open(&directory.0, Fsync::Interval, [1, 2]).map(|_| ()) else {
         panic!("a file is no place for others")
     };
     let words = error.to_string();
