@@ -34,7 +34,6 @@ use switchboard_proto::time::Time;
 
 use super::{Logs, LogsSettings, Lost};
 use crate::broker::{BrokerError, Completion, Op, Request, Ticket};
-use crate::limits::KEY_WINDOW;
 use crate::log::{Draft, Log, entry_after};
 use crate::settings::Namespaces;
 
@@ -164,7 +163,8 @@ impl Durable {
         }
     }
 
-    /// Takes a log that was stored. What is older than the settings keep is forgotten at once.
+    /// Takes a log that was stored. What is older than the settings keep is forgotten at once. Keys are remembered for a whole window from
+    /// now on, whatever the clock of the calendar says: set forward, it would make them old, and what is said again be appended twice.
     pub fn restore(&mut self, now: Time, at_ms: u64, stored: Stored) -> Result<(), BrokerError> {
         let Stored {
             channel,
@@ -177,18 +177,16 @@ impl Durable {
             let age_ms = at_ms.saturating_sub(then_ms);
             now - std::time::Duration::from_millis(age_ms)
         };
-        let is_remembered = |then: Time| now.since(then) < KEY_WINDOW;
         let settings = self.logs.namespaces.settings(&channel).log.clone();
         let mut log = Log::after(before);
-        for (position, then_ms, key) in keys {
-            if is_remembered(then(then_ms)) {
-                log.remember(then(then_ms), key, position);
-            }
+        for (position, _, key) in keys {
+            log.remember(now, key, position);
         }
         for (entry, key) in entries {
-            let then = then(entry.at_ms);
-            let key = key.filter(|_| is_remembered(then));
-            log.store(then, entry, key, &settings);
+            if let Some(key) = key {
+                log.remember(now, key, entry.position);
+            }
+            log.store(then(entry.at_ms), entry, None, &settings);
         }
         log.trim(now, &settings);
         let bytes = log.bytes();
