@@ -426,3 +426,31 @@ impl Channel {
         matches!(self, Channel::Joined { events, .. } if events.is_closed())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use switchboard_proto::position::Epoch;
+
+    use super::*;
+
+    /// It was told that the runtime had stopped.
+    #[test]
+    fn what_is_left_and_wanted_again_without_a_connection_is_wanted_on_the_next() {
+        let name = ChannelName::parse("room:1").unwrap();
+        let mut channels = Channels::new(8, Arc::default());
+        let (reply, mut answer) = oneshot::channel();
+        let say = channels.subscribe(name.clone(), SubscribeOptions::new(), reply);
+        assert!(say.is_some());
+        let position = Position::start(Epoch::of(&name, 1));
+        assert_eq!(channels.handle_subscribed(&name, position, None), None);
+        let first = answer.try_recv().unwrap().unwrap();
+        channels.handle_disconnected();
+        drop(first);
+        let options = SubscribeOptions::new().since(position);
+        let (reply, mut answer) = oneshot::channel();
+        let _unsaid = channels.subscribe(name.clone(), options.clone(), reply);
+        assert_eq!(channels.resume(), [Say::Subscribe(name.clone(), options)]);
+        assert_eq!(channels.handle_subscribed(&name, position, Some(true)), None);
+        assert_eq!(answer.try_recv().unwrap().unwrap().recovered, Some(true));
+    }
+}

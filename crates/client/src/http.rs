@@ -110,8 +110,8 @@ struct Post {
 enum Item {
     /// Events of a stream.
     Read(u64, Vec<Notice>),
-    /// The answer to a poll.
-    Polled(u64, Vec<Notice>),
+    /// The answer to a poll, and whether there is more that it did not hold.
+    Polled(u64, Vec<Notice>, bool),
     /// It reads no more.
     Failed(u64, Failure),
     /// What became of a publication.
@@ -461,10 +461,10 @@ impl Http {
                     self.handle_notices(place, notices);
                 }
             }
-            Item::Polled(run, notices) => {
+            Item::Polled(run, notices, more) => {
                 if let Some(place) = self.readers.iter().position(|reader| reader.run == run) {
                     (self.is_there, self.is_welcome) = (true, true);
-                    self.say_begun(place, &notices);
+                    self.say_begun(place, &notices, more);
                     self.handle_notices(place, notices);
                 }
             }
@@ -488,13 +488,23 @@ impl Http {
         self.end_with(failure.end());
     }
 
-    /// What goes on is not told so by a poll: what is missing, or nothing, tells.
-    fn say_begun(&mut self, place: usize, notices: &[Notice]) {
+    /// What goes on is not told so by a poll: what is missing, or nothing, tells. Where there is more, a channel of which nothing is said
+    /// may not have been read.
+    fn say_begun(&mut self, place: usize, notices: &[Notice], more: bool) {
         for (channel, wish) in &mut self.readers[place].channels {
             let is_anew =
                 |notice: &Notice| matches!(notice, Notice::Subscribed { channel: of, .. } if of == channel);
             let Some(position) = wish.since else { continue };
             if !wish.is_asked || wish.has_begun || notices.iter().any(is_anew) {
+                continue;
+            }
+            let is_said = |notice: &Notice| match notice {
+                Notice::Message { channel: of, .. }
+                | Notice::Gap { channel: of, .. }
+                | Notice::Reset { channel: of, .. } => of == channel,
+                _ => false,
+            };
+            if more && !notices.iter().any(is_said) {
                 continue;
             }
             wish.has_begun = true;

@@ -547,20 +547,21 @@ function http(context, name) {
         await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1e3));
         continue;
       }
-      const { position, events } = await timed(answer.json(), patienceMs);
+      const { position, events, more } = await timed(answer.json(), patienceMs);
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       for (const [channel, { since, isRead }] of reader.channels) {
-        if (!since || !isRead || begun.has(channel)) continue;
         const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
-        context.event({
-          type: "subscribed",
-          channel,
-          position: since,
-          recovered: !first || first.type === "message"
-        });
+        if (begun.has(channel) || more && !first) continue;
+        begun.add(channel);
+        if (since && isRead)
+          context.event({
+            type: "subscribed",
+            channel,
+            position: since,
+            recovered: !first || first.type === "message"
+          });
       }
-      for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
         deliver(reader, event);
         if (signal.aborted) return;

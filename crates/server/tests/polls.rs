@@ -284,6 +284,47 @@ fn a_list_that_has_no_room_beside_messages_comes_with_a_later_poll() {
     );
 }
 
+/// What one channel had filled the answer, and another that was not read looked as if nothing were missing there.
+#[test]
+fn an_answer_says_whether_each_of_its_channels_was_read() {
+    for room in [8, 1_024] {
+        run_on_shards(
+            |config| {
+                config.limits.session.outbox_messages_max = room;
+                config.channels.log_messages_max = 20;
+            },
+            async |live| {
+                let channels = ["a", "b", "c", "d", "e"];
+                let names = channels.map(|name| format!("channel={name}")).join("&");
+                let start = poll(live, &names).await;
+                let mut publisher = Client::connect(live).await;
+                for number in 0..50 {
+                    for name in channels {
+                        publisher.publish(name, Payload::text(number.to_string())).await;
+                    }
+                }
+                let (mut at, mut unread) = (position(&start).to_owned(), channels.to_vec());
+                loop {
+                    let answer = poll(live, &format!("{names}&since={at}&wait=5")).await;
+                    at = position(&answer).to_owned();
+                    let events = answer["events"].as_array().unwrap();
+                    for name in std::mem::take(&mut unread) {
+                        let first = events.iter().find(|event| event["channel"] == name);
+                        match first {
+                            Some(first) => assert_eq!(first["type"], "gap", "{name}: 30 of 50 are gone"),
+                            None => unread.push(name),
+                        }
+                    }
+                    if answer["more"] != true {
+                        assert_eq!(unread, [""; 0]);
+                        break;
+                    }
+                }
+            },
+        );
+    }
+}
+
 #[test]
 fn polls_that_follow_each_other_are_one_member() {
     run_on_shards(

@@ -97,10 +97,10 @@ impl Reading {
         mut resume: String,
         uri: impl Fn(&str, Option<&str>, u64) -> Result<Uri, Failure>,
     ) -> Failure {
-        let mut since: Option<String> = None;
+        let (mut since, mut more): (Option<String>, bool) = (None, true);
         loop {
-            // The first one is not held: it says that all works.
-            let wait = if since.is_none() { 0 } else { HELD_MAX.as_secs() };
+            // The first one is not held: it says that all works. Nor is one that only goes on.
+            let wait = if more { 0 } else { HELD_MAX.as_secs() };
             let uri = match uri(&resume, since.as_deref(), wait) {
                 Ok(uri) => uri,
                 Err(failure) => return failure,
@@ -115,12 +115,12 @@ impl Reading {
                     None => return failure,
                 },
             };
-            let (position, notices) = match answer.map(|answer| parse(&answer)) {
+            let (position, notices, has_more) = match answer.map(|answer| parse(&answer)) {
                 Ok(Ok(polled)) => polled,
                 Ok(Err(why)) => return Failure::Misbehaved(why),
                 Err(failure) => return failure,
             };
-            since = Some(position);
+            (since, more) = (Some(position), has_more);
             // The next one is the same session, not another member.
             for notice in &notices {
                 if let Notice::Welcome {
@@ -130,7 +130,7 @@ impl Reading {
                     resume.clone_from(said);
                 }
             }
-            if !self.tell(Item::Polled(self.run, notices)).await {
+            if !self.tell(Item::Polled(self.run, notices, more)).await {
                 return Failure::Lost(std::io::ErrorKind::UnexpectedEof);
             }
         }
@@ -145,13 +145,15 @@ impl Reading {
     }
 }
 
-/// The answer to a poll: where the next one goes on, and what happened.
-fn parse(answer: &[u8]) -> Result<(String, Vec<Notice>), String> {
+/// The answer to a poll: where the next one goes on, what happened, and whether there is more that it did not hold.
+fn parse(answer: &[u8]) -> Result<(String, Vec<Notice>, bool), String> {
     #[derive(serde::Deserialize)]
     struct Polled<'a> {
         position: String,
         #[serde(borrow)]
         events: Vec<&'a RawValue>,
+        #[serde(default)]
+        more: bool,
     }
     let polled: Polled<'_> =
         serde_json::from_slice(answer).map_err(|error| format!("no answer to a poll: {error}"))?;
@@ -159,5 +161,5 @@ fn parse(answer: &[u8]) -> Result<(String, Vec<Notice>), String> {
         .events
         .into_iter()
         .map(|event| notice::decode(Inbound::Text(event.get())).map_err(|error| error.to_string()));
-    Ok((polled.position, notices.collect::<Result<_, _>>()?))
+    Ok((polled.position, notices.collect::<Result<_, _>>()?, polled.more))
 }

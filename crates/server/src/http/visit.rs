@@ -223,11 +223,12 @@ impl Visit {
         self.holds.set(wishes.holds);
         let polled = shard.poll(session, wishes).await;
         self.holds.set(false);
-        let Some(Polled { events, places }) = polled else {
+        let Some(Polled { events, places, more }) = polled else {
             return Err(ask::refusal(ErrorCode::Internal, ErrorCode::Internal.text()));
         };
         let events = events?;
-        let mut body = format!(r#"{{"position":"{places}","events":["#).into_bytes();
+        let more = if more { r#","more":true"# } else { "" };
+        let mut body = format!(r#"{{"position":"{places}"{more},"events":["#).into_bytes();
         body.extend_from_slice(events.strip_suffix(b",").unwrap_or(&events));
         body.extend_from_slice(b"]}");
         Ok(json(body))

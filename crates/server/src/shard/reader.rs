@@ -49,6 +49,8 @@ pub struct Answer {
     pub events: Result<Vec<u8>, Refusal>,
     /// Where the peer is after them.
     pub places: Places,
+    /// There is more, or something has not been read, for which there was no room.
+    pub more: bool,
 }
 
 /// A poll that is held. Dropped, it is over.
@@ -169,6 +171,7 @@ impl State {
         if !is_over && (is_pending || waits) {
             return;
         }
+        let more = is_pending || link.is_to_read();
         let events = match link.session.take_refusal() {
             Some(refusal) => Err(refusal),
             None => Ok(link.session.outbox().to_vec()),
@@ -177,7 +180,7 @@ impl State {
             && let Some(sender) = sender.take()
         {
             // It may have gone this very moment.
-            let _gone = sender.send(Answer { events, places });
+            let _gone = sender.send(Answer { events, places, more });
         }
         self.close(at);
     }

@@ -6,6 +6,7 @@ import { SILENCE, timed, type Context, type Transport, type TransportName } from
 interface Polled {
   position: string;
   events: ServerEvent[];
+  more?: boolean;
 }
 
 /** For how long the server may hold a poll, in seconds. */
@@ -174,22 +175,24 @@ function http(context: Context, name: TransportName): Transport {
         await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1_000));
         continue;
       }
-      const { position, events } = (await timed(answer.json(), patienceMs)) as Polled;
+      const { position, events, more } = (await timed(answer.json(), patienceMs)) as Polled;
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
       for (const [channel, { since, isRead }] of reader.channels) {
-        if (!since || !isRead || begun.has(channel)) continue;
         // What is missing behind a message is none of this; a conflated gap says that nothing is.
         const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
-        context.event({
-          type: "subscribed",
-          channel,
-          position: since,
-          recovered: !first || first.type === "message",
-        } as ServerEvent);
+        // Where there is more, a channel of which nothing is said may not have been read.
+        if (begun.has(channel) || (more && !first)) continue;
+        begun.add(channel);
+        if (since && isRead)
+          context.event({
+            type: "subscribed",
+            channel,
+            position: since,
+            recovered: !first || first.type === "message",
+          } as ServerEvent);
       }
-      for (const channel of reader.channels.keys()) begun.add(channel);
       for (const event of events) {
         deliver(reader, event);
         if (signal.aborted) return;
