@@ -45,6 +45,8 @@ pub struct Promises {
     pub dense: bool,
     /// What one publisher says in one channel keeps its order.
     pub ordered: bool,
+    /// The server knows at once what its logs hold, because no other shares them.
+    pub alone: bool,
     /// The only bound of a log that matters in this run: it keeps so many messages.
     pub log_messages_max: Option<u64>,
     /// Who reads too slowly gets it from the log. Otherwise a gap may stand for what the log still holds.
@@ -62,6 +64,7 @@ impl Default for Promises {
         Promises {
             dense: true,
             ordered: true,
+            alone: true,
             log_messages_max: None,
             resyncs: true,
             quiet: Duration::from_secs(10),

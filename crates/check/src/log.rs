@@ -333,11 +333,17 @@ struct Run {
     resources: Vec<Used>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Promised {
     dense: bool,
     ordered: bool,
+    #[serde(default = "yes")]
+    alone: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log_messages_max: Option<u64>,
     resyncs: bool,
@@ -409,6 +415,7 @@ impl Run {
             promises: Promised {
                 dense: promises.dense,
                 ordered: promises.ordered,
+                alone: promises.alone,
                 log_messages_max: promises.log_messages_max,
                 resyncs: promises.resyncs,
                 quiet_ms: ms(promises.quiet),
@@ -462,6 +469,7 @@ impl Run {
         history.promises = Promises {
             dense: self.promises.dense,
             ordered: self.promises.ordered,
+            alone: self.promises.alone,
             log_messages_max: self.promises.log_messages_max,
             resyncs: self.promises.resyncs,
             quiet: Duration::from_millis(self.promises.quiet_ms),

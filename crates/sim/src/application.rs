@@ -244,13 +244,13 @@ impl Application {
             tokio::select! {
                 biased;
                 () = page.closed() => return,
-                other = page.client.state_other_than(&state) => state = other,
+                other = page.client.state_other_than(&state) => {
+                    self.note(&page, &other);
+                    state = other;
+                }
                 // Over HTTP it is known only after the first answer.
                 () = tokio::time::sleep(Duration::from_millis(500)) => self.stand(&page),
             }
-            self.parts
-                .book
-                .note(|| format!("client-{}: {:?}, {state:?}", self.number, page.client.transport()));
             match state {
                 State::Open if !is_open => {
                     is_open = true;
@@ -269,6 +269,13 @@ impl Application {
                 _ => {}
             }
         }
+    }
+
+    fn note(&self, page: &Page, state: &State) {
+        let transport = page.client.transport();
+        self.parts
+            .book
+            .note(|| format!("client-{}: {transport:?}, {state:?}", self.number));
     }
 
     fn member(&self, page: &Page) -> Name {

@@ -498,7 +498,8 @@ fn promises(plan: &Plan) -> Promises {
     Promises {
         resyncs: matches!(plan.config.channels.on_lag, OnLag::Resync | OnLag::Auto),
         // A node may be behind the broker that it shares, and say what it knows.
-        log_messages_max: (plan.nodes == 1).then_some(plan.config.channels.log_messages_max as u64),
+        alone: plan.nodes == 1,
+        log_messages_max: Some(plan.config.channels.log_messages_max as u64),
         grace: plan.config.limits.presence_grace,
         quiet: plan.quiet - Duration::from_secs(5),
         ..Promises::default()

@@ -416,8 +416,10 @@ impl Reading<'_, '_> {
 
     /// Whether the log cannot have held this message any more at that moment, because it had so many behind it.
     fn was_gone(&self, place: Place, offset: u64, at: u64) -> bool {
-        let (Some(most), Some(life)) = (self.court.history.promises.log_messages_max, self.life(place))
-        else {
+        let promises = &self.court.history.promises;
+        // What another server has trimmed, this one may not know yet.
+        let most = promises.log_messages_max.filter(|_| promises.alone);
+        let (Some(most), Some(life)) = (most, self.life(place)) else {
             return false;
         };
         let behind = &life.entries[life.behind(offset + most - 1)..];
@@ -453,7 +455,9 @@ impl Reading<'_, '_> {
         self.check_wanted(subscriber, found);
         let at = found.at.unwrap_or(0);
         let asked_at = subscriber.asked_at;
-        if subscriber.announced.take() == Some(true) && !self.court.history.may_have_lost(asked_at, at) {
+        // What another server has lost, this one may not know yet.
+        let knows = self.court.history.promises.alone && !self.court.history.may_have_lost(asked_at, at);
+        if subscriber.announced.take() == Some(true) && knows {
             let what = "it was told that nothing is missing, and a reset followed at once".to_owned();
             self.court.tell(Rule::Complete, found, what);
         }
