@@ -59,6 +59,9 @@ pub enum Harm {
     Hold(Instant),
 }
 
+/// For so long a system says nothing of what is not acknowledged. (A real one: a quarter of an hour.)
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The two directions of a connection.
 const UP: usize = 0;
 const DOWN: usize = 1;
@@ -109,6 +112,8 @@ struct Way {
     held_until: Option<Instant>,
     /// Its writer gives up when nothing of what it wrote is acknowledged for so long.
     patience: Option<Duration>,
+    /// It will.
+    gives_up: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
     watcher: Option<Waker>,
@@ -377,7 +382,14 @@ impl Connection {
                     // It ends both directions for the one that is told.
                     this.reset();
                     this.arrived.clear();
-                    self.ways[1 - way].reset();
+                    let back = &mut self.ways[1 - way];
+                    match self.vanished {
+                        true => {
+                            back.is_shut = true;
+                            back.writer.take().into_iter().for_each(Waker::wake);
+                        }
+                        false => back.reset(),
+                    }
                 }
             }
         }
@@ -394,8 +406,10 @@ impl Connection {
             }
             Harm::Vanish => {
                 self.vanished = true;
-                for way in &mut self.ways {
-                    way.under_way.clear();
+                for way in [UP, DOWN] {
+                    if !std::mem::take(&mut self.ways[way].under_way).is_empty() {
+                        self.give_up(way);
+                    }
                 }
                 return;
             }
@@ -406,6 +420,15 @@ impl Connection {
         for way in ways {
             let held = &mut self.ways[*way].held_until;
             *held = Some(held.map_or(until, |known| known.max(until)));
+        }
+    }
+
+    /// Nobody acknowledges what the writer of a way has written: its system tells it at last.
+    fn give_up(&mut self, way: usize) {
+        let writer = &mut self.ways[way];
+        if !std::mem::replace(&mut writer.gives_up, true) {
+            let patience = writer.patience.unwrap_or(PATIENCE);
+            self.ways[1 - way].push(Instant::now() + patience, Piece::Reset);
         }
     }
 
@@ -499,10 +522,8 @@ impl End {
                 .collect();
             inner.bytes += bytes.len() as u64;
             let length = bytes.len();
-            if vanished && let Some(patience) = way.patience.take() {
-                let back = &mut connection.ways[1 - self.out];
-                back.under_way.clear();
-                back.push(Instant::now() + patience, Piece::Reset);
+            if vanished {
+                connection.give_up(self.out);
             }
             let way = &mut connection.ways[self.out];
             // What nobody acknowledges fills the window.

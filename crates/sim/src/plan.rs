@@ -332,21 +332,25 @@ fn client(
         7..8 => vec![Transport::Poll],
         _ => Transport::ALL.to_vec(),
     };
+    let publishes = device == 0 || chance.percent(60);
+    let is_slow = device != 0 && chance.percent(25);
     let mut subscriptions = Vec::new();
     for channel in 0..channels {
         if channel > 0 && chance.percent(40) {
             continue;
         }
         let role = (has_presence && chance.percent(70))
-            .then(|| chance.one_of([Role::Member, Role::Watcher, Role::Participant]));
+            // Who reads too slowly is cut off and does not notice: it may be away for longer than it knows.
+            .then(|| match is_slow {
+                true => Role::Watcher,
+                false => chance.one_of([Role::Member, Role::Watcher, Role::Participant]),
+            });
         subscriptions.push(SubscriptionPlan {
             channel,
             latest: chance.percent(15),
             role,
         });
     }
-    let publishes = device == 0 || chance.percent(60);
-    let is_slow = device != 0 && chance.percent(25);
     ClientPlan {
         transports,
         dialect: chance.one_of([Dialect::Json, Dialect::MessagePack]),

@@ -257,11 +257,15 @@ impl Shard {
         state.handle_due();
         for told in batch.completions.drain(..) {
             match told {
-                Told::Completion(completion) => state.home.handle_completion(completion),
+                Told::Completion(completion) => state.completions.push_back(completion),
                 Told::Look => {}
             }
         }
         state.poll_broker(&self.clock);
+        if !state.completions.is_empty() {
+            // Before the mail: what a publisher says behind something that was refused must not be taken.
+            state.drain_home(&self.clock);
+        }
         for mail in batch.mail.drain(..) {
             state.handle_mail(mail);
         }

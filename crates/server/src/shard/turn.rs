@@ -167,7 +167,7 @@ impl State {
     ///
     /// A message is on its way to its subscribers before its publisher hears that it is published: whoever has the
     /// acknowledgement and then stops the server, or asks anything else of anyone, comes after the message.
-    fn drain_home(&mut self, clock: &Clock) {
+    pub(super) fn drain_home(&mut self, clock: &Clock) {
         let mut published = Vec::new();
         loop {
             while let Some(output) = self.home.poll_output() {
