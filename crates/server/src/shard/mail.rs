@@ -6,9 +6,11 @@
 //! - `messages_max` slots for requests and deliveries. When they are taken, a request is refused (`overloaded`) and a delivery
 //!   makes the shard fall behind on that channel, which the offsets tell it.
 //! - a reserve for answers. A shard has at most [`UNANSWERED_MAX`] requests unanswered, so there is always room for their
-//!   answers: every request has one.
+//!   answers: every request has one. How it is kept free while all send at once is in [`letterbox`].
 //!
 //! What a broker completes has a queue of its own: a broker waits for room, and would take the reserve while it waits.
+
+mod letterbox;
 
 use std::sync::Arc;
 
@@ -20,9 +22,10 @@ use switchboard_proto::channel::ChannelName;
 use switchboard_proto::entry::Entry;
 use switchboard_proto::position::{Position, Range};
 use switchboard_proto::presence::{Announcement, Member, MemberKey, Which};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::letterbox::Full;
+use self::letterbox::Letterbox;
 use super::wheel::LinkRef;
 
 /// Requests of one shard that may be unanswered at once. Beyond: `overloaded`.
@@ -175,25 +178,21 @@ pub enum Told {
 /// The sending ends of all mailboxes.
 #[derive(Clone)]
 pub struct Post {
-    boxes: Arc<[mpsc::Sender<Mail>]>,
+    boxes: Arc<[Letterbox<Mail>]>,
     completions: Arc<[mpsc::Sender<Told>]>,
-    reserve: usize,
     hasher: foldhash::fast::FixedState,
 }
-
-/// The mailbox was full; the message is gone.
-#[derive(Clone, Copy, Debug)]
-pub struct Full;
 
 impl Post {
     /// Mailboxes for `shards` shards, and their receiving ends. `seed` decides which shard is a channel's home.
     pub fn new(shards: usize, messages_max: usize, seed: u64) -> (Post, Vec<Mailbox>) {
-        let reserve = UNANSWERED_MAX + shards;
+        // To one of them send the others, and the runtime of the internal listener with its one thread.
+        let senders = shards;
         let (mut boxes, mut completions, mut mailboxes) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..shards {
-            let (mail_sender, mail) = mpsc::channel(messages_max + reserve);
+            let (letterbox, mail) = Letterbox::new(messages_max, UNANSWERED_MAX, senders);
             let (completion_sender, completed) = mpsc::channel(COMPLETIONS_MAX);
-            boxes.push(mail_sender);
+            boxes.push(letterbox);
             completions.push(completion_sender);
             mailboxes.push(Mailbox {
                 mail,
@@ -203,7 +202,6 @@ impl Post {
         let post = Post {
             boxes: boxes.into(),
             completions: completions.into(),
-            reserve,
             hasher: foldhash::fast::FixedState::with_seed(seed),
         };
         (post, mailboxes)
@@ -211,7 +209,7 @@ impl Post {
 
     /// Requests and deliveries that fit into one mailbox.
     pub fn messages_max(&self) -> usize {
-        self.boxes[0].max_capacity() - self.reserve
+        self.boxes[0].messages_max()
     }
 
     /// How many shards there are.
@@ -228,22 +226,12 @@ impl Post {
 
     /// Sends a request or a delivery, if the part of the mailbox for these has room.
     pub fn send(&self, to: ShardId, mail: Mail) -> Result<(), Full> {
-        let mailbox = &self.boxes[usize::from(to.0)];
-        // Other senders may take a slot between the look and the send: the reserve has one for each of them.
-        if mailbox.capacity() <= self.reserve {
-            return Err(Full);
-        }
-        // Nobody will answer where a shard has stopped.
-        mailbox.try_send(mail).map_err(|_| Full)
+        self.boxes[usize::from(to.0)].send(mail)
     }
 
     /// Sends an answer, for which there is always room.
     pub fn send_reserved(&self, to: ShardId, mail: Mail) -> Result<(), Full> {
-        match self.boxes[usize::from(to.0)].try_send(mail) {
-            Err(TrySendError::Full(_)) => Err(Full),
-            // A closed mailbox is a shard that has stopped: nobody is left to tell.
-            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
-        }
+        self.boxes[usize::from(to.0)].send_reserved(mail)
     }
 
     /// Hands a completion to a home, waiting for room. Only for tasks outside the shards.
@@ -261,13 +249,14 @@ impl Post {
 
     /// Waits for room. Only for the process when it stops.
     pub async fn send_waiting(&self, to: ShardId, mail: Mail) {
-        // A closed mailbox is a shard that has stopped: nobody is left to tell.
-        let _stopped = self.boxes[usize::from(to.0)].send(mail).await;
+        self.boxes[usize::from(to.0)].send_waiting(mail).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -276,5 +265,59 @@ mod tests {
         drop(mailboxes);
         assert!(post.send_reserved(ShardId(1), Mail::Stop).is_ok());
         assert!(post.send(ShardId(1), Mail::Stop).is_err());
+    }
+
+    /// With threads of the system, and the queue as it is; `tests/interleavings` has something else in its place.
+    #[test]
+    fn what_was_accepted_before_the_stop_is_received_before_it_and_in_its_order() {
+        const SENDERS: usize = 3;
+        let to = ShardId(0);
+        for _round in 0..100 {
+            let (post, mut mailboxes) = Post::new(SENDERS, 4, 7);
+            let mut mail = mailboxes.remove(0).mail;
+            let has_ended = AtomicBool::new(false);
+            let accepted: [AtomicUsize; SENDERS] = Default::default();
+            std::thread::scope(|scope| {
+                for (number, accepted) in accepted.iter().enumerate() {
+                    let (post, has_ended) = (post.clone(), &has_ended);
+                    scope.spawn(move || {
+                        while !has_ended.load(Ordering::Acquire) {
+                            let next = accepted.load(Ordering::Relaxed);
+                            let channel = ChannelName::parse(&next.to_string()).unwrap();
+                            let shard = ShardId(number as u16);
+                            match post.send(to, Mail::Leave { channel, shard }) {
+                                Ok(()) => accepted.store(next + 1, Ordering::Release),
+                                Err(Full) => std::thread::yield_now(),
+                            }
+                        }
+                    });
+                }
+                let stopping = scope.spawn(|| {
+                    while accepted
+                        .iter()
+                        .any(|accepted| accepted.load(Ordering::Acquire) < 10)
+                    {
+                        std::thread::yield_now();
+                    }
+                    let before = accepted
+                        .each_ref()
+                        .map(|accepted| accepted.load(Ordering::Acquire));
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    runtime.block_on(post.send_waiting(to, Mail::Stop));
+                    before
+                });
+                let mut received = [0; SENDERS];
+                while let Some(Mail::Leave { channel, shard }) = mail.blocking_recv() {
+                    let received = &mut received[usize::from(shard.0)];
+                    assert_eq!(channel.as_str(), received.to_string());
+                    *received += 1;
+                }
+                has_ended.store(true, Ordering::Release);
+                let before = stopping.join().unwrap();
+                for (received, before) in received.into_iter().zip(before) {
+                    assert!(received >= before, "{received} of {before}");
+                }
+            });
+        }
     }
 }
