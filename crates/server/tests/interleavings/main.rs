@@ -2,11 +2,12 @@
 //! ([loom](https://docs.rs/loom)).
 //!
 //! The files that are tested are the server's own: they are compiled here once more, and find under the names that they take from
-//! their parent (`mpsc`) loom's types in the place of tokio's. Nothing in the server is switched.
+//! their parent (`sync`, `mpsc`) loom's types in the place of the standard library's and tokio's. Nothing in the server is switched.
 //!
 //! | | |
 //! |---|---|
 //! | `mail` | the mailboxes of shards: room for answers, refusals, a shard that has stopped, a stop that finds its way in |
+//! | `disk` | the thread that writes: calls of the homes, refusals, syncs |
 //! | `queues` | what stands in for the queues between them |
 //!
 //! What the queues themselves promise (first in, first out) is tested with threads of the system, in `shard::mail`.
@@ -15,6 +16,7 @@
 
 #![allow(clippy::unwrap_used)] // a test ends where it fails
 
+mod disk;
 mod mail;
 mod queues;
 

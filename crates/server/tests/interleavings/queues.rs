@@ -1,4 +1,89 @@
-//! Queues between threads of loom, which has none that are bounded.
+//! Queues between threads of loom, which has none that end, and none that are bounded.
+
+/// A stand-in for `std::sync::mpsc`.
+pub mod unbounded {
+    use std::collections::VecDeque;
+    use std::sync::mpsc::{RecvError, SendError, TryRecvError};
+
+    use loom::sync::{Arc, Condvar, Mutex};
+
+    struct Queue<T> {
+        messages: VecDeque<T>,
+        senders: usize,
+        has_receiver: bool,
+    }
+
+    struct Shared<T> {
+        queue: Mutex<Queue<T>>,
+        changed: Condvar,
+    }
+
+    pub struct Sender<T>(Arc<Shared<T>>);
+
+    pub struct Receiver<T>(Arc<Shared<T>>);
+
+    pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+        let queue = Queue {
+            messages: VecDeque::new(),
+            senders: 1,
+            has_receiver: true,
+        };
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+        });
+        (Sender(shared.clone()), Receiver(shared))
+    }
+
+    impl<T> Sender<T> {
+        pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+            let mut queue = self.0.queue.lock().unwrap();
+            if !queue.has_receiver {
+                return Err(SendError(message));
+            }
+            queue.messages.push_back(message);
+            self.0.changed.notify_one();
+            Ok(())
+        }
+    }
+
+    impl<T> Drop for Sender<T> {
+        fn drop(&mut self) {
+            self.0.queue.lock().unwrap().senders -= 1;
+            self.0.changed.notify_one();
+        }
+    }
+
+    impl<T> Receiver<T> {
+        pub fn recv(&self) -> Result<T, RecvError> {
+            let mut queue = self.0.queue.lock().unwrap();
+            loop {
+                if let Some(message) = queue.messages.pop_front() {
+                    return Ok(message);
+                }
+                if queue.senders == 0 {
+                    return Err(RecvError);
+                }
+                queue = self.0.changed.wait(queue).unwrap();
+            }
+        }
+
+        pub fn try_recv(&self) -> Result<T, TryRecvError> {
+            let mut queue = self.0.queue.lock().unwrap();
+            match queue.messages.pop_front() {
+                Some(message) => Ok(message),
+                None if queue.senders == 0 => Err(TryRecvError::Disconnected),
+                None => Err(TryRecvError::Empty),
+            }
+        }
+    }
+
+    impl<T> Drop for Receiver<T> {
+        fn drop(&mut self) {
+            self.0.queue.lock().unwrap().has_receiver = false;
+        }
+    }
+}
 
 /// A stand-in for `tokio::sync::mpsc`: as there, a send takes one of so many slots or fails, and a slot is free again when its message
 /// was taken out. Unlike there who waits for a slot may be overtaken.

@@ -12,12 +12,14 @@
 
 pub mod frame;
 pub mod life;
+mod progress;
 pub mod store;
+mod unsynced;
 pub mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{self, Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,8 +28,9 @@ use switchboard_hub::logs::LogsSettings;
 use switchboard_hub::logs::durable::{Durable, Output, RecordNumber, Stored};
 use switchboard_proto::time::Time;
 
+use self::progress::Progress;
 use self::store::{OpenError, Report, Store};
-use self::writer::{Desk, Home, Order, Progress, Shared, Writer};
+use self::writer::{Desk, Home, Order, Shared, Writer};
 use super::memory::EXPIRY_BUDGET;
 use super::{Broker, Factory, Seat};
 use crate::clock::{Clock, unix_ms};

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +18,9 @@ use switchboard_hub::broker::BrokerError;
 use switchboard_hub::logs::durable::{Record, RecordNumber};
 use switchboard_proto::position::Position;
 
+use super::progress::Progress;
 use super::store::{SEGMENT_BYTES, Store};
+use super::unsynced::{Unsynced, unsynced};
 use crate::broker::Seat;
 use crate::config::Fsync;
 
@@ -92,40 +94,6 @@ impl Shared {
     }
 }
 
-/// How far the records of one home are.
-#[derive(Default)]
-pub struct Progress {
-    /// Up to this number they are stored.
-    stored: AtomicU64,
-    /// Those after it are not, because of this.
-    refused: Mutex<Option<BrokerError>>,
-    is_refused: AtomicBool,
-    /// The home was asked to look, and has not looked yet.
-    is_called: AtomicBool,
-    /// What its logs keep, about.
-    wanted_bytes: AtomicU64,
-}
-
-impl Progress {
-    /// What happened since the last look.
-    pub fn look(&self) -> Option<(RecordNumber, Option<BrokerError>)> {
-        if !self.is_called.load(Ordering::Relaxed) || !self.is_called.swap(false, Ordering::AcqRel) {
-            return None;
-        }
-        // In this order: what was stored was stored before anything was refused.
-        let refused = match self.is_refused.swap(false, Ordering::AcqRel) {
-            true => self.refused.lock().ok().and_then(|mut refused| refused.take()),
-            false => None,
-        };
-        Some((RecordNumber(self.stored.load(Ordering::Acquire)), refused))
-    }
-
-    /// What the logs of this home keep.
-    pub fn keep(&self, bytes: usize) {
-        self.wanted_bytes.store(bytes as u64, Ordering::Relaxed);
-    }
-}
-
 /// How shards reach the writer.
 #[derive(Clone)]
 pub struct Desk {
@@ -163,14 +131,6 @@ pub struct Home {
     pub seat: Seat,
     /// What to tell it.
     pub progress: Arc<Progress>,
-}
-
-impl Home {
-    fn call(&self) {
-        if !self.progress.is_called.swap(true, Ordering::AcqRel) {
-            self.seat.look();
-        }
-    }
 }
 
 /// See the module.
@@ -347,9 +307,10 @@ impl Writer {
                     tracing::info!("the disk takes records again");
                 }
                 for (number, up_to) in batch.up_to {
-                    if let Some(home) = homes.get(&number) {
-                        home.progress.stored.store(up_to.0, Ordering::Release);
-                        home.call();
+                    if let Some(home) = homes.get(&number)
+                        && home.progress.handle_stored(up_to)
+                    {
+                        home.seat.look();
                     }
                 }
             }
@@ -359,12 +320,10 @@ impl Writer {
                 }
                 for (number, _) in batch.up_to {
                     self.refusing.insert(number, ());
-                    if let Some(home) = homes.get(&number) {
-                        if let Ok(mut refused) = home.progress.refused.lock() {
-                            *refused = Some(BrokerError::Overloaded);
-                        }
-                        home.progress.is_refused.store(true, Ordering::Release);
-                        home.call();
+                    if let Some(home) = homes.get(&number)
+                        && home.progress.handle_refused(BrokerError::Overloaded)
+                    {
+                        home.seat.look();
                     }
                 }
             }
@@ -393,10 +352,7 @@ impl Writer {
             self.store.rotate().map_err(io::Error::other)?;
         }
         let wanted = match self.homes.lock() {
-            Ok(homes) => homes
-                .values()
-                .map(|home| home.progress.wanted_bytes.load(Ordering::Relaxed))
-                .sum(),
+            Ok(homes) => homes.values().map(|home| home.progress.wanted_bytes()).sum(),
             Err(_) => return Ok(false),
         };
         let mut is_busy = self.store.wants_cleaning(wanted);
@@ -422,37 +378,25 @@ impl Writer {
 
 /// A thread that syncs files, so that writing does not wait for it.
 struct Syncer {
-    files: Option<Sender<Arc<File>>>,
+    files: Option<Unsynced<File>>,
     thread: Option<std::thread::JoinHandle<()>>,
-    /// Something is written that no sync has begun for.
-    is_wanted: Arc<AtomicBool>,
 }
 
 impl Syncer {
     fn start(interval: Option<Duration>) -> io::Result<Syncer> {
-        let is_wanted: Arc<AtomicBool> = Arc::default();
         let Some(interval) = interval else {
             return Ok(Syncer {
                 files: None,
                 thread: None,
-                is_wanted,
             });
         };
-        let wanted_again = is_wanted.clone();
-        let (files, wanted) = mpsc::channel::<Arc<File>>();
+        let (files, wanted) = unsynced::<File>();
         let thread = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
             let mut next = Instant::now();
-            while let Ok(file) = wanted.recv() {
-                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            while let Some(files) =
+                wanted.next(|| std::thread::sleep(next.saturating_duration_since(Instant::now())))
+            {
                 next = Instant::now() + interval;
-                // What is written from here on asks anew.
-                wanted_again.store(false, Ordering::Release);
-                let mut files = vec![file];
-                while let Ok(file) = wanted.try_recv() {
-                    if !files.iter().any(|known| Arc::ptr_eq(known, &file)) {
-                        files.push(file);
-                    }
-                }
                 for file in files {
                     if let Err(error) = file.sync_data() {
                         tracing::error!(%error, "what was written lately may not survive a power failure");
@@ -463,23 +407,20 @@ impl Syncer {
         Ok(Syncer {
             files: Some(files),
             thread: Some(thread),
-            is_wanted,
         })
     }
 
     /// A file that is not written to any more is to be synced, too.
-    fn want_last(&mut self, file: &Arc<File>) {
+    fn want_last(&self, file: &Arc<File>) {
         if let Some(files) = &self.files {
-            let _stopped = files.send(file.clone());
+            files.want_last(file);
         }
     }
 
     /// The file that is written to is to be synced within the interval.
-    fn want(&mut self, file: &Arc<File>) {
-        if let Some(files) = &self.files
-            && !self.is_wanted.swap(true, Ordering::AcqRel)
-        {
-            let _stopped = files.send(file.clone());
+    fn want(&self, file: &Arc<File>) {
+        if let Some(files) = &self.files {
+            files.want(file);
         }
     }
 
