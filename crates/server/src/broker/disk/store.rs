@@ -123,8 +123,22 @@ enum Note {
 struct Cleaning {
     bytes: Vec<u8>,
     at: usize,
+    /// Up to here what is still wanted is written.
+    written_at: usize,
     /// Logs that were told of in the newest segments since this began.
     told: HashSet<Epoch>,
+    /// The copies are in these. A few: those that were begun meanwhile.
+    copied_to: Vec<Arc<File>>,
+}
+
+impl Cleaning {
+    /// What was appended last is not written. If these were copies, they are made again: the segment must not go without them.
+    fn handle_unwritten(&mut self) {
+        if self.at > self.written_at {
+            self.at = self.written_at;
+            self.told.clear();
+        }
+    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -315,11 +329,17 @@ impl Store {
         if let Err(error) = written {
             self.number = self.written_number;
             self.unwritten.clear();
+            if let Some(cleaning) = &mut self.cleaning {
+                cleaning.handle_unwritten();
+            }
             self.file.set_len(segment.bytes)?;
             return Err(error);
         }
         segment.bytes += length;
         self.written_number = self.number;
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.written_at = cleaning.at;
+        }
         for note in self.unwritten.drain(..) {
             match note {
                 Note::Log(epoch, indexed) => drop(self.index.insert(epoch, indexed)),
@@ -379,7 +399,7 @@ impl Store {
     }
 
     /// Goes on with the oldest segment: what is still wanted of it is appended. `true`: it has been looked at to its end. When what
-    /// was appended is written and synced, [`Store::delete_oldest`] is to be called.
+    /// was appended is written, and all of [`Store::copied_to`] synced, [`Store::delete_oldest`] is to be called.
     pub fn clean(&mut self, at_ms: u64) -> io::Result<bool> {
         let mut cleaning = match self.cleaning.take() {
             Some(cleaning) => cleaning,
@@ -390,7 +410,9 @@ impl Store {
                 Cleaning {
                     bytes: fs::read(segment_path(&self.directory, oldest.number))?,
                     at: 0,
+                    written_at: 0,
                     told: HashSet::new(),
+                    copied_to: Vec::new(),
                 }
             }
         };
@@ -405,6 +427,10 @@ impl Store {
             }
         }
         cleaning.at = from + pieces.at();
+        let is_known = |file: &Arc<File>| Arc::ptr_eq(file, &self.file);
+        if !wanted.is_empty() && !cleaning.copied_to.iter().any(is_known) {
+            cleaning.copied_to.push(self.file.clone());
+        }
         for record in wanted {
             let epoch = match &record {
                 Record::Log { before, .. } => before.epoch,
@@ -428,7 +454,7 @@ impl Store {
             }
         }
         let is_done = cleaning.at >= cleaning.bytes.len();
-        self.cleaning = (!is_done).then_some(cleaning);
+        self.cleaning = Some(cleaning);
         Ok(is_done)
     }
 
@@ -465,11 +491,17 @@ impl Store {
         }
     }
 
+    /// The files that the oldest segment was copied to: more than one if a segment was full meanwhile.
+    pub fn copied_to(&self) -> &[Arc<File>] {
+        self.cleaning.as_ref().map_or(&[], |cleaning| &cleaning.copied_to)
+    }
+
     /// Deletes the oldest segment, which has been cleaned.
     pub fn delete_oldest(&mut self) -> io::Result<()> {
         if let Some(oldest) = self.segments.front() {
             fs::remove_file(segment_path(&self.directory, oldest.number))?;
             self.segments.pop_front();
+            self.cleaning = None;
             sync_directory(&self.directory)?;
         }
         Ok(())

@@ -363,7 +363,9 @@ impl Writer {
             if is_done {
                 // What was copied must be safe before what it was copied from is gone.
                 if self.fsync != Fsync::Never {
-                    self.store.file().sync_data()?;
+                    for file in self.store.copied_to() {
+                        file.sync_data()?;
+                    }
                 }
                 self.store.delete_oldest()?;
                 // Where nearly everything is still wanted, such as keys, there is no hurry to copy it again.

@@ -298,6 +298,59 @@ fn what_is_not_wanted_any_longer_frees_its_place_and_the_rest_stays() {
     );
 }
 
+/// Each of them is to be synced before the oldest segment goes: the copies are all that is left of what was in it.
+#[test]
+fn copies_of_a_segment_may_be_in_several_others() {
+    let directory = Directory::new();
+    let (mut store, _, _) = directory.open();
+    let mut kept = Channel::begin(&mut store, "kept");
+    for at_ms in 0..20 {
+        kept.publish(&mut store, &"x".repeat(CLEAN_BYTES / 4), None, at_ms);
+    }
+    store.write().unwrap();
+    store.rotate().unwrap();
+    let mut files = vec![store.file().clone()];
+    assert!(!store.clean(20).unwrap(), "there is more");
+    store.write().unwrap();
+    store.rotate().unwrap();
+    files.push(store.file().clone());
+    while !store.clean(20).unwrap() {}
+    store.write().unwrap();
+    let is_same = |(one, other)| Arc::ptr_eq(one, other);
+    assert_eq!(store.copied_to().len(), files.len());
+    assert!(store.copied_to().iter().zip(&files).all(is_same));
+
+    store.delete_oldest().unwrap();
+    assert!(store.copied_to().is_empty());
+    drop(store);
+    let (_store, logs, _report) = directory.open();
+    assert_eq!(logs["kept"].entries.len(), 20);
+}
+
+#[test]
+fn a_copy_that_could_not_be_written_is_made_again_before_its_segment_goes() {
+    let directory = Directory::new();
+    let (mut store, _, _) = directory.open();
+    let mut kept = Channel::begin(&mut store, "kept");
+    for at_ms in 0..20 {
+        kept.publish(&mut store, &"x".repeat(CLEAN_BYTES / 4), None, at_ms);
+    }
+    store.write().unwrap();
+    store.rotate().unwrap();
+    assert!(!store.clean(20).unwrap(), "there is more");
+    fs::remove_file(&directory.files()[1]).unwrap();
+    assert!(store.write().is_err());
+    store.rotate().unwrap();
+    while !store.clean(20).unwrap() {
+        store.write().unwrap();
+    }
+    store.write().unwrap();
+    store.delete_oldest().unwrap();
+    drop(store);
+    let (_store, logs, _report) = directory.open();
+    assert_eq!(logs["kept"].entries.len(), 20);
+}
+
 #[test]
 fn what_cannot_be_put_aside_is_named() {
     let directory = Directory::new();
