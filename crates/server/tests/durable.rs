@@ -178,24 +178,24 @@ async fn storm(mut client: Client, to: &str, round: usize) -> Acknowledged {
                 Ok(Notice::Published { id: of, position }) if of == Some(id) => {
                     acknowledged.insert(position.offset, (position, text));
                 }
+                Ok(Notice::Goodbye { .. }) | Err(_) => return acknowledged,
                 Ok(other) => panic!("{other:?}"),
-                Err(_gone) => return acknowledged,
             }
         }
         next += WINDOW;
     }
 }
 
-/// Kills the server in the middle of a storm, so often. Nothing that was acknowledged is missing, every time; nothing is there twice; a
+/// Ends the server in the middle of a storm, so often. Nothing that was acknowledged is missing, every time; nothing is there twice; a
 /// subscriber goes on.
-fn kill_in_a_storm(fsync: &str, kills: usize) {
+fn end_in_a_storm(fsync: &str, rounds: usize, end: impl AsyncFn(Served)) {
     let directory = Directory::new();
     let settings: Vec<_> = EVERYTHING.into_iter().chain([("DATA__FSYNC", fsync)]).collect();
     support::block_on(async {
         let names = ["a", "b"];
         let mut verified: Vec<Option<Position>> = vec![None; names.len()];
         let mut total = 0;
-        for round in 0..kills {
+        for round in 0..rounds {
             let server = Served::start(&directory.0, &settings);
             let live = server.live();
             let mut storms = Vec::new();
@@ -205,7 +205,7 @@ fn kill_in_a_storm(fsync: &str, kills: usize) {
             }
             // Somewhere in a write, or between two.
             tokio::time::sleep(Duration::from_micros(20_000 + (round as u64 * 7_919) % 20_000)).await;
-            server.kill();
+            end(server).await;
             let mut acknowledged = Vec::new();
             for storm in storms {
                 acknowledged.push(storm.await.unwrap());
@@ -221,7 +221,7 @@ fn kill_in_a_storm(fsync: &str, kills: usize) {
                         Position::start(head.epoch)
                     }
                 };
-                assert!(client.resume(name, since).await, "kill {round}: {name} goes on");
+                assert!(client.resume(name, since).await, "round {round}: {name} goes on");
                 let mut run = Run::begin(name, since);
                 let head = client.history(name, Range::Newest, Some(0)).await.position;
                 read_to(&mut client, &mut run, head.offset).await;
@@ -236,14 +236,18 @@ fn kill_in_a_storm(fsync: &str, kills: usize) {
                     })
                     .collect();
                 for (offset, expected) in &acknowledged[index] {
-                    assert_eq!(there.get(offset), Some(expected), "kill {round}: {name} {offset}");
+                    assert_eq!(
+                        there.get(offset),
+                        Some(expected),
+                        "round {round}: {name} {offset}"
+                    );
                 }
                 total += acknowledged[index].len();
                 verified[index] = Some(head);
             }
             server.kill();
         }
-        assert!(total > kills, "{total} messages in {kills} storms");
+        assert!(total > rounds, "{total} messages in {rounds} storms");
         // At the end once more from the beginning: no message is there twice, and none has moved.
         let server = Served::start(&directory.0, &settings);
         let mut client = Client::connect(&server.live()).await;
@@ -259,17 +263,27 @@ fn kill_in_a_storm(fsync: &str, kills: usize) {
 
 #[test]
 fn with_fsync_always_a_hundred_kills_lose_nothing_that_was_acknowledged() {
-    kill_in_a_storm("always", 100);
+    end_in_a_storm("always", 100, async |server| server.kill());
 }
 
 #[test]
 fn with_fsync_interval_a_kill_loses_nothing_that_was_acknowledged() {
-    kill_in_a_storm("interval", 15);
+    end_in_a_storm("interval", 15, async |server| server.kill());
 }
 
 #[test]
 fn with_fsync_never_a_kill_loses_nothing_that_was_acknowledged() {
-    kill_in_a_storm("never", 15);
+    end_in_a_storm("never", 15, async |server| server.kill());
+}
+
+#[test]
+fn a_stop_loses_nothing_that_was_acknowledged() {
+    // The storm goes on while it stops.
+    let stop = async |server: Served| {
+        let stopping = tokio::task::spawn_blocking(move || server.stop());
+        stopping.await.unwrap();
+    };
+    end_in_a_storm("never", 15, stop);
 }
 
 #[test]
