@@ -8,7 +8,7 @@
 //! Flags are swapped, never just stored, so that who changes one sees all that was done before whatever change it finds.
 //! After a refusal the writer stores nothing of a home until that home has looked and said so ([`super::writer::Order::Resume`]).
 //!
-//! `tests/interleavings` takes this file with other types for `sync` and goes through every order of its steps.
+//! `tests/interleavings` takes this file with something else for `sync` and goes through every order of its steps.
 
 use switchboard_hub::broker::BrokerError;
 use switchboard_hub::logs::durable::RecordNumber;

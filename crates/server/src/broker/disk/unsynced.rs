@@ -7,7 +7,7 @@
 //! A file is wanted once per sync, however often it is written to. Whatever was written when it was wanted is in a sync that begins
 //! later.
 //!
-//! `tests/interleavings` takes this file with other types for `sync` and goes through every order of its steps.
+//! `tests/interleavings` takes this file with something else for `sync` and goes through every order of its steps.
 
 use super::sync::Arc;
 use super::sync::atomic::{AtomicBool, Ordering};

@@ -1,12 +1,14 @@
 //! The sending end of one mailbox. Its capacity has three parts:
 //!
 //! ```text
-//!   │ messages_max │ answers_max │ senders │
-//!     requests,      answers,      one request of each sender beyond `messages_max`, the last one's place for who waits
-//!     deliveries     promised
+//!   │ messages_max           │ answers_max │ senders                                             │
+//!     requests, deliveries     answers       what others have sent since one looked; and the stop
 //! ```
 //!
-//! `tests/interleavings` takes this file with another type for [`mpsc`] and goes through every order of its steps.
+//! Of the threads that find the last slot of the first part free at the same time, all but one send too much. That leaves one slot of
+//! the last part, for who waits.
+//!
+//! `tests/interleavings` takes this file with something else for `mpsc` and goes through every order of its steps.
 
 use super::mpsc::{self, Receiver, Sender, error::TrySendError};
 
@@ -52,7 +54,7 @@ impl<T> Letterbox<T> {
         }
     }
 
-    /// Waits for room. Of those that `senders` may be, one at a time.
+    /// Waits for room. Once: more would take the room of answers.
     pub async fn send_waiting(&self, message: T) {
         // A closed mailbox is a shard that has stopped: nobody is left to tell.
         let _stopped = self.slots.send(message).await;
