@@ -723,6 +723,7 @@ fn too_many_commands_are_refused_and_then_closed_with_4029() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a megabyte of commands takes half an hour")]
 fn too_many_bytes_are_refused() {
     let mut server = Server::native();
     let publish = format!(
@@ -1015,7 +1016,7 @@ fn of_the_pings_of_a_server_that_does_not_listen_the_newest_is_answered() {
         let mut input = frames.as_mut_slice();
         assert_eq!(pair.client.poll_notice(Time::ZERO, &mut input), None);
     };
-    for _ in 0..10_000 {
+    for _ in 0..if cfg!(miri) { 600 } else { 10_000 } {
         ping(&mut pair);
     }
     let unsent = pair.client.output().len();

@@ -438,6 +438,7 @@ fn a_shard_that_is_behind_is_told_the_head_until_it_has_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a thousand channels take minutes")]
 fn a_timeout_looks_after_every_channel_in_its_turn() {
     let mut script = Script::new();
     let channels = RETRIES_PER_TIMEOUT_MAX + 10;
@@ -474,6 +475,7 @@ fn a_timeout_looks_after_every_channel_in_its_turn() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "as many requests as may be open take an hour")]
 fn open_requests_are_bounded() {
     let mut script = Script::live_in_both();
     let home = &mut script.home;

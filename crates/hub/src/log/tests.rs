@@ -405,6 +405,7 @@ fn a_key_is_appended_once_within_its_window() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "as many keys as a log may have take ten minutes")]
 fn the_oldest_key_is_forgotten_first() {
     let settings = LogSettings::EPHEMERAL;
     let mut log = Log::new(EPOCH);

@@ -100,6 +100,7 @@ fn exchange(sender: &mut Connection, receiver: &mut Connection, line: &str) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a megabyte takes minutes")]
 fn a_client_compresses_nothing_so_far_that_a_server_takes_it_for_a_bomb() {
     let limits = Limits {
         message_bytes_max: 1 << 20,
@@ -245,6 +246,7 @@ fn a_message_too_long_after_inflating_is_1009() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "50 MiB take hours")]
 fn an_inflate_bomb_is_1009() {
     let limits = Limits {
         message_bytes_max: 1 << 30,

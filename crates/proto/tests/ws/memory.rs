@@ -87,6 +87,7 @@ fn a_frame_that_arrives_slowly_takes_no_more_than_twice_what_arrived() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "131,000 frames take an hour")]
 fn fragments_of_one_byte_131_000_times() {
     let limits = Limits {
         message_bytes_max: 131_072,
@@ -116,6 +117,7 @@ fn fragments_of_one_byte_131_000_times() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "131,000 frames take an hour")]
 fn fragments_of_no_byte_hold_nothing_more_the_more_there_are() {
     let mut connection = server();
     feed(&mut connection, [frame(TEXT, "").not_fin().masked().as_slice()]);
