@@ -62,15 +62,6 @@ pub(crate) enum Say {
     Unsubscribe(ChannelName),
 }
 
-impl Say {
-    /// Of which channel.
-    pub(crate) fn channel(&self) -> &ChannelName {
-        match self {
-            Say::Subscribe(channel, _) | Say::Unsubscribe(channel) => channel,
-        }
-    }
-}
-
 enum Channel {
     Joining {
         options: SubscribeOptions,

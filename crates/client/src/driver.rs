@@ -379,7 +379,6 @@ impl Driver {
             self.link.handle_paused(self.clock.now());
         }
         let says = self.channels.resume();
-        self.link.keep(&says);
         self.say(says);
         self.resume = opened.resume.or(self.resume.take());
         self.handle_opened(opened.identity, opened.token.as_deref());

@@ -58,6 +58,8 @@ pub(crate) struct Http {
     is_there: bool,
     /// It has told who we are, so whoever asks again is nobody new.
     is_welcome: bool,
+    /// The driver has said what it wants. Before that what is read was asked for by what it wanted when this was opened.
+    is_claimed: bool,
     items: mpsc::Receiver<Item>,
     to_items: mpsc::Sender<Item>,
     /// Taken and not yet handled.
@@ -156,6 +158,7 @@ pub(crate) async fn open(
         resume: proof.resume,
         is_there: false,
         is_welcome: false,
+        is_claimed: false,
         items,
         to_items,
         item: None,
@@ -248,16 +251,6 @@ impl Http {
         true
     }
 
-    /// Of what was wanted when this was opened, only these are wanted still.
-    pub(crate) fn keep(&mut self, says: &[Say]) {
-        let is_wanted = |channel: &ChannelName| says.iter().any(|say| say.channel() == channel);
-        for reader in &mut self.readers {
-            let before = reader.channels.len();
-            reader.channels.retain(|channel, _| is_wanted(channel));
-            reader.is_changed |= reader.channels.len() != before;
-        }
-    }
-
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.posts.iter().map(|post| post.bytes).sum()
     }
@@ -282,6 +275,9 @@ impl Http {
     }
 
     pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        if !std::mem::replace(&mut self.is_claimed, true) {
+            self.leave_unclaimed();
+        }
         let mut notice = self.notices.pop_front()?;
         if let Notice::Subscribed { id, channel, .. } = &mut notice
             && let Some(wish) = self.readers.iter_mut().find_map(|r| r.channels.get_mut(channel))
@@ -289,6 +285,15 @@ impl Http {
             *id = wish.id.take();
         }
         Some(notice)
+    }
+
+    /// What nobody wants any more that was wanted when this was opened.
+    fn leave_unclaimed(&mut self) {
+        for reader in &mut self.readers {
+            let before = reader.channels.len();
+            reader.channels.retain(|_, wish| wish.id.is_some());
+            reader.is_changed |= reader.channels.len() < before;
+        }
     }
 
     pub(crate) fn end(&self) -> Option<&End> {
@@ -366,11 +371,8 @@ impl Http {
                 continue;
             };
             let is_same = (wish.latest, &wish.attendance) == (latest, &attendance);
-            let is_this =
-                |notice: &Notice| matches!(notice, Notice::Subscribed { channel: of, .. } if *of == channel);
-            let is_untold = !wish.has_begun || self.notices.iter().any(is_this);
-            // It is being read already, since before we were welcome.
-            if is_same && wish.asked == since && wish.id.is_none() && is_untold {
+            // It is being read already, since before we were welcome, and nothing of it was taken.
+            if !self.is_claimed && is_same && wish.asked == since && wish.id.is_none() {
                 wish.id = id;
                 return;
             }

@@ -9,7 +9,6 @@ use switchboard_proto::dialect::Command;
 use switchboard_proto::dialect::notice::Notice;
 use switchboard_proto::time::Time;
 
-use crate::channels::Say;
 use crate::error::{End, Farewell};
 use crate::http::Http;
 use crate::transport::Transport;
@@ -35,15 +34,6 @@ impl Link {
         match self {
             Link::WebSocket(link) => link.command(command),
             Link::Http(link) => link.command(command),
-        }
-    }
-
-    /// What was wanted when this was opened may not be wanted any more: these channels are.
-    pub(crate) fn keep(&mut self, says: &[Say]) {
-        match self {
-            // It asks for nothing by itself.
-            Link::WebSocket(_) => {}
-            Link::Http(link) => link.keep(says),
         }
     }
 

@@ -204,6 +204,65 @@ async fn a_poll_is_held_as_long_as_the_client_waits_and_one_that_is_too_early_is
     assert_eq!(client.state(), State::Open);
 }
 
+/// What had come meanwhile for the subscription of before was passed over, and nobody was told.
+#[tokio::test]
+async fn a_subscription_that_begins_where_one_was_dropped_while_connecting_misses_nothing() {
+    let port = Port::open().await;
+    let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
+    let builder = port.eager().transports([Transport::Poll]);
+    let (_, client) = tokio::join!(answer(&port, "400 Bad Request", error), builder.connect());
+    let client = client.unwrap();
+    let since = || SubscribeOptions::new().since(Position::parse(START).unwrap());
+    let nothing = format!(r#"{{"position":"{START}","events":[]}}"#);
+    let (_, room) = tokio::join!(
+        answer(&port, "200 OK", &nothing),
+        client.subscribe_with("room:1", since())
+    );
+    // The connection is lost, and dropped is what the next one begins with.
+    drop(port.accept().await);
+    let mut again = port.accept().await;
+    drop(room);
+    let mut request = [0; 4096];
+    let _request = again.read(&mut request).await.unwrap();
+    let body = said("hi");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    again.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    drain(again).await;
+    while client.state() != State::Open {
+        client.state_other_than(&client.state()).await;
+    }
+    // Its next poll may be under way, for nobody.
+    let nothing_more = format!(r#"{{"position":"{POSITION}","events":[]}}"#);
+    let from_the_start = async {
+        loop {
+            let mut stream = port.accept().await;
+            let length = stream.read(&mut request).await.unwrap();
+            let since = format!("since={START}&");
+            let is_it = String::from_utf8_lossy(&request[..length]).contains(&since);
+            let body = if is_it { &body } else { &nothing_more };
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            // It may be gone already.
+            let _gone = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            drain(stream).await;
+            if is_it {
+                return;
+            }
+        }
+    };
+    let (_, room) = timeout(SOON, async {
+        tokio::join!(from_the_start, client.subscribe_with("room:1", since()))
+    })
+    .await
+    .unwrap();
+    let mut room = room.unwrap();
+    assert_eq!(room.recovered(), Some(true));
+    assert_eq!(message(&mut room).await.payload.as_str(), Some("hi"));
+}
+
 /// It was told that something is missing, and got the message behind the position.
 #[tokio::test]
 async fn what_a_poll_is_told_behind_a_message_is_no_hole_where_it_goes_on() {
