@@ -73,6 +73,8 @@ enum Channel {
         options: SubscribeOptions,
         again: Again,
         refused: Arc<OnceLock<Refusal>>,
+        /// There was no room for something that does not wait any more. Nothing that comes behind it is delivered.
+        is_cut: bool,
     },
     Leaving {
         /// The server did not take the `unsubscribe`; it is said again then.
@@ -211,6 +213,7 @@ impl Channels {
                     options: options.since(position),
                     again: Again::No,
                     refused,
+                    is_cut: false,
                 };
                 None
             }
@@ -335,7 +338,13 @@ impl Channels {
 
     /// Something of a channel, for its subscriber. What it has got before is passed over.
     pub(crate) fn deliver(&mut self, channel: &ChannelName, event: Event) -> Delivery {
-        let Some(Channel::Joined { events, options, .. }) = self.by_name.get_mut(channel) else {
+        let Some(Channel::Joined {
+            events,
+            options,
+            is_cut: false,
+            ..
+        }) = self.by_name.get_mut(channel)
+        else {
             return Delivery::Done;
         };
         if let Some(position) = event.position() {
@@ -348,6 +357,15 @@ impl Channels {
         match events.try_send(event) {
             Ok(()) | Err(TrySendError::Closed(_)) => Delivery::Done,
             Err(TrySendError::Full(event)) => Delivery::Full(events.clone(), event),
+        }
+    }
+
+    /// What found no room there is dropped, and so is all that comes behind it: a hole would be silent.
+    pub(crate) fn cut(&mut self, full: &mpsc::Sender<Event>) {
+        for channel in self.by_name.values_mut() {
+            if let Channel::Joined { events, is_cut, .. } = channel {
+                *is_cut |= events.same_channel(full);
+            }
         }
     }
 

@@ -644,12 +644,14 @@ impl Driver {
     }
 
     fn deliver(&mut self, now: Time, channel: &ChannelName, event: Event) {
-        if let Delivery::Full(events, event) = self.channels.deliver(channel, event)
+        match self.channels.deliver(channel, event) {
+            Delivery::Done => {}
+            Delivery::Full(events, event) if matches!(self.stage, Stage::Open) => {
+                self.blocked = Some((events, event));
+                self.link.handle_paused(now);
+            }
             // Whoever closes does not want to wait for whoever does not read.
-            && matches!(self.stage, Stage::Open)
-        {
-            self.blocked = Some((events, event));
-            self.link.handle_paused(now);
+            Delivery::Full(events, _) => self.channels.cut(&events),
         }
     }
 
@@ -675,7 +677,8 @@ impl Driver {
                 until: now + self.options.settings.close_handshake,
                 drained: false,
             };
-            if self.blocked.take().is_some() {
+            if let Some((events, _)) = self.blocked.take() {
+                self.channels.cut(&events);
                 self.link.handle_resumed(now);
                 self.handle_input();
             }

@@ -103,3 +103,46 @@ async fn closing_does_not_wait_for_a_consumer_that_takes_nothing() {
     );
     assert_eq!(room.next().await, Some(Err(End::ClosedHere)));
 }
+
+/// Whoever went on from the position of the last event had lost what was dropped before it.
+#[tokio::test]
+async fn behind_what_is_dropped_while_closing_nothing_comes() {
+    let port = Port::open().await;
+    let builder = port.builder().subscription_buffer(2);
+    let (mut fake, client) = tokio::join!(Fake::welcome(&port), builder.connect());
+    let client = client.unwrap();
+    let (room, ()) = tokio::join!(client.subscribe("room:1"), fake.answer_subscribe("room:1"));
+    let mut room = room.unwrap();
+    let said = |offset| {
+        let start = Position::parse(START).unwrap();
+        let position = Position { offset, ..start };
+        format!(
+            r#"{{"type":"message","channel":"room:1","offset":{offset},"position":"{position}","data":"hi","at":1}}"#
+        )
+    };
+    // Two have room, the third waits for some.
+    for offset in 1..=3 {
+        fake.say(&said(offset)).await;
+    }
+    let receipt = client.send("room:1", "not answered yet").await.unwrap();
+    let publish = fake.hear_type("publish").await;
+    let closing = tokio::spawn(async move { client.close().await });
+    // The answer is awaited, the reader is not: the third is dropped.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    for offset in 1..=2 {
+        assert_eq!(message(&mut room).await.position.offset, offset);
+    }
+    fake.say(&said(4)).await;
+    fake.say(&format!(
+        r#"{{"type":"published","id":{},"offset":5,"position":"{START}"}}"#,
+        publish["id"]
+    ))
+    .await;
+    receipt.await.unwrap();
+    fake.answer_close().await;
+    fake.stream.shutdown().await.unwrap();
+    assert!(matches!(room.next().await, Some(Err(End::ClosedHere))));
+    assert_eq!(closing.await.unwrap(), End::ClosedHere);
+}
