@@ -432,11 +432,9 @@ var poll = (context) => http(context, "poll");
 function http(context, name) {
   const { base: base2, patienceMs } = context;
   const readers = [{ channels: /* @__PURE__ */ new Map() }];
-  const posts = [];
   const life = new AbortController();
   let { resume } = context;
   let heartbeatMs = 25e3;
-  let isPosting = false;
   let isWelcome = false;
   const dirty = /* @__PURE__ */ new Set();
   const end = (reason) => {
@@ -569,24 +567,18 @@ function http(context, name) {
       reader.token = position;
     }
   };
-  const post = async () => {
-    if (isPosting) return;
-    isPosting = true;
-    for (let body; (body = posts[0]) && !life.signal.aborted; posts.shift()) {
-      const { id, ...publish } = JSON.parse(body);
-      let answer;
-      try {
-        const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
-        answer = await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs);
-      } catch (error) {
-        if (!(error instanceof Refused) || error.status === 401) return end(error);
-        const { status, message, body: body2 } = error;
-        if (!body2.code && (status > 499 || status === 408 || status === 429)) return end(error);
-        answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body2 };
-      }
-      if (!life.signal.aborted) context.event({ ...answer, id });
+  const post = async ({ id, ...publish }) => {
+    let answer;
+    try {
+      const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
+      answer = await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs);
+    } catch (error) {
+      if (!(error instanceof Refused) || error.status === 401) return end(error);
+      const { status, message, body } = error;
+      if (!body.code && (status > 499 || status === 408 || status === 429)) return end(error);
+      answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
     }
-    isPosting = false;
+    if (!life.signal.aborted) context.event({ ...answer, id });
   };
   const later = (event) => queueMicrotask(() => context.event(event));
   const hello = () => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume });
@@ -623,8 +615,7 @@ function http(context, name) {
         for (const reader of readers) if (reader.channels.delete(channel)) change(reader);
         later({ type: "unsubscribed", id, channel });
       } else if (type === "publish") {
-        posts.push(JSON.stringify({ ...command, type: void 0 }));
-        void post();
+        void post({ ...command, type: void 0 });
       } else {
         later({ type: "error", id, code: "unsupported", message: `${type} needs a WebSocket` });
       }
@@ -1189,7 +1180,7 @@ var Switchboard = class extends Emitter {
         this.#flush();
       });
     }
-    for (const publication of this.#publications.slice(0, this.#window)) {
+    for (const publication of this.#publications.slice(0, this.#link.name === "websocket" ? this.#window : 1)) {
       if (publication.id !== void 0) continue;
       publication.id = ++this.#lastId;
       this.#link?.send({ ...publication.command, id: publication.id });

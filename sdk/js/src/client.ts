@@ -612,7 +612,8 @@ export class Switchboard extends Emitter<ClientEvents> {
         this.#flush();
       });
     }
-    for (const publication of this.#publications.slice(0, this.#window)) {
+    // Requests of their own keep no order, so one follows the other.
+    for (const publication of this.#publications.slice(0, this.#link!.name === "websocket" ? this.#window : 1)) {
       if (publication.id !== undefined) continue;
       publication.id = ++this.#lastId;
       this.#link?.send({ ...publication.command, id: publication.id });

@@ -708,6 +708,33 @@ test('a better way is tried again although its token could not be had once', asy
   server.close();
 });
 
+test('by HTTP nothing overtakes a publication that is refused for now', async () => {
+  const heard = [];
+  const server = createServer(async (question, answer) => {
+    if (!question.url.startsWith('/publish')) {
+      if (question.url.includes('wait=0')) answer.end(JSON.stringify({ position: 'p0', events: [welcome] }));
+      return;
+    }
+    let body = '';
+    for await (const part of question) body += part;
+    heard.push(JSON.parse(body).data);
+    const isRefused = heard.length === 2;
+    const said = isRefused
+      ? { type: 'error', code: 'overloaded', message: 'later', retry_after_ms: 20 }
+      : { type: 'published', offset: heard.length, position: `p${heard.length}` };
+    answer.writeHead(isRefused ? 503 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(said));
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, { transports: ['poll'] });
+  clients.push(one);
+  one.channel('a').subscribe();
+  await Promise.all([1, 2, 3, 4].map((number) => one.publish('a', number)));
+  assert.deepEqual(heard, [1, 2, 2, 3, 4]);
+  one.close();
+  server.closeAllConnections();
+  server.close();
+});
+
 test('what a poll is told behind a message is no hole where it goes on', async () => {
   const gap = { type: 'gap', channel: 'a', from: 2, to: 3, position: 'p3' };
   const message = { type: 'message', channel: 'a', offset: 1, position: 'p1', data: 1 };

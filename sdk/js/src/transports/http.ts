@@ -42,11 +42,9 @@ function http(context: Context, name: TransportName): Transport {
   const { base, patienceMs } = context;
   // One, or its parts where a mistake in one channel is looked for.
   const readers: Reader[] = [{ channels: new Map() }];
-  const posts: string[] = [];
   const life = new AbortController();
   let { resume } = context;
   let heartbeatMs = 25_000;
-  let isPosting = false;
   let isWelcome = false;
   const dirty = new Set<Reader>();
 
@@ -201,26 +199,19 @@ function http(context: Context, name: TransportName): Transport {
     }
   };
 
-  /** Publications leave one after the other, so that they keep their order. */
-  const post = async (): Promise<void> => {
-    if (isPosting) return;
-    isPosting = true;
-    for (let body; (body = posts[0]) && !life.signal.aborted; posts.shift()) {
-      const { id, ...publish } = JSON.parse(body) as Command;
-      let answer: Partial<ServerEvent>;
-      try {
-        const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
-        answer = (await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs)) as ServerEvent;
-      } catch (error) {
-        if (!(error instanceof Refused) || error.status === 401) return end(error);
-        const { status, message, body } = error;
-        // A box between us and the server has no words of ours.
-        if (!body.code && (status > 499 || status === 408 || status === 429)) return end(error);
-        answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
-      }
-      if (!life.signal.aborted) context.event({ ...answer, id } as ServerEvent);
+  const post = async ({ id, ...publish }: Command): Promise<void> => {
+    let answer: Partial<ServerEvent>;
+    try {
+      const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
+      answer = (await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs)) as ServerEvent;
+    } catch (error) {
+      if (!(error instanceof Refused) || error.status === 401) return end(error);
+      const { status, message, body } = error;
+      // A box between us and the server has no words of ours.
+      if (!body.code && (status > 499 || status === 408 || status === 429)) return end(error);
+      answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
     }
-    isPosting = false;
+    if (!life.signal.aborted) context.event({ ...answer, id } as ServerEvent);
   };
 
   const later = (event: object): void => queueMicrotask(() => context.event(event as ServerEvent));
@@ -262,8 +253,7 @@ function http(context: Context, name: TransportName): Transport {
         for (const reader of readers) if (reader.channels.delete(channel)) change(reader);
         later({ type: "unsubscribed", id, channel });
       } else if (type === "publish") {
-        posts.push(JSON.stringify({ ...command, type: undefined }));
-        void post();
+        void post({ ...command, type: undefined } as unknown as Command);
       } else {
         later({ type: "error", id, code: "unsupported" satisfies ErrorCode, message: `${type} needs a WebSocket` });
       }
