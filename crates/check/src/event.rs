@@ -76,6 +76,12 @@ pub enum What {
         /// The newest of each conflation key is enough.
         conflates: bool,
     },
+    /// The client asks for it, at first or again: the server looks at the log after this, for the next [`What::Subscribed`]. Where it is not
+    /// written down, the server is taken to have looked when its answer came; a slow network needs it.
+    Asked {
+        /// Which.
+        stream: Stream,
+    },
     /// The server says that it is subscribed, at first or again.
     Subscribed {
         /// Which.
@@ -181,6 +187,7 @@ impl What {
     pub fn stream(&self) -> Option<Stream> {
         match *self {
             What::Subscribing { stream, .. }
+            | What::Asked { stream }
             | What::Subscribed { stream, .. }
             | What::Received { stream, .. }
             | What::Altered { stream, .. }

@@ -142,6 +142,7 @@ impl Line<'_> {
                 since: self.since.is_some().then(|| position(&self.since)).transpose()?,
                 conflates: self.conflates.unwrap_or(false),
             },
+            "asked" => What::Asked { stream: stream()? },
             "subscribed" => What::Subscribed {
                 stream: stream()?,
                 place: place()?,
@@ -298,6 +299,7 @@ impl Line<'_> {
                 position: position(place),
                 ..of_stream("reset", stream)
             },
+            What::Asked { stream } => of_stream("asked", stream),
             What::Unsubscribed { stream } => of_stream("unsubscribed", stream),
             What::Closed { stream } => of_stream("closed", stream),
             What::Stands { stream, member } => of_member("stands", stream, member),

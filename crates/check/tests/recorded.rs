@@ -984,6 +984,34 @@ fn what_was_announced_ends_with_the_connection() {
     assert!(verdict.is_clean(), "{verdict}");
 }
 
+/// An answer that was long on its way was held for one that hid what was published meanwhile.
+#[test]
+fn what_is_published_after_the_server_looked_may_be_forgotten_before_it_comes() {
+    let verdict_of = |asked_behind_the_publication: bool| {
+        let mut history = recorded();
+        let late = events(&mut history, "late");
+        let at = late
+            .iter()
+            .rposition(|event| matches!(event.what, What::Subscribed { .. }))
+            .expect("it comes back");
+        if let What::Subscribed { recovered, .. } = &mut late[at].what {
+            *recovered = Some(true);
+        }
+        // It lost the connection before what it misses was published.
+        let asked_at = match asked_behind_the_publication {
+            true => late[at].at,
+            false => late[at - 2].at,
+        };
+        assert_eq!(late[at - 2].what, What::Disconnected);
+        let what = What::Asked { stream: Stream(1) };
+        late.insert(at, Event { at: asked_at, what });
+        judge(&history)
+    };
+    assert_eq!(verdict_of(true).rules(), [Rule::Complete]);
+    let verdict = verdict_of(false);
+    assert!(verdict.is_clean(), "{verdict}");
+}
+
 /// It was held for kept, because the acknowledgement came when the server had been started again.
 #[test]
 fn an_acknowledgement_may_be_on_its_way_while_the_log_is_lost() {

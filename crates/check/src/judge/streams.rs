@@ -65,6 +65,8 @@ struct Subscriber {
     announced: Option<bool>,
     /// When it was asked for.
     asked_at: u64,
+    /// When it was asked for again, if that was written down and is not answered.
+    asked: Option<u64>,
     /// When it came into this life of the log.
     since_at: u64,
     /// Of each conflation key, the newest message that was left out for a newer one. Those without a key are of one key, too.
@@ -118,6 +120,7 @@ impl Reading<'_, '_> {
                 past: Vec::new(),
                 announced: None,
                 asked_at: event.at,
+                asked: None,
                 since_at: event.at,
                 left_out: BTreeMap::new(),
                 came: BTreeMap::new(),
@@ -152,6 +155,7 @@ impl Reading<'_, '_> {
                 ..
             } => self.handle_gap(&mut subscriber, found, from, place, conflated),
             What::Reset { place, .. } => self.handle_reset(&mut subscriber, found, place),
+            What::Asked { .. } => subscriber.asked = Some(event.at),
             What::Unsubscribed { .. } => subscriber.phase = Phase::Unsubscribed,
             What::Closed { .. } => subscriber.phase = Phase::Closed,
             _ => {}
@@ -168,8 +172,10 @@ impl Reading<'_, '_> {
     ) {
         let again = std::mem::replace(&mut subscriber.subscribed, true);
         self.court.counts.resumes += u64::from(again);
-        if again {
-            subscriber.asked_at = self.connected_at;
+        match subscriber.asked.take() {
+            Some(asked_at) => subscriber.asked_at = asked_at,
+            None if again => subscriber.asked_at = self.connected_at,
+            None => {}
         }
         let Some(was) = subscriber.place else {
             subscriber.place = Some(place);
