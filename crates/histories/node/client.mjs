@@ -127,6 +127,7 @@ class Actor {
       transports: [this.plan.transport],
       backoff: { baseMs: 50, capMs: 800 },
       patienceMs: 3_000,
+      trace: (direction, what) => direction === 'out' && this.asked(what),
     });
     let isOpen = false;
     const client = this.client;
@@ -144,6 +145,15 @@ class Actor {
       this.after(this.random.between(Math.ceil(reloads_ms / 2), Math.ceil(reloads_ms * 1.5)), () => {
         if (this.world.phase === 0) this.reload();
       });
+    }
+  }
+
+  /** Subscriptions are asked for by commands, or by requests that read several channels. */
+  asked({ type, channel }) {
+    if (!['subscribe', 'sse', 'poll'].includes(type)) return;
+    for (const stream of this.streams.values()) {
+      if (type === 'subscribe' && stream.wish.channel !== channel) continue;
+      this.write('asked', { stream: stream.number });
     }
   }
 

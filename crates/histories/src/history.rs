@@ -43,6 +43,8 @@ const SLACK: Duration = Duration::from_secs(8);
 const FREED: Duration = Duration::from_secs(15);
 /// Between two looks at what only a question tells.
 const LOOK: Duration = Duration::from_millis(25);
+/// Looks that have to show the same.
+const ALIKE: u32 = 3;
 /// Files that a process may have open beyond those that it began with: the segments of its data directory, and what an allocator or a
 /// runtime opens later.
 const FILES: u64 = 8;
@@ -173,7 +175,7 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
         fs::write(file, "+0\n")?;
     }
     let server = Server::start(&how, None, None).await?;
-    let before = server.usage()?;
+    let before = settled(&server).await?;
     let proxy = Proxy::start(server.public).await?;
     let url = format!("ws://{}/ws", proxy.address);
     let (phase, phases) = watch::channel(Phase::Load);
@@ -225,6 +227,20 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
         said,
         quiet: switchboard_check::history::Promises::default().quiet,
     })
+}
+
+/// What a server uses that has begun, and that nobody uses: its shards open what they need a moment after it listens.
+async fn settled(server: &Server) -> Result<Usage, RunError> {
+    server.api.get("/metrics").await?;
+    let mut alike = 0;
+    let mut usage = server.usage()?;
+    while alike < ALIKE {
+        sleep(LOOK).await;
+        let now = server.usage()?;
+        alike = if now.files == usage.files { alike + 1 } else { 0 };
+        usage = now;
+    }
+    Ok(usage)
 }
 
 /// A file system of its own, which goes with the mount namespace.

@@ -174,6 +174,11 @@ async fn pass(
     };
     reset_if(client_in.as_ref(), reset);
     reset_if(server_in.as_ref(), reset);
+    if reset {
+        // Dropping them would say FIN before.
+        client_out.forget();
+        server_out.forget();
+    }
 }
 
 /// Waits for a cut, and says whether by RST.
@@ -227,5 +232,103 @@ async fn pump(
             }
         }
         to.write_all(rest).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test ends where it fails
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// A proxy before somebody who sends back what comes.
+    async fn before_an_echo() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                spawn_local(async move {
+                    let (mut from, mut to) = stream.split();
+                    let _ended = tokio::io::copy(&mut from, &mut to).await;
+                });
+            }
+        });
+        Proxy::start(address).await.unwrap()
+    }
+
+    fn on_a_local_set(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(LocalSet::new().run_until(test));
+    }
+
+    #[test]
+    fn bytes_are_the_same_in_any_weather() {
+        on_a_local_set(async {
+            let proxy = before_an_echo().await;
+            let said: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+            for weather in [
+                Weather::default(),
+                Weather {
+                    split: Some(3),
+                    ..Weather::default()
+                },
+                Weather {
+                    delay: Some(Duration::from_millis(2)),
+                    ..Weather::default()
+                },
+            ] {
+                proxy.change(|now| *now = weather);
+                let (mut from, mut to) = TcpStream::connect(proxy.address).await.unwrap().into_split();
+                let mut heard = vec![0; said.len()];
+                let (sent, read) = tokio::join!(to.write_all(&said), from.read_exact(&mut heard));
+                assert!(sent.is_ok() && read.is_ok());
+                assert_eq!(heard, said, "{weather:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_stalled_comes_when_the_stall_is_over() {
+        on_a_local_set(async {
+            let proxy = before_an_echo().await;
+            let mut client = TcpStream::connect(proxy.address).await.unwrap();
+            client.write_all(b"a").await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'a');
+            proxy.change(|weather| weather.stall = Some((Way::Down, 100)));
+            client.write_all(b"b").await.unwrap();
+            let waited = tokio::time::timeout(Duration::from_millis(50), client.read_u8()).await;
+            assert!(waited.is_err());
+            proxy.change(|weather| weather.stall = None);
+            assert_eq!(client.read_u8().await.unwrap(), b'b');
+        });
+    }
+
+    #[test]
+    fn a_cut_is_fin_or_rst_and_the_next_connection_is_heard_of() {
+        on_a_local_set(async {
+            let proxy = before_an_echo().await;
+            let mut opened = proxy.opened();
+            for reset in [false, true] {
+                let mut client = TcpStream::connect(proxy.address).await.unwrap();
+                opened.changed().await.unwrap();
+                client.write_all(b"a").await.unwrap();
+                assert_eq!(client.read_u8().await.unwrap(), b'a');
+                assert_eq!(proxy.cut(100, reset), 1);
+                let end = client.read(&mut [0; 1]).await;
+                match reset {
+                    false => assert_eq!(end.unwrap(), 0),
+                    true => assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset),
+                }
+                // It is forgotten when its task has ended.
+                while proxy.cut(100, false) > 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
     }
 }

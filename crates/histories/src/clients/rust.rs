@@ -280,6 +280,11 @@ impl Actor {
                 ..Line::default()
             },
         );
+        let line = Line {
+            stream: Some(number),
+            ..Line::default()
+        };
+        self.journal.write("asked", line);
         let asked = tokio::select! {
             asked = client.subscribe_with(&wish.channel, options(&wish, since)) => asked,
             _ = &mut stopped => return self.over(number, "unsubscribed", None),
