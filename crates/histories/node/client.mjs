@@ -181,7 +181,9 @@ class Actor {
     this.write('subscribing', { stream: number, channel: wish.channel, since, conflates: wish.latest || undefined });
     const isThere = () => this.streams.has(number);
     const on = (name, listener) => stream.offs.push(channel.on(name, (value) => isThere() && listener(value)));
-    on('subscribed', ({ position, recovered }) => {
+    on('subscribed', ({ position, recovered: isRecovered }) => {
+      // A poll that goes on is not told whether something is missing: the client only saw no gap yet.
+      const recovered = isRecovered && this.plan.transport === 'poll' ? undefined : isRecovered;
       stream.isSubscribed = true;
       stream.position ??= position;
       this.write('subscribed', { stream: number, position, recovered });

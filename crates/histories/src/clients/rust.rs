@@ -300,12 +300,14 @@ impl Actor {
                 return self.over(number, "closed", Some(AGAIN));
             }
         };
+        // A poll that goes on is not told whether something is missing: the client only saw no gap yet.
+        let is_said = self.plan.transport != Transport::Poll;
         self.journal.write(
             "subscribed",
             Line {
                 stream: Some(number),
                 position: Some(token(subscription.position())),
-                recovered: subscription.recovered(),
+                recovered: subscription.recovered().filter(|recovered| is_said || !recovered),
                 ..Line::default()
             },
         );
