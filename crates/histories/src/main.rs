@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::thread;
 
@@ -82,7 +82,7 @@ fn show(seed: u64) -> Result<bool, Box<dyn Error>> {
     Ok(true)
 }
 
-fn one(seed: u64, server: &Path, machine: &str, directory: &PathBuf) -> Result<bool, Box<dyn Error>> {
+fn one(seed: u64, server: &Path, machine: &str, directory: &Path) -> Result<bool, Box<dyn Error>> {
     let machine: Machine = serde_json::from_str(machine)?;
     if machine.namespaces {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
