@@ -64,6 +64,8 @@ pub struct Injector {
     pub storm: watch::Sender<bool>,
     /// Nobody, only while it is started again and that fails.
     server: Mutex<Option<Server>>,
+    /// Whoever fills the disk has it to itself.
+    filling: Mutex<()>,
     done: RefCell<Vec<Done>>,
     skipped: RefCell<Vec<Kind>>,
     troubles: RefCell<Vec<String>>,
@@ -107,6 +109,7 @@ impl Injector {
             node,
             storm,
             server: Mutex::new(Some(server)),
+            filling: Mutex::new(()),
             done: RefCell::default(),
             skipped: RefCell::default(),
             troubles: RefCell::default(),
@@ -215,6 +218,10 @@ impl Injector {
         let mut server = match is_of_the_server(act) {
             true => Some(self.server.lock().await),
             false => None,
+        };
+        let _alone = match act {
+            Act::DiskFull => Some(self.filling.lock().await),
+            _ => None,
         };
         let from = self.clock.micros();
         let mut loses = false;
