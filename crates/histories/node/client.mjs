@@ -132,7 +132,10 @@ class Actor {
     let isOpen = false;
     const client = this.client;
     this.client.on('state', ({ status }) => {
-      if (client !== this.client || (status === 'open') === isOpen) return;
+      if (client !== this.client) return;
+      // It may be another session over the same connection.
+      this.stand();
+      if ((status === 'open') === isOpen) return;
       isOpen = status === 'open';
       this.write(isOpen ? 'connected' : 'disconnected');
       if (isOpen) this.stand();
