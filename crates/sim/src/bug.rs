@@ -62,8 +62,7 @@ bugs! {
     NeverAnswered Broker [Rule::Live], "leaves a publication without an answer";
     OrderLost Broker [Rule::Ordered], "appends in another order than it was asked to";
     PageShort Broker [Rule::Complete], "leaves a message out of what is read again";
-    PageTwice Broker [Rule::Increasing], "repeats the last message of what is read again";
-    PageSwapped Broker [Rule::Increasing], "swaps two messages of what is read again";
+    PageSwapped Broker [Rule::Complete], "swaps two messages of what is read again";
     GapUntold Broker [Rule::Complete], "does not tell a gap";
     GapShort Broker [Rule::Complete], "tells a gap without its first message: off by one at the trim edge";
     GapOverKept Broker [Rule::Complete], "tells a gap over what it still has";
@@ -76,7 +75,6 @@ bugs! {
     KeptEpoch SharedBroker [Rule::OneName], "keeps the epoch after a lost tail";
     TagsDiffer Broker [Rule::OneName], "gives a message another place on every node";
     DeliveryLost Mail [Rule::Complete], "loses a delivery between two shards and hides it";
-    DeliveryTwice Mail [Rule::Increasing], "delivers twice between two shards and hides it";
     ReplyLost Mail [Rule::Live], "loses an answer between two shards";
     JoinLost Mail [Rule::Present], "does not notice that somebody came";
     DepartLost Mail [Rule::Present], "does not notice that somebody went";

@@ -71,27 +71,6 @@ impl Tamper {
                 }]
             }
             (
-                Bug::DeliveryTwice,
-                Mail::Deliver {
-                    channel,
-                    after,
-                    entries,
-                },
-            ) => {
-                let end = entries.last().map_or(after, |entry| entry.position);
-                let again = self.is_turn(9).then(|| Mail::Deliver {
-                    channel: channel.clone(),
-                    after: end,
-                    entries: entries.clone(),
-                });
-                let first = Mail::Deliver {
-                    channel,
-                    after,
-                    entries,
-                };
-                std::iter::once(first).chain(again).collect()
-            }
-            (
                 Bug::ReplyLost,
                 Mail::Reply {
                     origin:

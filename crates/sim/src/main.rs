@@ -203,6 +203,31 @@ fn show(plan: &Plan, bug: Option<Bug>, log: bool) -> ExitCode {
     println!("{:.1?} of its own time; {}", outcome.lasted, outcome.hash);
     if outcome.hash != again.hash {
         println!("and not the same the second time: {}", again.hash);
+        let (one, other) = (&outcome.history, &again.history);
+        let names = |history: &switchboard_check::History| {
+            let names = (0..history.names()).map(|number| history.text(Name(number as u32)).to_owned());
+            names.collect::<Vec<_>>()
+        };
+        let parts = [
+            ("names", names(one) == names(other)),
+            ("faults", one.faults == other.faults),
+            ("final histories", one.finals == other.finals),
+            ("last members", one.rosters == other.rosters),
+            ("resources", one.resources == other.resources),
+        ];
+        for (part, _) in parts.iter().filter(|(_, is_same)| !is_same) {
+            println!("these differ: {part}");
+        }
+        for (log, of) in one.logs().iter().zip(other.logs()) {
+            let first = log
+                .events
+                .iter()
+                .zip(&of.events)
+                .find(|(event, other)| event != other);
+            if let Some((event, other)) = first {
+                println!("{}: {event:?} and {other:?}", one.text(log.name));
+            }
+        }
         return ExitCode::FAILURE;
     }
     match outcome.verdict.is_clean() {

@@ -82,8 +82,6 @@ struct Inner {
     listeners: BTreeMap<usize, mpsc::UnboundedSender<End>>,
     /// Pairs that cannot reach each other, until then.
     partitions: Vec<(Host, Host, Instant)>,
-    opened: u64,
-    bytes: u64,
 }
 
 struct Connection {
@@ -176,8 +174,6 @@ impl Network {
             last: 0,
             listeners: BTreeMap::new(),
             partitions: Vec::new(),
-            opened: 0,
-            bytes: 0,
         };
         Network {
             inner: Arc::new(Mutex::new(inner)),
@@ -253,7 +249,6 @@ impl Network {
             return Err(ErrorKind::ConnectionRefused.into());
         };
         inner.last += 1;
-        inner.opened += 1;
         let number = inner.last;
         let connection = Connection {
             device,
@@ -308,12 +303,6 @@ impl Network {
     /// Connections of which an end is open.
     pub fn connections(&self) -> usize {
         self.inner().connections.len()
-    }
-
-    /// Connections that were opened, and bytes that were written.
-    pub fn traffic(&self) -> (u64, u64) {
-        let inner = self.inner();
-        (inner.opened, inner.bytes)
     }
 }
 
@@ -520,7 +509,6 @@ impl End {
                 .flat_map(|slice| slice.iter().copied())
                 .take(room)
                 .collect();
-            inner.bytes += bytes.len() as u64;
             let length = bytes.len();
             if vanished {
                 connection.give_up(self.out);

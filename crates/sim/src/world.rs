@@ -480,9 +480,8 @@ impl World {
         let history = self.book.with(std::mem::take);
         let verdict = judge(&history);
         let lasted = Duration::from_micros(self.book.now());
-        let (connections, bytes) = self.network.traffic();
         Outcome {
-            hash: hash(&history, &format!("{connections} {bytes} {lasted:?}")),
+            hash: hash(&history),
             verdict,
             history,
             marks: self.book.marks.clone(),
@@ -507,7 +506,7 @@ fn promises(plan: &Plan) -> Promises {
 }
 
 /// Of everything in a history, in hexadecimal.
-fn hash(history: &History, traffic: &str) -> String {
+fn hash(history: &History) -> String {
     let mut sum = Sha256::new();
     let mut line = String::new();
     let mut names = BTreeSet::new();
@@ -528,7 +527,7 @@ fn hash(history: &History, traffic: &str) -> String {
         ..
     } = history;
     sum.update(format!(
-        "{faults:?} {finals:?} {rosters:?} {resources:?} {names:?} {traffic}"
+        "{faults:?} {finals:?} {rosters:?} {resources:?} {names:?}"
     ));
     sum.finalize()
         .iter()

@@ -207,7 +207,6 @@ impl Bugged {
         let length = page.entries.len();
         match self.bug {
             Bug::PageShort if length > 2 => drop(page.entries.remove(1)),
-            Bug::PageTwice if length > 0 => page.entries.push(page.entries[length - 1].clone()),
             Bug::PageSwapped if length > 1 => page.entries.swap(0, 1),
             Bug::GapUntold if matches!(page.start, PageStart::Gap { .. }) => {
                 page.start = PageStart::Continues

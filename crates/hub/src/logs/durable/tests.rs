@@ -6,6 +6,7 @@ use switchboard_proto::position::Range;
 
 use super::recovery::Recovery;
 use super::*;
+use crate::limits::KEY_WINDOW;
 use crate::log::{Page, PageStart, ReadLimit};
 use crate::settings::{ChannelSettings, LogSettings};
 

@@ -1,0 +1,60 @@
+//! Some hundred histories, in which no rule may be broken; `sim run` lets a hundred thousand happen.
+
+#![allow(clippy::unwrap_used)] // a test ends where it fails
+
+use switchboard_sim::bug::Bug;
+use switchboard_sim::many;
+use switchboard_sim::plan::Plan;
+use switchboard_sim::world;
+
+const JOBS: usize = 2;
+
+#[test]
+fn no_rule_is_broken() {
+    let sum = many::run(1..201, JOBS, None, |_| {});
+    let broken: Vec<String> = sum
+        .broken
+        .iter()
+        .map(|(seed, first)| format!("sim show {seed}\n{first}"))
+        .collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+    assert_eq!(sum.histories, 200);
+    let (faults, inside) = sum.all_faults();
+    assert!(
+        inside * 10 >= faults * 3,
+        "{inside} of {faults} faults fell inside a resume: too few"
+    );
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in [1, 2, 3, 5, 8, 13] {
+        let plan = Plan::of(seed);
+        let (one, other) = (world::run(&plan, None), world::run(&plan, None));
+        assert_eq!(one.hash, other.hash, "seed {seed}");
+        assert_ne!(one.hash, world::run(&Plan::of(seed + 100), None).hash);
+    }
+}
+
+/// All of them: `sim bugs`.
+#[test]
+fn planted_bugs_are_found_by_their_rules() {
+    let planted = [
+        Bug::AckBeforeAppend,
+        Bug::AppendedTwice,
+        Bug::OrderLost,
+        Bug::PageShort,
+        Bug::GapShort,
+        Bug::ResetUncalled,
+        Bug::Altered,
+        Bug::Deaf,
+        Bug::HistoryShort,
+    ];
+    for bug in planted {
+        let found = (1..20).any(|seed| {
+            let rules = world::run(&Plan::of(seed), Some(bug)).verdict.rules();
+            rules.iter().any(|rule| bug.rules().contains(rule))
+        });
+        assert!(found, "{bug:?}: {}", bug.text());
+    }
+}
