@@ -6,7 +6,7 @@
 //! - `messages_max` slots for requests and deliveries. When they are taken, a request is refused (`overloaded`) and a delivery
 //!   makes the shard fall behind on that channel, which the offsets tell it.
 //! - a reserve for answers. A shard has at most [`UNANSWERED_MAX`] requests unanswered, so there is always room for their
-//!   answers: every request has one. How it is kept free while all send at once is in [`letterbox`].
+//!   answers: every request has one. How it is kept free while all send at once is in `letterbox`.
 //!
 //! What a broker completes has a queue of its own: a broker waits for room, and would take the reserve while it waits.
 

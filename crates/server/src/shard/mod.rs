@@ -9,8 +9,8 @@
 //! is written straight from the fan-out loop into the sockets of the local subscribers; a link has a task that waits for its
 //! socket, and no timer, no channel and no buffer of its own.
 //!
-//! Reading order: this file (what a shard owns), [`link`] (one socket), [`commands`] (what its client asks for), [`reader`] (peers that only read), [`turn`]
-//! (one round of mail), [`replay`] (who is behind), [`presence`] (who is there), [`mail`], [`wheel`].
+//! Reading order: this file (what a shard owns), `link` (one socket), `commands` (what its client asks for), [`reader`] (peers that only read), [`turn`]
+//! (one round of mail), `replay` (who is behind), `presence` (who is there), [`mail`], [`wheel`].
 
 pub(crate) mod commands;
 mod link;
