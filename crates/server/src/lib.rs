@@ -12,6 +12,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod files;
 pub mod http;
 pub mod net;
 pub mod node;

@@ -1,11 +1,12 @@
 //! The key in the data directory with which clients resume their sessions after a restart.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use switchboard_proto::session::resume::ResumeKey;
+
+use crate::files;
 
 const NAME: &str = "resume.key";
 
@@ -31,17 +32,7 @@ pub fn of(directory: &Path) -> io::Result<ResumeKey> {
     }
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).map_err(io::Error::other)?;
-    let new = directory.join("resume.key.new");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&bits)?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
+    files::replace(directory, NAME, &bits)?;
     Ok(ResumeKey::new(bits))
 }
 

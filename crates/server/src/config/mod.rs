@@ -26,6 +26,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use switchboard_proto::channel::ChannelName;
 use switchboard_proto::limits::SessionLimits;
 
@@ -159,7 +160,8 @@ pub struct DataSettings {
 }
 
 /// When what is written is safe from a power failure. The end of the process alone never costs anything.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "lowercase")]
 pub enum Fsync {
     /// Before anybody hears of it.
     Always,

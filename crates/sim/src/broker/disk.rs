@@ -11,8 +11,9 @@ use switchboard_hub::logs::LogsSettings;
 use switchboard_hub::logs::durable::recovery::Recovery;
 use switchboard_hub::logs::durable::{Durable, Output, Record, RecordNumber, Stored};
 use switchboard_proto::time::Time;
-use switchboard_server::broker::disk::frame::{self, Piece, Pieces};
+use switchboard_server::broker::disk::frame::{self, Pieces};
 use switchboard_server::broker::disk::life::Life;
+use switchboard_server::broker::disk::store::recover;
 use switchboard_server::broker::{Broker, Factory, Seat};
 use switchboard_server::clock::Clock;
 use switchboard_server::config::Fsync;
@@ -242,23 +243,11 @@ impl Inner {
         let mut recovery = Recovery::new(self.chance.number());
         let mut pieces = Pieces::new(&self.file, true, self.life);
         let mut number: Option<u64> = None;
-        for piece in pieces.by_ref() {
-            match piece {
-                Piece::Record(of, record) => {
-                    if number.is_some_and(|number| of != number + 1) {
-                        recovery.handle_damage(None);
-                    }
-                    number = Some(of);
-                    recovery.handle_record(record);
-                }
-                Piece::Damage(epoch) => {
-                    recovery.handle_damage(epoch);
-                    number = number.filter(|_| epoch.is_some()).map(|number| number + 1);
-                }
-                Piece::Torn => self.marks.see(Mark::DiskTorn),
-            }
-        }
+        recover(&mut pieces, &mut number, &mut recovery);
         let whole = pieces.at();
+        if whole < self.file.len() {
+            self.marks.see(Mark::DiskTorn);
+        }
         self.file.truncate(whole);
         self.synced = whole;
         self.number = number.unwrap_or(self.number);

@@ -1,7 +1,7 @@
 //! Whether what was stored may lack its end, and what follows from that: then every log lives a new life.
 //!
 //! ```text
-//!   DIR/life    {"life":"5f0c2b9a41d7","boot":"0d9f…","fsync":"interval","ended":false}
+//!   DIR/life    {"life":104440937038295,"boot":"0d9f…","fsync":"interval","ended":false}
 //! ```
 //!
 //! A process that is killed leaves all that it wrote with the system. A system that ends, by a power failure, may lose what it had not
@@ -12,17 +12,17 @@
 //! Nothing is written anew for that: the epochs in the segments stay, and a life turns each of them into one that nobody has seen
 //! ([`Life::turn`]).
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use switchboard_proto::position::Epoch;
 
 use crate::config::Fsync;
+use crate::files;
 
 const NAME: &str = "life";
-const NEW: &str = "life.new";
 /// What Linux says of itself that is different after each start.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// The bits of an epoch that are random.
@@ -47,13 +47,14 @@ impl Life {
 /// What a process leaves for the next one.
 #[derive(Serialize, Deserialize)]
 struct Left {
-    life: String,
+    life: u64,
     boot: Option<String>,
-    fsync: String,
+    fsync: Fsync,
     ended: bool,
 }
 
-/// The life of the logs of a directory that this process has to itself, and whether it is a new one because something may be lost.
+/// The life of the logs of a directory that this process has to itself, and whether it is a new one because something may be lost. **What is
+/// there has to be synced before: from now on it is taken to be as safe as `fsync` makes it.**
 ///
 /// # Errors
 /// The file cannot be read or written.
@@ -64,20 +65,16 @@ pub fn begin(directory: &Path, fsync: Fsync, holds_logs: bool, random: u64) -> i
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let known = left.and_then(|left| Some((u64::from_str_radix(&left.life, 16).ok()?, left)));
-    let is_whole = known.as_ref().is_some_and(|(_, left)| {
+    let whole = left.filter(|left| {
         let is_same_system = boot.is_some() && left.boot == boot;
-        left.ended || is_same_system || left.fsync == word(Fsync::Always)
+        left.ended || is_same_system || left.fsync == Fsync::Always
     });
-    let may_be_lost = holds_logs && !is_whole;
-    let life = match known {
-        Some((life, _)) if is_whole => Life::new(life),
-        _ => Life::new(random),
-    };
+    let may_be_lost = holds_logs && whole.is_none();
+    let life = Life::new(whole.map_or(random, |left| left.life));
     let left = Left {
-        life: format!("{:012x}", life.0),
+        life: life.0,
         boot,
-        fsync: word(fsync).to_owned(),
+        fsync,
         ended: false,
     };
     leave(directory, &left)?;
@@ -96,20 +93,7 @@ pub fn end(directory: &Path) -> io::Result<()> {
 }
 
 fn leave(directory: &Path, left: &Left) -> io::Result<()> {
-    let new = directory.join(NEW);
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(left)?)?;
-    file.sync_all()?;
-    fs::rename(&new, directory.join(NAME))?;
-    File::open(directory)?.sync_all()
-}
-
-fn word(fsync: Fsync) -> &'static str {
-    match fsync {
-        Fsync::Always => "always",
-        Fsync::Interval => "interval",
-        Fsync::Never => "never",
-    }
+    files::replace(directory, NAME, &serde_json::to_vec(left)?)
 }
 
 #[cfg(test)]

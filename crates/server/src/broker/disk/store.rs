@@ -28,6 +28,7 @@ use switchboard_proto::position::{Epoch, Position};
 use super::frame::{Piece, Pieces, encode};
 use super::life::{self, Life};
 use crate::config::Fsync;
+use crate::files::sync_directory;
 
 /// A segment that is longer is followed by the next.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -162,6 +163,8 @@ impl Store {
         let mut segments = VecDeque::new();
         let mut number = None;
         let numbers = segment_numbers(directory)?;
+        // An earlier process may have synced less carefully, and its records are handed out from now on.
+        sync(directory, numbers.iter().copied())?;
         let (life, may_lack_its_end) =
             life::begin(directory, fsync, !numbers.is_empty(), life_seed).map_err(io_error(directory))?;
         report.may_lack_its_end = may_lack_its_end;
@@ -171,26 +174,7 @@ impl Store {
             let bytes = fs::read(&path).map_err(io_error(&path))?;
             report.bytes += bytes.len() as u64;
             let mut pieces = Pieces::new(&bytes, is_last, life);
-            for piece in pieces.by_ref() {
-                match piece {
-                    Piece::Record(of, record) => {
-                        // A number that is missing is a record that is missing, and nobody knows whose.
-                        if number.is_some_and(|number| of != number + 1) {
-                            report.damages += 1;
-                            recovery.handle_damage(None);
-                        }
-                        number = Some(of);
-                        recovery.handle_record(record);
-                    }
-                    Piece::Damage(epoch) => {
-                        report.damages += 1;
-                        recovery.handle_damage(epoch);
-                        // One record of a log that is known has one number; what comes after anything else is not held against it.
-                        number = number.filter(|_| epoch.is_some()).map(|number| number + 1);
-                    }
-                    Piece::Torn => {}
-                }
-            }
+            report.damages += recover(&mut pieces, &mut number, &mut recovery);
             let whole = pieces.at() as u64;
             if whole < bytes.len() as u64 {
                 report.torn_bytes += bytes.len() as u64 - whole;
@@ -367,9 +351,13 @@ impl Store {
         &self.file
     }
 
-    /// Everything is written and synced, and nothing more comes.
-    pub fn end(self) -> io::Result<()> {
-        life::end(&self.directory)
+    /// Everything is written, and nothing more comes.
+    pub fn end(self) -> Result<(), OpenError> {
+        sync(
+            &self.directory,
+            self.segments.iter().map(|segment| segment.number),
+        )?;
+        life::end(&self.directory).map_err(io_error(&self.directory))
     }
 
     /// Bytes of all segments.
@@ -536,6 +524,32 @@ fn indexed(log: &Stored) -> Indexed {
     }
 }
 
+/// Hands what stands in a segment to the recovery. `number` is that of the last record before it. How many places are damaged.
+pub fn recover(pieces: &mut Pieces<'_>, number: &mut Option<u64>, recovery: &mut Recovery) -> usize {
+    let mut damages = 0;
+    for piece in pieces {
+        match piece {
+            Piece::Record(of, record) => {
+                // A number that is missing is a record that is missing, and nobody knows whose.
+                if number.is_some_and(|number| of != number + 1) {
+                    damages += 1;
+                    recovery.handle_damage(None);
+                }
+                *number = Some(of);
+                recovery.handle_record(record);
+            }
+            Piece::Damage(epoch) => {
+                damages += 1;
+                recovery.handle_damage(epoch);
+                // One record of a log that is known has one number; what comes after anything else is not held against it.
+                *number = number.filter(|_| epoch.is_some()).map(|number| number + 1);
+            }
+            Piece::Torn => {}
+        }
+    }
+    damages
+}
+
 /// What can be seen of a directory by somebody who does not use it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Outside {
@@ -576,6 +590,16 @@ pub fn look(directory: &Path) -> Result<Outside, OpenError> {
         damaged,
         is_used,
     })
+}
+
+/// Makes what is written in these segments survive a power failure.
+fn sync(directory: &Path, segments: impl Iterator<Item = u64>) -> Result<(), OpenError> {
+    for number in segments {
+        let path = segment_path(directory, number);
+        let file = File::open(&path);
+        file.and_then(|file| file.sync_data()).map_err(io_error(&path))?;
+    }
+    Ok(())
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
@@ -627,11 +651,6 @@ fn create(directory: &Path, number: u64) -> Result<File, OpenError> {
         .map_err(io_error(&path))?;
     sync_directory(directory).map_err(io_error(directory))?;
     Ok(file)
-}
-
-/// Makes what was created, renamed and deleted there survive a power failure.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -230,11 +230,10 @@ impl Writer {
             };
         }
         self.syncer.stop();
-        let synced = match self.is_broken {
-            true => Err(io::Error::other("the store can no longer be written")),
-            false => self.store.file().sync_data(),
-        };
-        if let Err(error) = synced.and_then(|()| self.store.end()) {
+        // What the disk has of a store that is broken nobody knows.
+        if !self.is_broken
+            && let Err(error) = self.store.end()
+        {
             tracing::error!(%error, "the last records may not survive a power failure");
         }
     }
