@@ -1,6 +1,9 @@
 //! What is said of a history, in words.
 
 use std::fmt;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
 
 /// The eleven rules.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -112,7 +115,7 @@ pub struct Verdict {
 }
 
 /// What was looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
 pub struct Counts {
     /// Events in all logs.
     pub events: u64,
@@ -134,6 +137,33 @@ pub struct Counts {
     pub kept: u64,
     /// Faults.
     pub faults: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        let Counts {
+            events,
+            publications,
+            acknowledged,
+            deliveries,
+            streams,
+            resumes,
+            gaps,
+            resets,
+            kept,
+            faults,
+        } = other;
+        self.events += events;
+        self.publications += publications;
+        self.acknowledged += acknowledged;
+        self.deliveries += deliveries;
+        self.streams += streams;
+        self.resumes += resumes;
+        self.gaps += gaps;
+        self.resets += resets;
+        self.kept += kept;
+        self.faults += faults;
+    }
 }
 
 impl Verdict {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use switchboard_check::verdict::Counts;
+
 use crate::coverage::Situation;
 use crate::fault::Kind;
 use crate::plan::{Sdk, Transport};
@@ -30,50 +32,6 @@ pub struct Report {
     pub seen: BTreeSet<Situation>,
     /// How long it took, in milliseconds.
     pub wall_ms: u64,
-}
-
-/// How much was looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
-pub struct Counts {
-    /// Lines of all logs.
-    pub events: u64,
-    /// Messages that somebody asked to publish.
-    pub publications: u64,
-    /// … that were acknowledged.
-    pub acknowledged: u64,
-    /// Messages that came.
-    pub deliveries: u64,
-    /// Subscriptions.
-    pub streams: u64,
-    /// Subscriptions that went on over another connection, or in another client.
-    pub resumes: u64,
-    /// Gaps that were told.
-    pub gaps: u64,
-    /// Resets that were told.
-    pub resets: u64,
-}
-
-impl Counts {
-    fn add(&mut self, other: &Counts) {
-        let Counts {
-            events,
-            publications,
-            acknowledged,
-            deliveries,
-            streams,
-            resumes,
-            gaps,
-            resets,
-        } = other;
-        self.events += events;
-        self.publications += publications;
-        self.acknowledged += acknowledged;
-        self.deliveries += deliveries;
-        self.streams += streams;
-        self.resumes += resumes;
-        self.gaps += gaps;
-        self.resets += resets;
-    }
 }
 
 /// What came of many.
@@ -121,7 +79,7 @@ impl Summary {
         for client in &report.clients {
             *self.clients.entry(*client).or_default() += 1;
         }
-        self.counts.add(&report.counts);
+        self.counts += report.counts;
         for situation in &report.seen {
             *self.seen.entry(*situation).or_default() += 1;
         }
@@ -197,6 +155,7 @@ impl fmt::Display for Summary {
             resumes,
             gaps,
             resets,
+            ..
         } = self.counts;
         writeln!(
             f,

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use switchboard_check::History;
 use switchboard_check::event::{Event, Message, What};
-use switchboard_check::{History, Verdict};
+use switchboard_check::verdict::{Counts, Verdict};
 
 use crate::coverage::Situation;
 use crate::fault::Kind;
 use crate::injector::Outcome;
 use crate::plan::{Client, Plan};
-use crate::report::{Counts, Report};
+use crate::report::Report;
 
 /// A client has come back when it is told something by its new connection; after so long it has, in microseconds.
 const BACK: u64 = 500_000;
@@ -53,7 +54,6 @@ pub fn report(plan: &Plan, history: &History, verdict: &Verdict, outcome: Outcom
     }
     let mut told: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
     told.extend(outcome.troubles.iter().cloned());
-    let counts = verdict.counts;
     Report {
         seed: plan.seed,
         violations: verdict.broken + outcome.troubles.len() as u64,
@@ -62,14 +62,9 @@ pub fn report(plan: &Plan, history: &History, verdict: &Verdict, outcome: Outcom
         skipped: outcome.skipped,
         clients,
         counts: Counts {
-            events: counts.events,
-            publications: counts.publications,
-            acknowledged: counts.acknowledged,
-            deliveries: counts.deliveries,
-            streams: counts.streams,
+            // Here also those that went on in another client.
             resumes: tally.resumes,
-            gaps: counts.gaps,
-            resets: counts.resets,
+            ..verdict.counts
         },
         seen,
         wall_ms: 0,

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::coverage::{Mark, Marks};
+use crate::moving::own;
 
 /// See the module. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -46,9 +47,11 @@ struct Device {
     transport: Option<Transport>,
     resuming: bool,
     has_slept: bool,
-    /// It has come into the presence of others, and is away.
-    is_member: bool,
+    /// As whom it is in the channels of its streams.
+    members: BTreeMap<Stream, Name>,
     connected: bool,
+    /// When it lost its last connection.
+    lost_at: u64,
     streams: BTreeMap<Stream, Follower>,
 }
 
@@ -60,6 +63,16 @@ struct Follower {
     target: Option<Place>,
     /// It got something since the resume began.
     is_catching_up: bool,
+}
+
+impl Follower {
+    /// Whether it is still to reach what the log had when the resume began.
+    fn is_behind(&self) -> bool {
+        match (self.place, self.target) {
+            (Some(place), Some(target)) => place.epoch == target.epoch && place.offset < target.offset,
+            _ => false,
+        }
+    }
 }
 
 /// A position as the judge reads it.
@@ -91,10 +104,7 @@ impl Book {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // There is one thread; a panic on it ends the run.
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        own(&self.inner)
     }
 
     /// Microseconds since the beginning.
@@ -150,7 +160,7 @@ impl Book {
         if let Some(client) = inner.devices[device].client {
             inner.history.record(client, at, what);
         }
-        inner.see(&self.marks, device, &what);
+        inner.see(&self.marks, device, at, &what);
     }
 
     /// A fault happens, between these moments.
@@ -238,31 +248,35 @@ impl Book {
 impl Device {
     /// Whether a resume is over.
     fn settle(&mut self) {
-        let is_behind = |follower: &Follower| match (follower.place, follower.target) {
-            (Some(place), Some(target)) => place.epoch == target.epoch && place.offset < target.offset,
-            _ => false,
-        };
-        if self.resuming && self.connected && !self.streams.values().any(is_behind) {
+        if self.resuming && self.connected && !self.streams.values().any(Follower::is_behind) {
             self.resuming = false;
         }
     }
 }
 
 impl Inner {
-    fn see(&mut self, marks: &Marks, device: usize, what: &What) {
+    fn see(&mut self, marks: &Marks, device: usize, at: u64, what: &What) {
         let (draining, parted) = (self.draining, self.parted);
+        let grace = self.history.promises.grace.as_micros() as u64;
+        // Nobody has ended its stay.
+        let is_away = |member| {
+            self.devices
+                .iter()
+                .any(|other| other.members.values().any(|known| *known == member))
+        };
+        let has_vanished = matches!(*what, What::Left { member, .. } if is_away(member));
         let this = &mut self.devices[device];
         let resuming = this.resuming;
         match *what {
             What::Connected => {
                 this.connected = true;
-                if this.is_member && resuming {
+                if !this.members.is_empty() && resuming && at - this.lost_at < grace {
                     marks.see(Mark::GraceKept);
                 }
                 this.settle();
             }
-            What::Disconnected => this.connected = false,
-            What::Stands { .. } => this.is_member = true,
+            What::Disconnected => (this.connected, this.lost_at) = (false, at),
+            What::Stands { stream, member } => drop(this.members.insert(stream, member)),
             What::Subscribing {
                 stream,
                 channel,
@@ -314,7 +328,7 @@ impl Inner {
                 if this
                     .streams
                     .get(&stream)
-                    .is_some_and(|follower| follower.is_catching_up)
+                    .is_some_and(|follower| follower.is_catching_up && follower.is_behind())
                 {
                     marks.see(Mark::ResetWhileCatchingUp);
                 }
@@ -322,12 +336,13 @@ impl Inner {
             }
             What::Unsubscribed { stream } | What::Closed { stream } => {
                 this.streams.remove(&stream);
+                this.members.remove(&stream);
                 this.settle();
             }
             What::Acknowledged { .. } if draining => marks.see(Mark::PublishDuringDrain),
             What::Refused { .. } => marks.see(Mark::PublishRefused),
             What::Unknown { .. } => marks.see(Mark::PublishUnknown),
-            What::Left { .. } if parted => marks.see(Mark::GraceExpiredInPartition),
+            What::Left { .. } if parted && has_vanished => marks.see(Mark::GraceExpiredInPartition),
             _ => {}
         }
     }

@@ -62,9 +62,9 @@ marks! {
     Frozen "server that stood still",
     ClockStepped "clock of the calendar stepped",
     GraceExpiredInPartition "presence grace expired during a partition",
-    GraceKept "reconnect within the grace, not seen by others",
+    GraceKept "member back within the grace",
     PresenceResynced "list of members sent again, because an announcement was missed",
-    FellBack "transport that failed replaced by another",
+    FellBack "another transport than before",
     Compressed "compressed connection",
     Drained "drain to its end",
 }

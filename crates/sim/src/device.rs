@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::book::Book;
 use crate::chance::Chance;
 use crate::coverage::Mark;
+use crate::moving::own;
 use crate::net::Network;
 
 /// See the module. Cheap to clone; all clones are one.
@@ -46,10 +47,7 @@ impl Device {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // There is one thread; a panic on it ends the run.
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        own(&self.inner)
     }
 
     /// Sleeps until then, and wakes up.

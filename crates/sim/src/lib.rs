@@ -24,6 +24,7 @@ pub mod device;
 pub mod mail;
 pub mod many;
 pub mod minimise;
+mod moving;
 pub mod net;
 pub mod node;
 pub mod plan;

@@ -36,28 +36,7 @@ impl Sum {
 
     fn add(&mut self, seed: u64, outcome: &Outcome) {
         self.histories += 1;
-        let Counts {
-            events,
-            publications,
-            acknowledged,
-            deliveries,
-            streams,
-            resumes,
-            gaps,
-            resets,
-            kept,
-            faults,
-        } = outcome.verdict.counts;
-        self.counts.events += events;
-        self.counts.publications += publications;
-        self.counts.acknowledged += acknowledged;
-        self.counts.deliveries += deliveries;
-        self.counts.streams += streams;
-        self.counts.resumes += resumes;
-        self.counts.gaps += gaps;
-        self.counts.resets += resets;
-        self.counts.kept += kept;
-        self.counts.faults += faults;
+        self.counts += outcome.verdict.counts;
         self.marks.add(&outcome.marks);
         for (kind, inside) in &outcome.faults {
             let (all, within) = self.faults.entry(kind).or_default();

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::chance::Chance;
+use crate::moving::{keep_moving, own};
 
 /// Who is on the network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -182,28 +183,12 @@ impl Network {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // There is one thread; a panic on it ends the run.
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        own(&self.inner)
     }
 
     /// Moves what has arrived, for ever.
     pub async fn run(self) {
-        loop {
-            let next = self.inner().deliver(Instant::now());
-            let changed = self.changed.notified();
-            match next {
-                Some(at) => {
-                    tokio::select! {
-                        biased;
-                        () = changed => {}
-                        () = tokio::time::sleep_until(at) => {}
-                    }
-                }
-                None => changed.await,
-            }
-        }
+        keep_moving(&self.changed, |now| self.inner().deliver(now)).await;
     }
 
     /// A node listens; who connects to it comes out here.

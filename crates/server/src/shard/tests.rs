@@ -1,7 +1,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use switchboard_hub::broker::Request;
+use switchboard_hub::broker::{BrokerError, Request, Ticket};
 use switchboard_hub::home::Answer;
 use switchboard_hub::log::Draft;
 use switchboard_proto::entry::Entry;
@@ -384,4 +384,65 @@ fn housekeeping_is_not_missed_because_alarms_come_a_little_late() {
         state.handle_tick();
     }
     assert_eq!(told.load(Ordering::Relaxed), 10);
+}
+
+/// A broker that refuses the first append it was asked for, when it is looked at again, and takes the others.
+struct RefusingTheFirst(Arc<std::sync::Mutex<Vec<Ticket>>>);
+
+impl Broker for RefusingTheFirst {
+    fn handle_request(&mut self, _: Time, _: u64, request: Request, _: &mut VecDeque<Completion>) {
+        self.0.lock().unwrap().push(request.ticket);
+    }
+
+    fn poll(&mut self, _: Time, _: &Clock, completions: &mut VecDeque<Completion>) {
+        if let [first] = self.0.lock().unwrap()[..] {
+            completions.push_back(Completion::Appended {
+                ticket: first,
+                result: Err(BrokerError::Unavailable),
+            });
+        }
+    }
+}
+
+/// The refusal and what its publisher had said behind it came in one turn, and the second was taken first.
+#[test]
+fn what_is_said_behind_a_refusal_that_comes_in_the_same_turn_is_refused_too() {
+    let asked = Arc::<std::sync::Mutex<Vec<Ticket>>>::default();
+    let seen = asked.clone();
+    let (shard, _mail) = Shard::new(Parts {
+        broker: Arc::new(move |_| Box::new(RefusingTheFirst(seen.clone()))),
+        ..parts(64)
+    });
+    let said = |hold| {
+        let origin = Origin::Session {
+            shard: ShardId(0),
+            link: LinkRef {
+                key: 1,
+                generation: 1,
+            },
+            id: None,
+            channel: channel("c"),
+            asked: mail::Asked::Publish { hold },
+        };
+        let draft = Draft {
+            from: None,
+            payload: Payload::text("hi"),
+            key: None,
+            conflate: None,
+        };
+        let mail = vec![Mail::Publish {
+            channel: channel("c"),
+            draft,
+            origin,
+        }];
+        let mut batch = Batch {
+            mail,
+            completions: Vec::new(),
+        };
+        shard.turn(Waker::noop(), &mut batch);
+        asked.lock().unwrap().len()
+    };
+    assert_eq!(said(0), 1);
+    assert_eq!(said(0), 1, "it would stand before the first, which is said again");
+    assert_eq!(said(1), 2, "its publisher knows");
 }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::coverage::{Mark, Marks};
+use crate::moving::{keep_moving, own};
 
 /// How a process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,10 +97,7 @@ impl Disk {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // There is one thread; a panic on it ends the run.
-        self.inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        own(&self.inner)
     }
 
     /// A process starts: reads the file, and makes the brokers of its homes.
@@ -133,20 +131,7 @@ impl Disk {
 
     /// Writes what is due, for ever.
     pub async fn run(self) {
-        loop {
-            let next = self.inner().step(Instant::now());
-            let changed = self.changed.notified();
-            match next {
-                Some(at) => {
-                    tokio::select! {
-                        biased;
-                        () = changed => {}
-                        () = tokio::time::sleep_until(at) => {}
-                    }
-                }
-                None => changed.await,
-            }
-        }
+        keep_moving(&self.changed, |now| self.inner().step(now)).await;
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::coverage::{Mark, Marks};
+use crate::moving::{keep_moving, own};
 use crate::wall;
 
 /// The tickets of the model itself.
@@ -120,10 +121,7 @@ impl Shared {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        // There is one thread; a panic on it ends the run.
-        self.core
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        own(&self.core)
     }
 
     /// Makes the brokers of a node's homes.
@@ -150,20 +148,7 @@ impl Shared {
 
     /// Moves what is due, for ever.
     pub async fn run(self) {
-        loop {
-            let next = self.core().step(Instant::now());
-            let changed = self.changed.notified();
-            match next {
-                Some(at) => {
-                    tokio::select! {
-                        biased;
-                        () = changed => {}
-                        () = tokio::time::sleep_until(at) => {}
-                    }
-                }
-                None => changed.await,
-            }
-        }
+        keep_moving(&self.changed, |now| self.core().step(now)).await;
     }
 
     /// A node is gone, and so is what was on its way to it.
