@@ -378,6 +378,9 @@ impl Http {
             }
             reader.channels.remove(&channel);
             reader.is_changed = true;
+            // What was read for it is not from where this one begins.
+            self.notices
+                .retain(|notice| self::channel(notice) != Some(&channel));
         }
         let has_room = |reader: &Reader| reader.channels.len() < CHANNELS_MAX;
         let place = self.readers.iter().position(has_room).unwrap_or_else(|| {
@@ -500,16 +503,6 @@ impl Http {
             if !wish.is_asked || wish.has_begun || notices.iter().any(is_anew) {
                 continue;
             }
-            let is_said = |notice: &Notice| match notice {
-                Notice::Message { channel: of, .. }
-                | Notice::Gap { channel: of, .. }
-                | Notice::Reset { channel: of, .. } => of == channel,
-                _ => false,
-            };
-            if more && !notices.iter().any(is_said) {
-                continue;
-            }
-            wish.has_begun = true;
             // What comes behind a message was missed by nobody who goes on here; a conflated gap is none either.
             let first = notices.iter().find_map(|notice| match notice {
                 Notice::Message { channel: of, .. } if of == channel => Some(false),
@@ -525,6 +518,10 @@ impl Http {
                 }
                 _ => None,
             });
+            if more && first.is_none() {
+                continue;
+            }
+            wish.has_begun = true;
             self.notices.push_back(Notice::Subscribed {
                 id: None,
                 channel: channel.clone(),

@@ -263,6 +263,66 @@ async fn a_subscription_that_begins_where_one_was_dropped_while_connecting_misse
     assert_eq!(message(&mut room).await.payload.as_str(), Some("hi"));
 }
 
+/// It was answered by what had been read from where the subscription of before was, and what lay between was lost.
+#[tokio::test]
+async fn a_subscription_that_begins_before_the_one_that_was_dropped_while_connecting_misses_nothing() {
+    let port = Port::open().await;
+    let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
+    let builder = port.eager().transports([Transport::Poll]);
+    let (_, client) = tokio::join!(answer(&port, "400 Bad Request", error), builder.connect());
+    let client = client.unwrap();
+    let body = said("hi");
+    let since = || SubscribeOptions::new().since(Position::parse(START).unwrap());
+    let (_, room) = tokio::join!(
+        answer(&port, "200 OK", &body),
+        client.subscribe_with("room:1", since())
+    );
+    // The connection is lost. The next one begins behind what the application has not taken.
+    drop(port.accept().await);
+    let mut again = port.accept().await;
+    let mut request = [0; 4096];
+    let length = again.read(&mut request).await.unwrap();
+    let asks_since = |request: &[u8], place: &str| {
+        let wanted = format!("since={place}&");
+        String::from_utf8_lossy(request).contains(&wanted)
+    };
+    assert!(asks_since(&request[..length], POSITION));
+    drop(room);
+    let mut room = std::pin::pin!(client.subscribe_with("room:1", since()));
+    // It has been asked for when another one is refused.
+    tokio::select! {
+        biased;
+        _ = &mut room => panic!("without a connection"),
+        other = client.subscribe("room:1") => assert!(other.is_err()),
+    }
+    let respond = async |mut stream: TcpStream, body: &str| {
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        // It may be gone already.
+        let _gone = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        drain(stream).await;
+    };
+    let nothing_more = format!(r#"{{"position":"{POSITION}","events":[]}}"#);
+    respond(again, &nothing_more).await;
+    let from_the_start = async {
+        loop {
+            let mut stream = port.accept().await;
+            let length = stream.read(&mut request).await.unwrap();
+            let is_it = asks_since(&request[..length], START);
+            respond(stream, if is_it { &body } else { &nothing_more }).await;
+            if is_it {
+                return;
+            }
+        }
+    };
+    let (_, room) = timeout(SOON, async { tokio::join!(from_the_start, room) })
+        .await
+        .unwrap();
+    let mut room = room.unwrap();
+    assert_eq!(room.recovered(), Some(true));
+    assert_eq!(message(&mut room).await.payload.as_str(), Some("hi"));
+}
+
 /// It was told that something is missing, and got the message behind the position.
 #[tokio::test]
 async fn what_a_poll_is_told_behind_a_message_is_no_hole_where_it_goes_on() {
