@@ -379,7 +379,10 @@ impl Connection {
                 return;
             }
             Harm::Vanish => {
-                self.vanished = true;
+                // What its ends will be told is not lost once more.
+                if std::mem::replace(&mut self.vanished, true) {
+                    return;
+                }
                 for way in [UP, DOWN] {
                     if !std::mem::take(&mut self.ways[way].under_way).is_empty() {
                         self.give_up(way);
