@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use switchboard_check::payload::Payload;
 use switchboard_check::place::Place;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// No answer of the server takes longer than 10 s.
+use crate::payloads;
+
+/// For an answer, on a machine that does many other things.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Messages of one page.
 const PAGE: u32 = 1_000;
@@ -61,8 +62,6 @@ pub struct Api(pub SocketAddr);
 pub struct Log {
     /// Where it is.
     pub head: Place,
-    /// The same as the server writes it.
-    pub position: String,
     /// The first offset that it holds.
     pub kept_from: u64,
     /// What it holds: who, the how-manieth, where.
@@ -159,12 +158,7 @@ impl Api {
     /// See [`ApiError`].
     pub async fn log(&self, channel: &str) -> Result<Log, ApiError> {
         let position = self.head(channel).await?;
-        let nonsense = |what: &str, body: &str| ApiError::Nonsense {
-            path: channel.to_owned(),
-            what: what.to_owned(),
-            body: body.to_owned(),
-        };
-        let head = Place::parse(&position).ok_or_else(|| nonsense("no position", &position))?;
+        let head = Place::parse(&position).ok_or_else(|| nonsense(channel, "no position", &position))?;
         let start = Place {
             offset: 0,
             tag: 0,
@@ -172,7 +166,6 @@ impl Api {
         };
         let mut log = Log {
             head,
-            position,
             kept_from: 1,
             entries: Vec::new(),
         };
@@ -186,10 +179,11 @@ impl Api {
                 log.entries.clear();
             }
             for entry in &page.messages {
-                let place =
-                    Place::parse(&entry.position).ok_or_else(|| nonsense("no position", &entry.position))?;
-                let text = text(entry).ok_or_else(|| nonsense("no payload of this run", &body))?;
-                let payload = Payload::parse(&text).map_err(|error| nonsense(&error.to_string(), &text))?;
+                let place = Place::parse(&entry.position)
+                    .ok_or_else(|| nonsense(channel, "no position", &entry.position))?;
+                let text = text(entry).ok_or_else(|| nonsense(channel, "no payload of this run", &body))?;
+                let payload =
+                    payloads::parse(&text).map_err(|error| nonsense(channel, &error.to_string(), &text))?;
                 log.entries
                     .push((place, payload.publisher, payload.number as u32));
             }
@@ -198,7 +192,7 @@ impl Api {
                 return Ok(log);
             }
         }
-        Err(nonsense("the log has no end", ""))
+        Err(nonsense(channel, "the log has no end", ""))
     }
 
     /// The sessions that are in a channel, in the order of their names.
@@ -215,40 +209,44 @@ impl Api {
             sessions.extend(page.members.into_iter().map(|member| member.session));
             match page.next {
                 Some(next) => after = format!("&after={next}"),
-                None => break,
+                None => {
+                    sessions.sort_unstable();
+                    return Ok(sessions);
+                }
             }
         }
-        sessions.sort_unstable();
-        Ok(sessions)
+        Err(nonsense(channel, "the list of members has no end", ""))
     }
 
-    /// One value of the metrics; none where there is no such metric.
+    /// One value of the metrics.
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub async fn metric(&self, name: &str) -> Result<Option<u64>, ApiError> {
+    pub async fn metric(&self, name: &str) -> Result<u64, ApiError> {
         let text = self.get("/metrics").await?;
         let mut lines = text.lines();
-        Ok(lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()))
+        lines
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+            .ok_or_else(|| nonsense("/metrics", "no such metric", name))
     }
 }
 
-/// The JSON of a payload, however it was carried.
+/// The text of a payload, however it was carried.
 fn text(entry: &Entry<'_>) -> Option<String> {
-    if let Some(base64) = &entry.data_base64 {
-        return String::from_utf8(crate::payloads::from_base64(base64)?).ok();
-    }
-    let json = entry.data?.get();
-    match serde_json::from_str::<String>(json) {
-        Ok(text) => Some(text),
-        Err(_it_is_an_object) => Some(json.to_owned()),
+    match &entry.data_base64 {
+        Some(base64) => String::from_utf8(payloads::from_base64(base64)?).ok(),
+        None => Some(entry.data?.get().to_owned()),
     }
 }
 
 fn parse<'a, T: Deserialize<'a>>(path: &str, body: &'a str) -> Result<T, ApiError> {
-    serde_json::from_str(body).map_err(|error| ApiError::Nonsense {
+    serde_json::from_str(body).map_err(|error| nonsense(path, &error.to_string(), body))
+}
+
+fn nonsense(path: &str, what: &str, body: &str) -> ApiError {
+    ApiError::Nonsense {
         path: path.to_owned(),
-        what: error.to_string(),
+        what: what.to_owned(),
         body: body.to_owned(),
-    })
+    }
 }

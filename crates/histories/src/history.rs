@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use switchboard_check::event::Message;
-use switchboard_check::history::{Fault, Final, Resource, Roster};
+use switchboard_check::history::{Fault, Final, Promises, Resource, Roster};
 use switchboard_check::{History, judge};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet};
@@ -101,7 +101,6 @@ pub fn run(
         .enable_all()
         .build()?;
     let tasks = LocalSet::new();
-    let began = std::time::Instant::now();
     let performed = async {
         tokio::select! {
             performed = perform(plan, machine, binary, directory) => performed,
@@ -111,8 +110,7 @@ pub fn run(
     let ending = runtime.block_on(tasks.run_until(performed));
     // What is still running is of no use any more.
     drop(tasks);
-    let mut report = verdict(plan, directory, ending?)?;
-    report.wall_ms = began.elapsed().as_millis() as u64;
+    let report = verdict(plan, directory, ending?)?;
     fs::write(
         directory.join("report.json"),
         serde_json::to_vec_pretty(&report).map_err(io::Error::from)?,
@@ -136,9 +134,6 @@ struct Running {
     count: usize,
     /// Of a process that nobody uses.
     before: Usage,
-    said: PathBuf,
-    /// How many seconds may pass until everything is quiet.
-    quiet: Duration,
 }
 
 async fn perform(
@@ -215,7 +210,6 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
         }
         _ => None,
     };
-    let said = how.said.clone();
     let injector = Injector::new(server, how, disk, machine.clone(), clock, proxy, node, storm);
     Ok(Running {
         injector: Rc::new(injector),
@@ -224,8 +218,6 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
         reached,
         count,
         before,
-        said,
-        quiet: switchboard_check::history::Promises::default().quiet,
     })
 }
 
@@ -306,7 +298,8 @@ impl Running {
             .await
             .ok_or_else(|| RunError::Gone(self.injector.outcome().troubles.join("; ")))?;
         let api = server.api;
-        let deadline = Instant::now() + self.quiet + SLACK;
+        let quiet = Promises::default().quiet;
+        let deadline = Instant::now() + quiet + SLACK;
         let left = || deadline.saturating_duration_since(Instant::now());
         let stands = self.tell(Phase::Calm, left()).await;
         let mut heads = BTreeMap::new();
@@ -350,7 +343,7 @@ impl Running {
                 members,
             });
         }
-        let ended = self.tell(Phase::End, self.quiet).await.len();
+        let ended = self.tell(Phase::End, quiet).await.len();
         if ended < self.count {
             // The judge expects nothing of whoever does not end in good order, so it is told here.
             let of = self.count;
@@ -360,10 +353,7 @@ impl Running {
         }
         history.resources = self.leave(&mut server).await?;
         let mut outcome = self.injector.outcome();
-        outcome.refused += api
-            .metric("switchboard_deliveries_refused_total")
-            .await?
-            .unwrap_or(0);
+        outcome.refused += api.metric("switchboard_deliveries_refused_total").await?;
         if let Some(status) = server.ended() {
             outcome
                 .troubles
@@ -371,7 +361,7 @@ impl Running {
         } else if let Err(trouble) = server.drain().await {
             outcome.troubles.push(trouble);
         }
-        for panic in panics(&self.said) {
+        for panic in panics(&self.injector.how.said) {
             outcome.troubles.push(format!("the server said: {panic}"));
         }
         history.faults = outcome
@@ -409,10 +399,10 @@ impl Running {
         let mut resources = Vec::new();
         for metric in ["switchboard_sessions", "switchboard_presence_members"] {
             let deadline = Instant::now() + FREED;
-            let mut after = server.api.metric(metric).await?.unwrap_or(0);
+            let mut after = server.api.metric(metric).await?;
             while after > 0 && Instant::now() < deadline {
                 sleep(LOOK).await;
-                after = server.api.metric(metric).await?.unwrap_or(0);
+                after = server.api.metric(metric).await?;
             }
             resources.push(resource(metric, 0, after, 0));
         }
@@ -424,7 +414,7 @@ impl Running {
         }
         if after.files > self.before.files + FILES {
             let files = server.files().join("\n");
-            fs::write(self.said.with_file_name("files.txt"), files)?;
+            fs::write(self.injector.how.said.with_file_name("files.txt"), files)?;
         }
         resources.push(resource("open files", self.before.files, after.files, FILES));
         resources.push(resource(

@@ -22,7 +22,7 @@ use crate::machine::Machine;
 use crate::proxy::Proxy;
 use crate::server::{How, Server};
 
-/// Whoever is cut off comes back within the cap of its backoff, if there is a server.
+/// Whoever is cut off comes back within the cap of its backoff, 0.8 s, if there is a server and the machine is not too busy.
 const COMES_BACK: Duration = Duration::from_secs(3);
 /// Who was cut off so recently may be about to come back.
 const RECENTLY: Duration = Duration::from_millis(300);
@@ -48,8 +48,6 @@ pub struct Done {
 pub struct Injector {
     /// How the server is started again.
     pub how: How,
-    /// Whether its logs outlive the process.
-    pub with_data: bool,
     /// The small disk, if there is one.
     pub disk: Option<PathBuf>,
     /// What can be done here.
@@ -100,7 +98,6 @@ impl Injector {
         storm: watch::Sender<bool>,
     ) -> Injector {
         Injector {
-            with_data: how.data.is_some(),
             how,
             disk,
             machine,
@@ -132,7 +129,8 @@ impl Injector {
             }
         }
         self.proxy.change(|weather| *weather = Default::default());
-        self.with_server(async |_| Ok(())).await;
+        let mut slot = self.server.lock().await;
+        self.look_after(&mut slot).await;
     }
 
     /// What was done so far.
@@ -157,9 +155,14 @@ impl Injector {
         self.troubles.borrow_mut().push(what);
     }
 
+    /// Whether its logs outlive the process.
+    fn with_data(&self) -> bool {
+        self.how.data.is_some()
+    }
+
     async fn run_one(&self, fault: Fault, began: Instant) {
-        let kind = fault.act.kind(self.with_data);
-        if self.machine.lacks(kind).is_some() || (kind == Kind::StopClients && self.node.is_none()) {
+        let kind = fault.act.kind(self.with_data());
+        if !self.machine.has(kind) || (kind == Kind::StopClients && self.node.is_none()) {
             self.skipped.borrow_mut().push(kind);
             return;
         }
@@ -253,15 +256,15 @@ impl Injector {
             (Act::DiskFull, _) => self.fill_disk(duration).await,
             (Act::WallClock { by_s }, _) => self.turn_clock(by_s, duration).await,
             (Act::Kill { down_ms }, Some(server)) => {
-                loses = !self.with_data;
+                loses = !self.with_data();
                 self.kill(server, down_ms, None).await
             }
             (Act::MonotonicClock { ahead_s }, Some(server)) => {
-                loses = !self.with_data;
+                loses = !self.with_data();
                 self.kill(server, 0, Some(ahead_s)).await
             }
             (Act::Drain { down_ms }, Some(server)) => {
-                loses = !self.with_data;
+                loses = !self.with_data();
                 self.drain(server, down_ms).await
             }
             (Act::StopServer, Some(Some(server))) => {
@@ -273,7 +276,7 @@ impl Injector {
             (Act::FileLimit { more }, Some(Some(server))) => self.take_files(server, more, duration).await,
             (Act::Memory { more_bytes }, Some(server)) => {
                 let ended = self.press(server, more_bytes, duration).await;
-                loses = *ended.as_ref().unwrap_or(&false) && !self.with_data;
+                loses = *ended.as_ref().unwrap_or(&false) && !self.with_data();
                 ended.map(|_| ())
             }
             (_, Some(None) | None) => Ok(()),
@@ -282,42 +285,28 @@ impl Injector {
         done
     }
 
-    /// The server that runs; what ended by itself is told, and started again.
-    async fn with_server(&self, ask: impl AsyncFnOnce(&mut Server) -> io::Result<()>) {
-        let mut slot = self.server.lock().await;
-        self.look_after(&mut slot).await;
-        if let Some(server) = slot.as_mut()
-            && let Err(error) = ask(server).await
-        {
-            self.trouble(error.to_string());
-        }
-    }
-
+    /// What ended by itself is told, and started again.
     async fn look_after(&self, slot: &mut Option<Server>) {
         if let Some(server) = slot
             && let Some(status) = server.ended()
         {
             self.trouble(format!("the server ended by itself, with {status}"));
-            self.restart(slot, None).await;
+            self.restart(slot).await;
         }
     }
 
-    async fn restart(&self, slot: &mut Option<Server>, ahead_s: Option<u64>) {
-        let ports = slot.as_ref().map(Server::ports);
-        *slot = None;
-        match Server::start(&self.how, ports, ahead_s).await {
-            Ok(server) => {
-                self.proxy.turn_to(server.public);
-                *slot = Some(server);
-            }
-            Err(error) => self.trouble(error.to_string()),
+    async fn restart(&self, slot: &mut Option<Server>) {
+        let Some(ports) = slot.take().map(|server| server.ports()) else {
+            return;
+        };
+        if let Err(error) = self.begin_again(slot, ports, None).await {
+            self.trouble(error.to_string());
         }
-        self.lost_at.set(Some(Instant::now()));
     }
 
     async fn count_refused(&self, server: &Server) {
         let refused = server.api.metric("switchboard_deliveries_refused_total").await;
-        let refused = refused.ok().flatten().unwrap_or(0);
+        let refused = refused.unwrap_or(0);
         self.refused.set(self.refused.get() + refused);
     }
 
@@ -352,6 +341,7 @@ impl Injector {
         ports: (std::net::SocketAddr, std::net::SocketAddr),
         ahead_s: Option<u64>,
     ) -> io::Result<()> {
+        self.lost_at.set(Some(Instant::now()));
         let server = Server::start(&self.how, Some(ports), ahead_s)
             .await
             .map_err(io::Error::other)?;
@@ -437,13 +427,13 @@ impl Injector {
         self.proxy.change(|weather| weather.stall = None);
         self.storm.send_replace(false);
         if server.ended().is_some() {
-            self.restart(slot, None).await;
+            self.restart(slot).await;
             return Ok(true);
         }
         self.count_refused(server).await;
         match server.limit(Resource::As, None) {
             Err(_it_ended_just_now) if server.ended().is_some() => {
-                self.restart(slot, None).await;
+                self.restart(slot).await;
                 Ok(true)
             }
             limited => limited.map(|()| false),

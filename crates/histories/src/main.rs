@@ -1,7 +1,7 @@
 //! The `histories` command.
 
 use std::error::Error;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -9,7 +9,7 @@ use std::thread;
 use clap::Parser as _;
 use switchboard_check::{History, judge};
 use switchboard_histories::cli::{Cli, Run, What};
-use switchboard_histories::machine::Machine;
+use switchboard_histories::machine::{LOOPBACK_UP, Machine};
 use switchboard_histories::plan::Plan;
 use switchboard_histories::runner::{self, Batch};
 use switchboard_histories::{history, sdk_of_this_repository};
@@ -85,7 +85,7 @@ fn show(seed: u64) -> Result<bool, Box<dyn Error>> {
 fn one(seed: u64, server: &Path, machine: &str, directory: &Path) -> Result<bool, Box<dyn Error>> {
     let machine: Machine = serde_json::from_str(machine)?;
     if machine.namespaces {
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+        let up = Command::new("sh").args(["-c", LOOPBACK_UP]).status()?;
         if !up.success() {
             return Err("the loopback interface of the namespace cannot be used".into());
         }
@@ -93,7 +93,7 @@ fn one(seed: u64, server: &Path, machine: &str, directory: &Path) -> Result<bool
     // Whoever started this has ended, or waits no more, when its end of the pipe is closed.
     let (told, interrupted) = oneshot::channel();
     thread::spawn(move || {
-        let _end = io::copy(&mut io::stdin().lock().by_ref(), &mut io::sink());
+        let _end = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _over = told.send(());
     });
     let interrupted = async {

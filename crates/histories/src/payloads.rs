@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use switchboard_check::payload::Payload as Checked;
+use switchboard_check::payload::{Altered, Payload as Checked};
 use switchboard_client::{Payload, PayloadKind};
 
 use crate::random::Random;
@@ -31,15 +31,19 @@ pub fn carried(random: &mut Random, payload: &Checked) -> Payload {
 
 /// What came.
 pub fn read(payload: &Payload) -> Option<Checked> {
-    let json = match payload.kind() {
-        PayloadKind::Text => payload.as_str()?.to_owned(),
-        PayloadKind::Bytes => String::from_utf8(payload.as_bytes().to_vec()).ok()?,
-        PayloadKind::Json => {
-            let json = payload.as_str()?;
-            serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
-        }
+    let text = match payload.kind() {
+        PayloadKind::Text | PayloadKind::Json => payload.as_str()?,
+        PayloadKind::Bytes => std::str::from_utf8(payload.as_bytes()).ok()?,
     };
-    Checked::parse(&json).ok()
+    parse(text).ok()
+}
+
+/// From its JSON, or from JSON that carries that as a string.
+pub fn parse(text: &str) -> Result<Checked, Altered> {
+    match serde_json::from_str::<String>(text) {
+        Ok(carried) => Checked::parse(&carried),
+        Err(_it_is_an_object) => Checked::parse(text),
+    }
 }
 
 pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {

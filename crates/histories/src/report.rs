@@ -30,8 +30,6 @@ pub struct Report {
     pub counts: Counts,
     /// What occurred.
     pub seen: BTreeSet<Situation>,
-    /// How long it took, in milliseconds.
-    pub wall_ms: u64,
 }
 
 /// What came of many.
@@ -93,13 +91,15 @@ impl Summary {
 
     /// Of all faults, those while a client was just coming back, in a hundred.
     pub fn in_resume_percent(&self) -> u64 {
-        let (count, inside) = self
-            .faults
-            .values()
-            .fold((0, 0), |(count, inside), (more, also)| {
-                (count + more, inside + also)
-            });
+        let (count, inside) = self.all_faults();
         inside * 100 / count.max(1)
+    }
+
+    fn all_faults(&self) -> (u64, u64) {
+        let all = self.faults.values();
+        all.fold((0, 0), |(count, inside), (more, also)| {
+            (count + more, inside + also)
+        })
     }
 
     /// What did not occur, of what could on this machine.
@@ -123,8 +123,7 @@ impl fmt::Display for Summary {
         for (kind, (count, inside)) in &self.faults {
             writeln!(f, "  {:<52}{count:>6}{inside:>18}", kind.text())?;
         }
-        let count: u64 = self.faults.values().map(|(count, _)| count).sum();
-        let inside: u64 = self.faults.values().map(|(_, inside)| inside).sum();
+        let (count, inside) = self.all_faults();
         writeln!(
             f,
             "  {:<52}{count:>6}{inside:>18}  ({} %)",
@@ -134,7 +133,7 @@ impl fmt::Display for Summary {
         for (kind, count) in &self.skipped {
             writeln!(
                 f,
-                "  left out {count} times, because this machine does not allow it: {}",
+                "  left out {count} times, because it cannot be had on this machine: {}",
                 kind.text()
             )?;
         }

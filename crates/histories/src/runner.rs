@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::machine::{Machine, UNSHARE};
 use crate::report::{Report, Summary};
 
-/// For one history; most take a tenth of it.
+/// For one history.
 const HISTORY: Duration = Duration::from_secs(180);
 /// For its end, when it is told that nobody waits.
 const END: Duration = Duration::from_secs(5);

@@ -67,7 +67,6 @@ pub fn report(plan: &Plan, history: &History, verdict: &Verdict, outcome: Outcom
             ..verdict.counts
         },
         seen,
-        wall_ms: 0,
     }
 }
 

@@ -79,7 +79,7 @@ fn run(seed: u64, server: &Path, directory: &Path) -> Report {
     let sdk = Machine::probe(&sdk_of_this_repository()).sdk;
     let machine = Machine {
         sdk,
-        ..Machine::bare()
+        ..Machine::default()
     };
     history::run(&small(seed), &machine, server, directory, pending()).unwrap()
 }

@@ -21,7 +21,8 @@ const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/client.mjs");
 
 /// The running process. Dropping it kills it.
 pub struct Node {
-    child: Child,
+    /// Kills it when this is dropped.
+    _child: Child,
     pid: Option<Pid>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -76,7 +77,7 @@ impl Node {
         });
         let hearing = spawn_local(hear(who, stdout, reached));
         Ok(Node {
-            child,
+            _child: child,
             pid,
             tasks: [telling, hearing],
         })
@@ -90,20 +91,6 @@ impl Node {
         match self.pid {
             Some(pid) => Ok(kill_process(pid, signal)?),
             None => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// It ended otherwise than it should.
-    pub async fn end(mut self) -> io::Result<()> {
-        let status = self.child.wait().await?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(io::Error::other(format!(
-                "the JavaScript clients ended with {status}"
-            ))),
         }
     }
 }
