@@ -4,7 +4,7 @@
 //! ```text
 //!              subscribed                the subscription is dropped
 //!   Joining ──────────────► Joined ─────────────────────────────────► Leaving ── unsubscribed ──► (gone)
-//!      ▲  │ nobody waits for it any more ────────────────────────────────►│
+//!      ▲  │ nobody waits for it any more, or somebody for another ──────►│
 //!      │  └─ refused ──► (gone)                                           │
 //!      └───────────────────────────────── unsubscribed, and the next subscriber waits
 //! ```
@@ -13,7 +13,7 @@
 //! from where it is.
 //!
 //! The server answers a `subscribe` that an `unsubscribe` has overtaken with nothing, so one follows the other only when it is
-//! answered.
+//! answered: what leaves before that says so after it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -77,8 +77,7 @@ enum Channel {
         is_cut: bool,
     },
     Leaving {
-        /// The server did not take the `unsubscribe`; it is said again then.
-        retry_at: Option<Time>,
+        leave: Leave,
         /// Who subscribes again meanwhile.
         next: Option<(SubscribeOptions, JoinReply)>,
     },
@@ -95,9 +94,20 @@ enum Again {
     At(Time),
 }
 
+/// How far the `unsubscribe` is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// It is said when the `subscribe` before it is answered.
+    AfterAnswer,
+    /// It is not answered.
+    Said,
+    /// The server did not take it; it is said again then.
+    At(Time),
+}
+
 impl Channel {
     const LEAVING: Channel = Channel::Leaving {
-        retry_at: None,
+        leave: Leave::Said,
         next: None,
     };
 }
@@ -137,7 +147,7 @@ impl Channels {
         options: SubscribeOptions,
         reply: JoinReply,
     ) -> Option<Say> {
-        let entry = match self.by_name.entry(channel) {
+        let mut entry = match self.by_name.entry(channel) {
             Entry::Vacant(vacant) => {
                 let say = Say::Subscribe(vacant.key().clone(), options.clone());
                 vacant.insert(Channel::Joining { options, reply });
@@ -146,18 +156,30 @@ impl Channels {
             Entry::Occupied(occupied) => occupied,
         };
         let name = entry.key().clone();
-        match entry.into_mut() {
+        match entry.get_mut() {
             // Whoever asked first does not wait any more: the answer is for us, if we want the same.
             Channel::Joining {
                 options: asked,
                 reply: first,
             } if first.is_closed() && *asked == options => *first = reply,
-            joined @ Channel::Joined { again: Again::No, .. } if joined.is_dropped() => {
-                *joined = Channel::Leaving {
-                    retry_at: None,
-                    next: Some((options, reply)),
+            Channel::Joining { reply: first, .. } if first.is_closed() => {
+                let (leave, next) = (Leave::AfterAnswer, Some((options, reply)));
+                entry.insert(Channel::Leaving { leave, next });
+            }
+            Channel::Joined { events, again, .. } if events.is_closed() => {
+                let (leave, say) = match again {
+                    Again::No => (Leave::Said, Some(Say::Unsubscribe(name))),
+                    Again::Asked => (Leave::AfterAnswer, None),
+                    // The server does not have it.
+                    Again::At(_) => {
+                        let say = Say::Subscribe(name, options.clone());
+                        entry.insert(Channel::Joining { options, reply });
+                        return Some(say);
+                    }
                 };
-                return Some(Say::Unsubscribe(name));
+                let next = Some((options, reply));
+                entry.insert(Channel::Leaving { leave, next });
+                return say;
             }
             Channel::Leaving { next, .. } if next.as_ref().is_none_or(|(_, next)| next.is_closed()) => {
                 *next = Some((options, reply));
@@ -191,10 +213,11 @@ impl Channels {
                 }
                 return is_dropped.then(|| Say::Unsubscribe(channel.clone()));
             }
-            // The answers to what `Joining` said come while it is `Joining`.
-            leaving @ Channel::Leaving { .. } => {
-                *state = leaving;
-                return None;
+            Channel::Leaving { leave, next } => {
+                let is_awaited = leave == Leave::AfterAnswer;
+                let leave = if is_awaited { Leave::Said } else { leave };
+                *state = Channel::Leaving { leave, next };
+                return is_awaited.then(|| Say::Unsubscribe(channel.clone()));
             }
         };
         let (events, receiver) = mpsc::channel(self.buffer);
@@ -222,16 +245,26 @@ impl Channels {
     }
 
     /// The server refused a `subscribe`.
-    pub(crate) fn handle_subscribe_refused(&mut self, now: Time, channel: &ChannelName, refusal: Refusal) {
+    pub(crate) fn handle_subscribe_refused(
+        &mut self,
+        now: Time,
+        channel: &ChannelName,
+        refusal: Refusal,
+    ) -> Option<Say> {
         match self.by_name.get_mut(channel) {
+            // The server has nothing to be left.
+            Some(Channel::Leaving {
+                leave: Leave::AfterAnswer,
+                ..
+            }) => return self.handle_left(channel),
             Some(Channel::Joined { again, .. }) if refusal.is_retryable() => {
                 let at = now + refusal.retry_after.unwrap_or(RETRY);
                 *again = Again::At(at);
                 self.retry_at = Some(self.retry_at.map_or(at, |earliest| earliest.min(at)));
-                return;
+                return None;
             }
             Some(Channel::Joining { .. } | Channel::Joined { .. }) => {}
-            Some(Channel::Leaving { .. }) | None => return,
+            Some(Channel::Leaving { .. }) | None => return None,
         }
         match self.by_name.remove(channel) {
             Some(Channel::Joining { reply, .. }) => {
@@ -241,6 +274,7 @@ impl Channels {
             Some(Channel::Joined { refused, .. }) => drop(refused.set(refusal)),
             Some(Channel::Leaving { .. }) | None => {}
         }
+        None
     }
 
     /// The connection is lost.
@@ -300,22 +334,33 @@ impl Channels {
 
     /// The server says `unsubscribed`, asked or not.
     pub(crate) fn handle_unsubscribed(&mut self, channel: &ChannelName) -> Option<Say> {
-        match self.by_name.remove(channel)? {
-            Channel::Leaving {
-                next: Some((options, reply)),
+        match self.by_name.get(channel)? {
+            // What it ends was there before; the answer to what is asked now is still to come.
+            Channel::Joining { .. }
+            | Channel::Leaving {
+                leave: Leave::AfterAnswer,
                 ..
-            } if !reply.is_closed() => {
-                let say = Say::Subscribe(channel.clone(), options.clone());
-                self.by_name
-                    .insert(channel.clone(), Channel::Joining { options, reply });
-                Some(say)
-            }
-            Channel::Leaving { .. } | Channel::Joined { .. } => None,
-            joining @ Channel::Joining { .. } => {
-                self.by_name.insert(channel.clone(), joining);
-                None
-            }
+            } => None,
+            Channel::Joined { .. } | Channel::Leaving { .. } => self.handle_left(channel),
         }
+    }
+
+    /// The server does not have the channel any more: whoever waits for that subscribes.
+    fn handle_left(&mut self, channel: &ChannelName) -> Option<Say> {
+        let Some(Channel::Leaving {
+            next: Some((options, reply)),
+            ..
+        }) = self.by_name.remove(channel)
+        else {
+            return None;
+        };
+        if reply.is_closed() {
+            return None;
+        }
+        let say = Say::Subscribe(channel.clone(), options.clone());
+        self.by_name
+            .insert(channel.clone(), Channel::Joining { options, reply });
+        Some(say)
     }
 
     /// The server refused an `unsubscribe`.
@@ -328,9 +373,9 @@ impl Channels {
         if refusal.error_code() == Some(ErrorCode::NotSubscribed) {
             return self.handle_unsubscribed(channel);
         }
-        if let Some(Channel::Leaving { retry_at, .. }) = self.by_name.get_mut(channel) {
+        if let Some(Channel::Leaving { leave, .. }) = self.by_name.get_mut(channel) {
             let at = now + refusal.retry_after.unwrap_or(RETRY);
-            *retry_at = Some(at);
+            *leave = Leave::At(at);
             self.retry_at = Some(self.retry_at.map_or(at, |earliest| earliest.min(at)));
         }
         None
@@ -377,41 +422,43 @@ impl Channels {
     /// Leaves the channels whose subscription was dropped. Costs a look at each.
     pub(crate) fn leave_dropped(&mut self, now: Time) -> Vec<Say> {
         let mut says = Vec::new();
-        self.retry_at = None;
-        for (name, channel) in &mut self.by_name {
+        let mut next_retry: Option<Time> = None;
+        let mut is_due = |at: Time| {
+            if at > now {
+                next_retry = Some(next_retry.map_or(at, |earliest| earliest.min(at)));
+            }
+            at <= now
+        };
+        self.by_name.retain(|name, channel| {
+            let is_dropped = channel.is_dropped();
             match channel {
-                joined @ Channel::Joined { again: Again::No, .. } if joined.is_dropped() => {
-                    *joined = Channel::LEAVING;
+                Channel::Joined { again: Again::No, .. } if is_dropped => {
+                    *channel = Channel::LEAVING;
                     says.push(Say::Unsubscribe(name.clone()));
                 }
+                // The server does not have it.
                 Channel::Joined {
-                    again: again @ Again::At(_),
-                    options,
-                    ..
-                } => match *again {
-                    Again::At(at) if at > now => {
-                        self.retry_at = Some(self.retry_at.map_or(at, |earliest| earliest.min(at)));
-                    }
-                    _ => {
+                    again: Again::At(_), ..
+                } if is_dropped => return false,
+                Channel::Joined { again, options, .. } => match *again {
+                    Again::At(at) if is_due(at) => {
                         *again = Again::Asked;
                         says.push(Say::Subscribe(name.clone(), options.clone()));
                     }
+                    Again::No | Again::Asked | Again::At(_) => {}
                 },
-                Channel::Leaving {
-                    retry_at: retry @ Some(_),
-                    ..
-                } if retry.is_some_and(|at| at <= now) => {
-                    *retry = None;
-                    says.push(Say::Unsubscribe(name.clone()));
-                }
-                Channel::Leaving {
-                    retry_at: Some(at), ..
-                } => self.retry_at = Some(self.retry_at.map_or(*at, |earliest| earliest.min(*at))),
-                Channel::Leaving { retry_at: None, .. }
-                | Channel::Joining { .. }
-                | Channel::Joined { .. } => {}
+                Channel::Leaving { leave, .. } => match *leave {
+                    Leave::At(at) if is_due(at) => {
+                        *leave = Leave::Said;
+                        says.push(Say::Unsubscribe(name.clone()));
+                    }
+                    Leave::AfterAnswer | Leave::Said | Leave::At(_) => {}
+                },
+                Channel::Joining { .. } => {}
             }
-        }
+            true
+        });
+        self.retry_at = next_retry;
         says
     }
 
@@ -442,24 +489,128 @@ mod tests {
 
     use super::*;
 
+    const NOW: Time = Time::from_nanoseconds(0);
+
+    fn name() -> ChannelName {
+        ChannelName::parse("room:1").unwrap()
+    }
+
+    fn subscribe(channels: &mut Channels, options: SubscribeOptions) -> (Option<Say>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        (channels.subscribe(name(), options, reply), answer)
+    }
+
+    type Answer = oneshot::Receiver<Result<Joined, SubscribeError>>;
+
+    fn joined(position: Position) -> (Channels, Joined) {
+        let mut channels = Channels::new(8, Arc::default());
+        let (_said, mut answer) = subscribe(&mut channels, SubscribeOptions::new());
+        assert_eq!(channels.handle_subscribed(&name(), position, None), None);
+        (channels, answer.try_recv().unwrap().unwrap())
+    }
+
+    fn start() -> Position {
+        Position::start(Epoch::of(&name(), 1))
+    }
+
+    fn unavailable() -> Refusal {
+        Refusal::certain(ErrorCode::Unavailable)
+    }
+
     /// It was told that the runtime had stopped.
     #[test]
     fn what_is_left_and_wanted_again_without_a_connection_is_wanted_on_the_next() {
-        let name = ChannelName::parse("room:1").unwrap();
-        let mut channels = Channels::new(8, Arc::default());
-        let (reply, mut answer) = oneshot::channel();
-        let say = channels.subscribe(name.clone(), SubscribeOptions::new(), reply);
-        assert!(say.is_some());
-        let position = Position::start(Epoch::of(&name, 1));
-        assert_eq!(channels.handle_subscribed(&name, position, None), None);
-        let first = answer.try_recv().unwrap().unwrap();
+        let (mut channels, first) = joined(start());
         channels.handle_disconnected();
         drop(first);
-        let options = SubscribeOptions::new().since(position);
-        let (reply, mut answer) = oneshot::channel();
-        let _unsaid = channels.subscribe(name.clone(), options.clone(), reply);
-        assert_eq!(channels.resume(), [Say::Subscribe(name.clone(), options)]);
-        assert_eq!(channels.handle_subscribed(&name, position, Some(true)), None);
+        let options = SubscribeOptions::new().since(start());
+        let (_unsaid, mut answer) = subscribe(&mut channels, options.clone());
+        assert_eq!(channels.resume(), [Say::Subscribe(name(), options)]);
+        assert_eq!(channels.handle_subscribed(&name(), start(), Some(true)), None);
         assert_eq!(answer.try_recv().unwrap().unwrap().recovered, Some(true));
+    }
+
+    /// It was told `already_subscribed`, as it was by the two tests below.
+    #[test]
+    fn what_is_left_and_wanted_again_while_it_is_resumed_is_left_and_joined() {
+        let (mut channels, first) = joined(start());
+        channels.handle_disconnected();
+        let _asked = channels.resume();
+        drop(first);
+        let options = SubscribeOptions::new();
+        let (say, mut answer) = subscribe(&mut channels, options.clone());
+        assert_eq!(say, None, "the subscription before it is not answered");
+        assert_eq!(channels.leave_dropped(NOW), []);
+        let left = channels.handle_subscribed(&name(), start(), Some(true));
+        assert_eq!(left, Some(Say::Unsubscribe(name())));
+        let again = channels.handle_unsubscribed(&name());
+        assert_eq!(again, Some(Say::Subscribe(name(), options)));
+        assert_eq!(channels.handle_subscribed(&name(), start(), None), None);
+        assert_eq!(answer.try_recv().unwrap().unwrap().position, start());
+    }
+
+    #[test]
+    fn what_is_left_and_wanted_again_is_joined_at_once_if_it_is_not_resumed() {
+        // Refused while it waits for the answer, and refused before.
+        for is_dropped_first in [true, false] {
+            let (mut channels, first) = joined(start());
+            channels.handle_disconnected();
+            let _asked = channels.resume();
+            let mut first = Some(first);
+            let (options, mut answer, say);
+            options = SubscribeOptions::new();
+            if is_dropped_first {
+                drop(first.take());
+                let (unsaid, waits) = subscribe(&mut channels, options.clone());
+                assert_eq!(unsaid, None);
+                answer = waits;
+                say = channels.handle_subscribe_refused(NOW, &name(), unavailable());
+            } else {
+                assert_eq!(
+                    channels.handle_subscribe_refused(NOW, &name(), unavailable()),
+                    None
+                );
+                drop(first.take());
+                (say, answer) = subscribe(&mut channels, options.clone());
+            }
+            assert_eq!(say, Some(Say::Subscribe(name(), options)));
+            assert_eq!(channels.handle_subscribed(&name(), start(), None), None);
+            assert!(answer.try_recv().unwrap().is_ok());
+        }
+    }
+
+    #[test]
+    fn who_gave_up_does_not_keep_another_from_subscribing_otherwise() {
+        let mut channels = Channels::new(8, Arc::default());
+        let (_said, gave_up) = subscribe(&mut channels, SubscribeOptions::new());
+        drop(gave_up);
+        let options = SubscribeOptions::new().since(start());
+        let (say, mut answer) = subscribe(&mut channels, options.clone());
+        assert_eq!(say, None);
+        assert_eq!(channels.handle_unsubscribed(&name()), None, "of what was before");
+        let left = channels.handle_subscribed(&name(), start(), None);
+        assert_eq!(left, Some(Say::Unsubscribe(name())));
+        let again = channels.handle_unsubscribed(&name());
+        assert_eq!(again, Some(Say::Subscribe(name(), options)));
+        assert_eq!(channels.handle_subscribed(&name(), start(), Some(true)), None);
+        assert_eq!(answer.try_recv().unwrap().unwrap().recovered, Some(true));
+    }
+
+    #[test]
+    fn what_is_dropped_while_the_server_does_not_take_it_is_not_asked_for_again() {
+        let (mut channels, first) = joined(start());
+        channels.handle_disconnected();
+        let _asked = channels.resume();
+        assert_eq!(
+            channels.handle_subscribe_refused(NOW, &name(), unavailable()),
+            None
+        );
+        let at = channels.deadline().unwrap();
+        drop(first);
+        assert_eq!(channels.leave_dropped(at), []);
+        assert_eq!(channels.deadline(), None);
+        let options = SubscribeOptions::new();
+        let (say, _waits) = subscribe(&mut channels, options.clone());
+        assert_eq!(say, Some(Say::Subscribe(name(), options)));
     }
 }

@@ -162,7 +162,8 @@ impl Driver {
         match self.answered(id) {
             None => {}
             Some(Waiting::Subscribe(channel)) => {
-                self.channels.handle_subscribe_refused(now, &channel, refusal);
+                let say = self.channels.handle_subscribe_refused(now, &channel, refusal);
+                self.say(say);
             }
             Some(Waiting::Unsubscribe(channel)) => {
                 let say = self.channels.handle_unsubscribe_refused(now, &channel, &refusal);
