@@ -201,8 +201,9 @@ class Actor {
       this.write('reset', { stream: number, position });
     });
     on('presence', ({ members, count, listed }) => this.hear(stream, members, count, listed));
-    const over = () => {
+    const over = (error) => {
       if (!isThere()) return;
+      this.mind(error);
       this.end(stream, 'closed');
       this.after(AGAIN_MS, () => this.begin(wish, stream.position));
     };
@@ -224,7 +225,7 @@ class Actor {
     );
     stream.offs.push(() => subscription.unsubscribe());
     // Where the error event was, this is the same.
-    subscription.ready.catch(() => setImmediate(over));
+    subscription.ready.catch((error) => setImmediate(over, error));
   }
 
   end(stream, event = 'unsubscribed') {
@@ -285,13 +286,23 @@ class Actor {
     this.outstanding++;
     this.client.publish(c, data, { conflate }).then(
       ({ position }) => this.answered('acknowledged', { publisher, n, position }),
-      ({ code }) => this.answered(code === 'closed' ? 'unknown' : 'refused', { publisher, n }),
+      (error) => {
+        const isUnknown = ['closed', 'unavailable'].includes(error.code);
+        if (error.code !== 'closed') this.mind(error);
+        this.answered(isUnknown ? 'unknown' : 'refused', { publisher, n });
+      },
     );
   }
 
   answered(event, line) {
     this.outstanding--;
     this.write(event, line);
+  }
+
+  /** A server that cannot now says when to come back; what it says is wrong for good is not, for these clients do nothing wrong. */
+  mind({ code, message, retryable }) {
+    if (retryable && code !== 'internal') return;
+    say({ trouble: `${this.plan.name} was told: ${code}: ${message}` });
   }
 
   hasReached({ phase, heads, rosters }) {
@@ -323,11 +334,15 @@ let actors = [];
 let wanted = { phase: 'load' };
 let reached = -1;
 
+function say(what) {
+  process.stdout.write(`${JSON.stringify(what)}\n`);
+}
+
 function tell(phase) {
   const stands = actors.flatMap(({ streams }) =>
     [...streams.values()].filter(({ stands }) => stands).map(({ wish, stands }) => [wish.channel, stands]),
   );
-  process.stdout.write(`${JSON.stringify({ phase, stands })}\n`);
+  say({ phase, stands });
 }
 
 /** Whether what is wanted is reached, by all. */

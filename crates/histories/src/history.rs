@@ -24,14 +24,16 @@ use crate::clients::node::Node;
 use crate::clients::rust::{self, World};
 use crate::clients::{Phase, Reached};
 use crate::clock::RunClock;
+use crate::fault::Kind;
 use crate::injector::{Injector, Outcome};
 use crate::journal::Journal;
 use crate::machine::Machine;
 use crate::plan::{Plan, Sdk};
 use crate::proxy::Proxy;
 use crate::report::Report;
-use crate::server::{How, Server, StartError, Usage, panics};
+use crate::server::{How, Server, StartError, Usage, errors, is_panic};
 use crate::tally;
+use crate::troubles::Troubles;
 
 /// For everybody to be there at first, on a machine that does many other things.
 const THERE: Duration = Duration::from_secs(40);
@@ -80,8 +82,11 @@ pub enum RunError {
     #[error("interrupted")]
     Interrupted,
     /// There is no server any more.
-    #[error("there is no server at the end: {0}")]
-    Gone(String),
+    #[error("there is no server at the end")]
+    Gone,
+    /// One of these, after something had gone wrong with the server.
+    #[error("{0}; before that: {1}")]
+    Told(Box<RunError>, String),
 }
 
 /// Runs a history in a directory, which must be empty or not exist, and judges it. Ends early when `interrupted` does; all processes end
@@ -147,8 +152,31 @@ async fn perform(
         serde_json::to_vec_pretty(plan).map_err(io::Error::from)?,
     )?;
     let mut running = begin(plan, machine, binary, directory).await?;
-    running.load(plan).await?;
-    running.end(plan).await
+    let injector = running.injector.clone();
+    let ending = async {
+        running.load(plan).await?;
+        running.end(plan).await
+    };
+    ending.await.map_err(|error| {
+        let mut told = injector.troubles.told();
+        told.extend(said_wrong(&injector));
+        match told.is_empty() {
+            true => error,
+            false => RunError::Told(Box::new(error), told.join("; ")),
+        }
+    })
+}
+
+/// What the server said that it should not have to say, whatever was done to it.
+fn said_wrong(injector: &Injector) -> Vec<String> {
+    // Of what it runs out of it has to tell.
+    let runs_out = |kind| matches!(kind, Kind::DiskFull | Kind::FileLimit | Kind::Memory);
+    let has_to_tell = injector.outcome().done.iter().any(|done| runs_out(done.kind));
+    let errors = errors(&injector.how.said).into_iter();
+    errors
+        .filter(|line| !has_to_tell || is_panic(line))
+        .map(|line| format!("the server said: {line}"))
+        .collect()
 }
 
 async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) -> Result<Running, RunError> {
@@ -176,6 +204,7 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
     let (phase, phases) = watch::channel(Phase::Load);
     let (reach, reached) = mpsc::channel(64);
     let (storm, storms) = watch::channel(false);
+    let troubles = Troubles::default();
 
     let (rust, js): (Vec<_>, Vec<_>) = plan
         .clients
@@ -190,6 +219,7 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
             phase: phases.clone(),
             storm: storms.clone(),
             reached: reach.clone(),
+            troubles: troubles.clone(),
         };
         clients.push(rust::start(clients.len(), client, world, journal));
     }
@@ -206,11 +236,22 @@ async fn begin(plan: &Plan, machine: &Machine, binary: &Path, directory: &Path) 
                 clock,
                 &js,
                 ends,
+                troubles.clone(),
             )?)
         }
         _ => None,
     };
-    let injector = Injector::new(server, how, disk, machine.clone(), clock, proxy, node, storm);
+    let injector = Injector::new(
+        server,
+        how,
+        disk,
+        machine.clone(),
+        clock,
+        proxy,
+        node,
+        storm,
+        troubles,
+    );
     Ok(Running {
         injector: Rc::new(injector),
         clients,
@@ -292,11 +333,7 @@ impl Running {
     }
 
     async fn end(mut self, plan: &Plan) -> Result<Ending, RunError> {
-        let mut server = self
-            .injector
-            .server()
-            .await
-            .ok_or_else(|| RunError::Gone(self.injector.outcome().troubles.join("; ")))?;
+        let mut server = self.injector.server().await.ok_or(RunError::Gone)?;
         let api = server.api;
         let quiet = Promises::default().quiet;
         let deadline = Instant::now() + quiet + SLACK;
@@ -322,6 +359,7 @@ impl Running {
         let mut history = History::new(&format!("seed {}", plan.seed));
         history.promises.resyncs = !plan.server.drops;
         history.promises.grace = Duration::from_millis(plan.server.grace_ms);
+        history.promises.log_messages_max = Some(plan.server.log_messages_max);
         for channel in plan.channels() {
             let log = api.log(channel).await?;
             let channel_name = history.name(channel);
@@ -347,7 +385,7 @@ impl Running {
         if ended < self.count {
             // The judge expects nothing of whoever does not end in good order, so it is told here.
             let of = self.count;
-            self.injector.trouble(format!(
+            self.injector.troubles.tell(format!(
                 "of {of} clients and processes of clients only {ended} ended in good order"
             ));
         }
@@ -361,9 +399,7 @@ impl Running {
         } else if let Err(trouble) = server.drain().await {
             outcome.troubles.push(trouble);
         }
-        for panic in panics(&self.injector.how.said) {
-            outcome.troubles.push(format!("the server said: {panic}"));
-        }
+        outcome.troubles.extend(said_wrong(&self.injector));
         history.faults = outcome
             .done
             .iter()
@@ -383,13 +419,16 @@ impl Running {
         let gone = async {
             for client in clients {
                 if let Err(error) = client.await {
-                    self.injector.trouble(format!("the harness failed: {error}"));
+                    self.injector
+                        .troubles
+                        .tell(format!("the harness failed: {error}"));
                 }
             }
         };
         if timeout(FREED, gone).await.is_err() {
             self.injector
-                .trouble("a Rust client did not end when it was closed".to_owned());
+                .troubles
+                .tell("a Rust client did not end when it was closed".to_owned());
         }
         self.injector.proxy.cut(100, false);
         if let Some(node) = &self.injector.node {

@@ -1,8 +1,10 @@
 //! Does the faults of a plan to a running history, and writes down what was done and when.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::fault::{Act, Fault, Kind, When};
 use crate::machine::Machine;
 use crate::proxy::Proxy;
 use crate::server::{How, Server};
+use crate::troubles::Troubles;
 
 /// Whoever is cut off comes back within the cap of its backoff, 0.8 s, if there is a server and the machine is not too busy.
 const COMES_BACK: Duration = Duration::from_secs(3);
@@ -62,11 +65,12 @@ pub struct Injector {
     pub storm: watch::Sender<bool>,
     /// Nobody, only while it is started again and that fails.
     server: Mutex<Option<Server>>,
-    /// Whoever fills the disk has it to itself.
-    filling: Mutex<()>,
+    /// What of a kind has to wait for one of the same kind to be over.
+    going_on: RefCell<BTreeMap<Kind, Rc<Mutex<()>>>>,
     done: RefCell<Vec<Done>>,
     skipped: RefCell<Vec<Kind>>,
-    troubles: RefCell<Vec<String>>,
+    /// What should not have happened.
+    pub troubles: Troubles,
     lost_at: Cell<Option<Instant>>,
     refused: Cell<u64>,
 }
@@ -96,6 +100,7 @@ impl Injector {
         proxy: Proxy,
         node: Option<Node>,
         storm: watch::Sender<bool>,
+        troubles: Troubles,
     ) -> Injector {
         Injector {
             how,
@@ -106,10 +111,10 @@ impl Injector {
             node,
             storm,
             server: Mutex::new(Some(server)),
-            filling: Mutex::new(()),
+            going_on: RefCell::default(),
             done: RefCell::default(),
             skipped: RefCell::default(),
-            troubles: RefCell::default(),
+            troubles,
             lost_at: Cell::new(None),
             refused: Cell::new(0),
         }
@@ -125,7 +130,7 @@ impl Injector {
         }
         while let Some(ended) = running.join_next().await {
             if let Err(error) = ended {
-                self.trouble(format!("the harness failed: {error}"));
+                self.troubles.tell(format!("the harness failed: {error}"));
             }
         }
         self.proxy.change(|weather| *weather = Default::default());
@@ -140,7 +145,7 @@ impl Injector {
         Outcome {
             done,
             skipped: self.skipped.borrow().clone(),
-            troubles: self.troubles.borrow().clone(),
+            troubles: self.troubles.told(),
             refused: self.refused.get(),
         }
     }
@@ -148,11 +153,6 @@ impl Injector {
     /// Takes the server away, at the end.
     pub async fn server(&self) -> Option<Server> {
         self.server.lock().await.take()
-    }
-
-    /// Something that should not have happened.
-    pub fn trouble(&self, what: String) {
-        self.troubles.borrow_mut().push(what);
     }
 
     /// Whether its logs outlive the process.
@@ -176,7 +176,7 @@ impl Injector {
         }
         let duration = Duration::from_millis(fault.for_ms);
         if let Err(error) = self.act(fault.act, kind, duration).await {
-            self.trouble(format!("{}: {error}", kind.text()));
+            self.troubles.tell(format!("{}: {error}", kind.text()));
         }
     }
 
@@ -222,10 +222,8 @@ impl Injector {
             true => Some(self.server.lock().await),
             false => None,
         };
-        let _alone = match act {
-            Act::DiskFull => Some(self.filling.lock().await),
-            _ => None,
-        };
+        let going_on = self.going_on.borrow_mut().entry(kind).or_default().clone();
+        let _alone = going_on.lock().await;
         let from = self.clock.micros();
         let mut loses = false;
         let done = match (act, server.as_deref_mut()) {
@@ -267,11 +265,7 @@ impl Injector {
                 loses = !self.with_data();
                 self.drain(server, down_ms).await
             }
-            (Act::StopServer, Some(Some(server))) => {
-                server.signal(Signal::STOP)?;
-                sleep(duration).await;
-                server.signal(Signal::CONT)
-            }
+            (Act::StopServer, Some(Some(server))) => stop_server(server, duration).await,
             (Act::Loss { percent }, Some(Some(server))) => self.lose(server, percent, duration).await,
             (Act::FileLimit { more }, Some(Some(server))) => self.take_files(server, more, duration).await,
             (Act::Memory { more_bytes }, Some(server)) => {
@@ -279,7 +273,8 @@ impl Injector {
                 loses = *ended.as_ref().unwrap_or(&false) && !self.with_data();
                 ended.map(|_| ())
             }
-            (_, Some(None) | None) => Ok(()),
+            // That it does not start again is told already.
+            (_, Some(None) | None) => return Ok(()),
         };
         self.note(kind, act, from, loses);
         done
@@ -290,7 +285,8 @@ impl Injector {
         if let Some(server) = slot
             && let Some(status) = server.ended()
         {
-            self.trouble(format!("the server ended by itself, with {status}"));
+            self.troubles
+                .tell(format!("the server ended by itself, with {status}"));
             self.restart(slot).await;
         }
     }
@@ -300,7 +296,7 @@ impl Injector {
             return;
         };
         if let Err(error) = self.begin_again(slot, ports, None).await {
-            self.trouble(error.to_string());
+            self.troubles.tell(error.to_string());
         }
     }
 
@@ -329,7 +325,7 @@ impl Injector {
         self.count_refused(&server).await;
         let ports = server.ports();
         if let Err(trouble) = server.drain().await {
-            self.trouble(trouble);
+            self.troubles.tell(trouble);
         }
         sleep(Duration::from_millis(down_ms)).await;
         self.begin_again(slot, ports, None).await
@@ -342,9 +338,16 @@ impl Injector {
         ahead_s: Option<u64>,
     ) -> io::Result<()> {
         self.lost_at.set(Some(Instant::now()));
-        let server = Server::start(&self.how, Some(ports), ahead_s)
-            .await
-            .map_err(io::Error::other)?;
+        let mut server = Server::start(&self.how, Some(ports), ahead_s).await;
+        // On a full disk it says why it does not start; whoever runs it makes room, and starts it.
+        let filling = self.going_on.borrow().get(&Kind::DiskFull).cloned();
+        if let (Err(_), Some(filling)) = (&server, filling)
+            && filling.try_lock().is_err()
+        {
+            drop(filling.lock().await);
+            server = Server::start(&self.how, Some(ports), ahead_s).await;
+        }
+        let server = server.map_err(io::Error::other)?;
         self.proxy.turn_to(server.public);
         *slot = Some(server);
         self.lost_at.set(Some(Instant::now()));
@@ -421,24 +424,39 @@ impl Injector {
         let used = server.usage()?.address_bytes;
         server.limit(Resource::As, Some(used + more_bytes))?;
         self.storm.send_replace(true);
-        self.proxy
-            .change(|weather| weather.stall = Some((crate::fault::Way::Down, 50)));
-        sleep(duration).await;
-        self.proxy.change(|weather| weather.stall = None);
+        {
+            let stalled = self.going_on.borrow_mut().entry(Kind::Stall).or_default().clone();
+            let _alone = stalled.lock().await;
+            self.proxy
+                .change(|weather| weather.stall = Some((crate::fault::Way::Down, 50)));
+            sleep(duration).await;
+            self.proxy.change(|weather| weather.stall = None);
+        }
         self.storm.send_replace(false);
-        if server.ended().is_some() {
-            self.restart(slot).await;
-            return Ok(true);
-        }
-        self.count_refused(server).await;
-        match server.limit(Resource::As, None) {
-            Err(_it_ended_just_now) if server.ended().is_some() => {
-                self.restart(slot).await;
-                Ok(true)
+        let limited = match server.ended() {
+            None => {
+                self.count_refused(server).await;
+                server.limit(Resource::As, None)
             }
-            limited => limited.map(|()| false),
+            Some(_) => Ok(()),
+        };
+        let Some(status) = server.ended() else {
+            return limited.map(|()| false);
+        };
+        // Without memory Rust aborts a process, and nothing else ends one.
+        if status.signal() != Some(Signal::ABORT.as_raw()) {
+            self.troubles
+                .tell(format!("without memory the server ended with {status}"));
         }
+        self.restart(slot).await;
+        Ok(true)
     }
+}
+
+async fn stop_server(server: &Server, duration: Duration) -> io::Result<()> {
+    server.signal(Signal::STOP)?;
+    sleep(duration).await;
+    server.signal(Signal::CONT)
 }
 
 fn is_of_the_server(act: Act) -> bool {

@@ -11,7 +11,7 @@
 //! `histories --count 300` runs them and says what came of it; `histories judge DIR` judges the directory of one again.
 //!
 //! Reading order: [`plan`] with [`fault`] (what is to happen), [`history`] (one of them, from its beginning to its verdict), [`injector`] and
-//! [`proxy`] (how faults are done), [`clients`] (who writes down what), [`tally`], [`coverage`] and [`report`] (what came of it), [`runner`]
+//! [`proxy`] (how faults are done), [`clients`] (who writes down what), [`tally`], [`coverage`], [`troubles`] and [`report`] (what came of it), [`runner`]
 //! (many of them), [`machine`] (what a machine allows).
 
 pub mod api;
@@ -32,6 +32,7 @@ pub mod report;
 pub mod runner;
 pub mod server;
 pub mod tally;
+pub mod troubles;
 
 use std::path::{Path, PathBuf};
 

@@ -35,6 +35,8 @@ pub struct Server {
     pub settings: Vec<(String, String)>,
     /// Gaps may stand for what the log still holds: `on_lag` is `drop` or `latest`.
     pub drops: bool,
+    /// So many messages a log holds at most.
+    pub log_messages_max: u64,
     /// Time for which a member who vanished still counts as present.
     pub grace_ms: u64,
 }
@@ -172,10 +174,11 @@ fn server(random: &mut Random, main: Kind) -> Server {
         set("LIMITS__COMMANDS_PER_S", "unlimited");
         set("LIMITS__INBOUND_BYTES_PER_S", "unlimited");
     }
-    if random.percent(40) {
-        let few = random.between(8, 60).to_string();
-        set("CHANNELS__LOG_MESSAGES_MAX", &few);
-    }
+    let log_messages_max = match random.percent(40) {
+        true => random.between(8, 60),
+        false => 1_000,
+    };
+    set("CHANNELS__LOG_MESSAGES_MAX", &log_messages_max.to_string());
     if random.percent(20) {
         set("CHANNELS__LOG_BYTES_MAX", "32KiB");
     }
@@ -207,6 +210,7 @@ fn server(random: &mut Random, main: Kind) -> Server {
         wall_clock: main == Kind::WallClock,
         settings,
         drops: matches!(on_lag, "latest" | "drop"),
+        log_messages_max,
         grace_ms,
     }
 }

@@ -58,7 +58,7 @@ pub fn run(batch: &Batch, program: &Path) -> io::Result<Summary> {
             _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
         }
     };
-    // What still runs ends with `tasks`, each child with its handle.
+    // What still runs ends with `tasks`: each child, and what it started, when the pipe to it is closed.
     runtime.block_on(tasks.run_until(running))
 }
 
@@ -169,6 +169,5 @@ fn start(batch: &Batch, program: &Path, seed: u64, directory: &Path) -> io::Resu
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(fs::File::create(directory.join("worker.txt"))?)
-        .kill_on_drop(true)
         .spawn()
 }

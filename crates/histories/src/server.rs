@@ -80,13 +80,15 @@ impl Server {
         ports: Option<(SocketAddr, SocketAddr)>,
         ahead_s: Option<u64>,
     ) -> Result<Server, StartError> {
-        if let Some((public, internal)) = ports
-            && let Ok(server) = Server::try_start(how, public, internal, ahead_s).await
-        {
-            return Ok(server);
-        }
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        Server::try_start(how, free, free, ahead_s).await
+        let (public, internal) = ports.unwrap_or((free, free));
+        match Server::try_start(how, public, internal, ahead_s).await {
+            // Somebody else got one of them meanwhile.
+            Err(StartError::Silent) if ports.is_some() && is_taken(&how.said) => {
+                Server::try_start(how, free, free, ahead_s).await
+            }
+            started => started,
+        }
     }
 
     async fn try_start(
@@ -259,9 +261,26 @@ async fn keep(
     Ok(())
 }
 
-/// Lines of a server's log that tell of a panic.
-pub fn panics(said: &Path) -> Vec<String> {
+/// Whether the last that a server said is that it cannot listen where it should.
+fn is_taken(said: &Path) -> bool {
     let text = fs::read_to_string(said).unwrap_or_default();
-    let lines = text.lines().filter(|line| line.contains("panicked at"));
+    text.lines()
+        .next_back()
+        .is_some_and(|line| line.contains("in use"))
+}
+
+/// What a server said at the level of errors, and of panics.
+pub fn errors(said: &Path) -> Vec<String> {
+    let text = fs::read_to_string(said).unwrap_or_default();
+    let is_error = |line: &str| {
+        let said = serde_json::from_str::<Value>(line);
+        said.is_ok_and(|said| said["level"] == "ERROR")
+    };
+    let lines = text.lines().filter(|line| is_panic(line) || is_error(line));
     lines.map(str::to_owned).collect()
+}
+
+/// Whether a line tells of a panic.
+pub fn is_panic(line: &str) -> bool {
+    line.contains("panicked at")
 }

@@ -41,7 +41,7 @@ fn server() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_histories")).with_file_name("switchboard")
 }
 
-/// A directory that is gone with the test.
+/// A directory that is gone with the test, unless that fails.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -55,7 +55,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
+        // A real history does not come again: what a failed test leaves is all there is of it.
+        if thread::panicking() {
+            eprintln!("the histories are in {}", self.0.display());
+        } else {
+            let _gone = fs::remove_dir_all(&self.0);
+        }
     }
 }
 

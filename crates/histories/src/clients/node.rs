@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::{Phase, Reached};
 use crate::clock::RunClock;
 use crate::plan::Client as Plan;
+use crate::troubles::Troubles;
 
 /// The program of the clients.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/client.mjs");
@@ -28,9 +29,15 @@ pub struct Node {
 }
 
 #[derive(Deserialize)]
-struct Said {
-    phase: u8,
-    stands: Vec<(String, String)>,
+#[serde(untagged)]
+enum Said {
+    Reached {
+        phase: u8,
+        stands: Vec<(String, String)>,
+    },
+    Trouble {
+        trouble: String,
+    },
 }
 
 impl Node {
@@ -38,6 +45,7 @@ impl Node {
     ///
     /// # Errors
     /// Of the system.
+    #[expect(clippy::too_many_arguments)] // each is one thing that the process is told
     pub fn start(
         who: usize,
         sdk: &Path,
@@ -46,6 +54,7 @@ impl Node {
         clock: RunClock,
         clients: &[Plan],
         (phase, reached): (watch::Receiver<Phase>, mpsc::Sender<Reached>),
+        troubles: Troubles,
     ) -> io::Result<Node> {
         let said = std::fs::File::options()
             .create(true)
@@ -75,7 +84,7 @@ impl Node {
             // Whoever does not read any more has ended, which its silence tells.
             let _silent = tell(stdin, begin, phase).await;
         });
-        let hearing = spawn_local(hear(who, stdout, reached));
+        let hearing = spawn_local(hear(who, stdout, reached, troubles));
         Ok(Node {
             _child: child,
             pid,
@@ -119,15 +128,18 @@ async fn tell(
     }
 }
 
-async fn hear(who: usize, stdout: ChildStdout, reached: mpsc::Sender<Reached>) {
+async fn hear(who: usize, stdout: ChildStdout, reached: mpsc::Sender<Reached>, troubles: Troubles) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let Ok(Said { phase, stands }) = serde_json::from_str(&line) else {
-            continue;
-        };
-        let reached = reached.send(Reached { who, phase, stands }).await;
-        if reached.is_err() {
-            return;
+        match serde_json::from_str(&line) {
+            Ok(Said::Reached { phase, stands }) => {
+                let reached = reached.send(Reached { who, phase, stands }).await;
+                if reached.is_err() {
+                    return;
+                }
+            }
+            Ok(Said::Trouble { trouble }) => troubles.tell(trouble),
+            Err(error) => troubles.tell(format!("the JavaScript clients said {line:?}: {error}")),
         }
     }
 }

@@ -6,14 +6,15 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
 use switchboard_check::log::Line;
 use switchboard_client::{
-    Client, Dialect, End, Event, Message, Position, Role, Settings, State, SubscribeError, SubscribeOptions,
-    Subscription, Transport as ClientTransport,
+    Client, Dialect, End, ErrorCode, Event, Message, Position, Refusal, Role, Settings, State,
+    SubscribeError, SubscribeOptions, Subscription, Transport as ClientTransport,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
@@ -25,6 +26,7 @@ use crate::journal::Journal;
 use crate::payloads;
 use crate::plan::{Client as Plan, Stream, Transport};
 use crate::random::Random;
+use crate::troubles::Troubles;
 
 mod presence;
 mod publisher;
@@ -43,6 +45,8 @@ pub struct World {
     pub storm: watch::Receiver<bool>,
     /// Where to say what was reached.
     pub reached: mpsc::Sender<Reached>,
+    /// Where to say what the server should not do.
+    pub troubles: Troubles,
 }
 
 /// One client, and its log.
@@ -292,11 +296,17 @@ impl Actor {
         let mut subscription = match asked {
             Ok(subscription) => subscription,
             Err(SubscribeError::Refused(refusal)) => {
+                self.mind(&refusal);
                 let after = refusal.retry_after.unwrap_or(AGAIN);
                 return self.over(number, "closed", Some(after));
             }
             Err(SubscribeError::Ended(End::ClosedHere)) => return self.over(number, "unsubscribed", None),
-            Err(SubscribeError::Ended(_) | SubscribeError::BadChannel(_)) => {
+            Err(SubscribeError::Ended(end)) => {
+                self.mind_end(&end);
+                return self.over(number, "closed", Some(AGAIN));
+            }
+            Err(SubscribeError::BadChannel(error)) => {
+                self.trouble(&error);
                 return self.over(number, "closed", Some(AGAIN));
             }
         };
@@ -330,8 +340,35 @@ impl Actor {
         drop(subscription);
         match end {
             Some(End::ClosedHere) => self.over(number, "unsubscribed", None),
-            Some(_) | None => self.over(number, "closed", Some(AGAIN)),
+            Some(end) => {
+                self.mind_end(&end);
+                self.over(number, "closed", Some(AGAIN))
+            }
+            None => self.over(number, "closed", Some(AGAIN)),
         }
+    }
+
+    /// A server that cannot now says when to come back; what it says is wrong for good is not, for these clients do nothing wrong.
+    fn mind(&self, refusal: &Refusal) {
+        let is_for_now = refusal.is_retryable() && refusal.error_code() != Some(ErrorCode::Internal);
+        if !is_for_now {
+            self.trouble(refusal);
+        }
+    }
+
+    /// Connections are lost, and the server closes them; what comes by them is not altered by anybody.
+    fn mind_end(&self, end: &End) {
+        match end {
+            End::ClosedHere | End::Lost(_) | End::Silent => {}
+            End::ClosedByServer { error, .. } => error.iter().for_each(|refusal| self.mind(refusal)),
+            End::Unsubscribed(refusal) => self.mind(refusal),
+            End::Misbehaved(_) | End::Refused(..) | End::RuntimeStopped => self.trouble(end),
+        }
+    }
+
+    fn trouble(&self, what: &dyn Display) {
+        let name = &self.plan.name;
+        self.world.troubles.tell(format!("{name} was told: {what}"));
     }
 
     /// A slow reader takes its time, as long as there is load.

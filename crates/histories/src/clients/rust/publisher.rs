@@ -160,6 +160,12 @@ impl Actor {
             }
             Err(_) => ("refused", Answer::Known),
         };
+        match &answer {
+            Ok(_) => {}
+            Err(PublishError::Refused(refusal)) => self.mind(refusal),
+            Err(PublishError::NotSent(end) | PublishError::Unanswered(end)) => self.mind_end(end),
+            Err(error) => self.trouble(error),
+        }
         let position = answer.ok().map(token);
         self.journal.write(event, Line { position, ..line });
         known
