@@ -984,6 +984,43 @@ fn what_was_announced_ends_with_the_connection() {
     assert!(verdict.is_clean(), "{verdict}");
 }
 
+/// What was announced in one request was expected of the next, though the client had ended the first one itself.
+#[test]
+fn what_was_announced_ends_with_the_request_that_asked_for_it() {
+    let verdict_of = |it_asks_again: bool| {
+        let mut history = recorded();
+        let late = events(&mut history, "late");
+        let at = late
+            .iter()
+            .rposition(|event| matches!(event.what, What::Subscribed { .. }))
+            .expect("it comes back");
+        let stream = Stream(1);
+        let again = late[at];
+        let before = Event {
+            what: What::Subscribed {
+                stream,
+                place: Run::place(SECOND, 3),
+                recovered: Some(false),
+            },
+            ..again
+        };
+        let asks = Event {
+            what: What::Asked { stream },
+            ..again
+        };
+        let between = if it_asks_again {
+            vec![before, asks]
+        } else {
+            vec![before]
+        };
+        late.splice(at..at, between);
+        judge(&history)
+    };
+    let verdict = verdict_of(true);
+    assert!(verdict.is_clean(), "{verdict}");
+    assert!(!verdict_of(false).is_clean());
+}
+
 /// An answer that was long on its way was held for one that hid what was published meanwhile.
 #[test]
 fn what_is_published_after_the_server_looked_may_be_forgotten_before_it_comes() {

@@ -155,7 +155,12 @@ impl Reading<'_, '_> {
                 ..
             } => self.handle_gap(&mut subscriber, found, from, place, conflated),
             What::Reset { place, .. } => self.handle_reset(&mut subscriber, found, place),
-            What::Asked { .. } => subscriber.asked = Some(event.at),
+            What::Asked { .. } => {
+                subscriber.asked = Some(event.at);
+                // By HTTP a client asks in another request because it wants other channels too: what was announced in the one
+                // before does not come any more.
+                subscriber.announced = None;
+            }
             What::Unsubscribed { .. } => subscriber.phase = Phase::Unsubscribed,
             What::Closed { .. } => subscriber.phase = Phase::Closed,
             _ => {}
