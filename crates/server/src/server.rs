@@ -4,12 +4,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use switchboard_hub::home::ShardId;
 use switchboard_proto::session::resume::ResumeKey;
-use tokio::runtime::LocalOptions;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -27,6 +28,9 @@ use crate::stats::AllStats;
 
 /// Connections that wait to be accepted, per shard.
 const BACKLOG: i32 = 4_096;
+
+/// With one shard 21 are open before the first connection; each other shard adds 5.
+const OPEN_FILES_MIN: u64 = 64;
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -61,6 +65,12 @@ pub enum StartError {
     /// The key that sessions resume with can be neither read nor made.
     #[error("cannot use the key in the data directory: {0}")]
     ResumeKey(io::Error),
+    /// The process may open too few files.
+    #[error("the open-file limit (ulimit -n) is {0}, and a server needs at least {OPEN_FILES_MIN}")]
+    OpenFiles(u64),
+    /// The system did not give a shard what it needs.
+    #[error("cannot start a shard: {0}")]
+    Shard(io::Error),
     /// The system gave no thread, runtime or random number.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -143,14 +153,6 @@ impl Server {
         };
         let (node, mailboxes) = Node::new(config, materials);
         let (post, stats) = (node.post(), node.stats());
-        let mut threads = Vec::new();
-        for (index, (listener, mailbox)) in listeners.into_iter().zip(mailboxes).enumerate() {
-            let (node, stop, seed) = (node.clone(), stop.subscribe(), random()?);
-            let thread = std::thread::Builder::new().name(format!("shard-{index}"));
-            let run = move || run_shard(&node, ShardId(index as u16), mailbox, seed, listener, stop);
-            threads.push(thread.spawn(run)?);
-        }
-
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -166,22 +168,60 @@ impl Server {
             let _in_runtime = runtime.enter();
             tokio::net::TcpListener::from_std(inside)?
         };
-        runtime.spawn(async move {
-            if let Err(error) = axum::serve(inside, internal::router(state)).await {
-                tracing::error!(%error, "the internal listener ended");
-            }
-        });
-        Ok(Server {
+        let mut server = Server {
             public,
             internal,
             post,
             stats,
             stopping,
             stop,
-            shards: threads,
+            shards: Vec::new(),
             runtime,
             disk,
-        })
+        };
+        if let Err(error) = server.start_shards(&node, listeners, mailboxes) {
+            server.stop();
+            return Err(StartError::Shard(error));
+        }
+        server.runtime.spawn(async move {
+            if let Err(error) = axum::serve(inside, internal::router(state)).await {
+                tracing::error!(%error, "the internal listener ended");
+            }
+        });
+        Ok(server)
+    }
+
+    /// Returns when all of them accept connections, or one cannot.
+    fn start_shards(
+        &mut self,
+        node: &Node,
+        listeners: Vec<StdListener>,
+        mailboxes: Vec<Mailbox>,
+    ) -> io::Result<()> {
+        let count = listeners.len();
+        let (started, has_started) = mpsc::sync_channel(count);
+        for (index, (listener, mailbox)) in listeners.into_iter().zip(mailboxes).enumerate() {
+            let (node, stop, seed) = (node.clone(), self.stop.subscribe(), random()?);
+            let started = started.clone();
+            let run = move || {
+                let shard = match Shard::build(listener) {
+                    Ok(shard) => shard,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                if started.send(Ok(())).is_ok() {
+                    drop(started);
+                    shard.run(&node, ShardId(index as u16), mailbox, seed, stop);
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+            self.shards.push(thread.spawn(run)?);
+        }
+        drop(started);
+        for _ in 0..count {
+            let is_started = has_started.recv();
+            is_started.map_err(|_| io::Error::other("its thread ended in a panic"))??;
+        }
+        Ok(())
     }
 
     /// Where clients connect.
@@ -223,6 +263,9 @@ impl Server {
 /// Starts a server, calls `listening` once it listens, and stops it in good order at SIGTERM or SIGINT. A SIGINT while it
 /// stops (Ctrl-C, pressed again) ends the process at once.
 pub fn run(config: &Config, open_files: u64, listening: impl FnOnce(&Server)) -> Result<(), StartError> {
+    if open_files < OPEN_FILES_MIN {
+        return Err(StartError::OpenFiles(open_files));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -266,40 +309,37 @@ pub fn run(config: &Config, open_files: u64, listening: impl FnOnce(&Server)) ->
     Ok(())
 }
 
-fn run_shard(
-    node: &Node,
-    id: ShardId,
-    mailbox: Mailbox,
-    seed: [u8; 32],
-    listener: StdListener,
-    stop: watch::Receiver<bool>,
-) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "a shard cannot start");
-            return;
-        }
-    };
-    runtime.block_on(async {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "a shard cannot listen");
-                return;
-            }
+/// What a shard needs of the system.
+struct Shard {
+    runtime: LocalRuntime,
+    listener: tokio::net::TcpListener,
+}
+
+impl Shard {
+    /// On the thread that it will run on.
+    fn build(listener: StdListener) -> io::Result<Shard> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(LocalOptions::default())?;
+        let listener = {
+            let _in_runtime = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
         };
-        let (door, mail) = node.open(id, mailbox, seed, stop);
-        let mail = tokio::task::spawn_local(mail);
-        tokio::select! {
-            biased;
-            () = door.stopped() => {}
-            () = http::accept(listener, door.clone()) => {}
-        }
-        door.drained(node.drain_deadline()).await;
-        mail.abort();
-    });
+        Ok(Shard { runtime, listener })
+    }
+
+    fn run(self, node: &Node, id: ShardId, mailbox: Mailbox, seed: [u8; 32], stop: watch::Receiver<bool>) {
+        self.runtime.block_on(async {
+            let (door, mail) = node.open(id, mailbox, seed, stop);
+            let mail = tokio::task::spawn_local(mail);
+            tokio::select! {
+                biased;
+                () = door.stopped() => {}
+                () = http::accept(self.listener, door.clone()) => {}
+            }
+            door.drained(node.drain_deadline()).await;
+            mail.abort();
+        });
+    }
 }
 
 /// Listeners on one address, one per shard, between which the kernel spreads the connections. Of each of these it takes at most

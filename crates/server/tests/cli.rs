@@ -352,3 +352,33 @@ fn a_key_that_no_server_takes_is_refused_before_anything_is_sent() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// It listened all the same, without the shards that had found no file.
+#[test]
+fn a_server_that_may_open_too_few_files_says_so_and_does_not_start() {
+    let serve = "exec \"$0\" serve --listen 127.0.0.1:0 --internal-listen 127.0.0.1:0 --shards 40";
+    let start = |files: u32| {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {files} && {serve}");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_switchboard")]);
+        shell.env_clear().stdin(Stdio::null());
+        run(shell)
+    };
+    for files in [6, 40, 63] {
+        let ended = start(files);
+        let says =
+            format!("error: the open-file limit (ulimit -n) is {files}, and a server needs at least 64\n");
+        assert_eq!((ended.code, ended.err), (Some(1), says));
+    }
+    // There is room for the listeners, and then for some of the shards.
+    for files in (64..=208).step_by(16) {
+        let ended = start(files);
+        assert_eq!(ended.code, Some(1), "{files}: {}", ended.err);
+        assert!(
+            ended.err.contains("Too many open files"),
+            "{files}: {}",
+            ended.err
+        );
+        assert!(!ended.err.contains("listening"), "{files}: {}", ended.err);
+    }
+}
