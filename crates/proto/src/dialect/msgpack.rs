@@ -3,8 +3,9 @@
 //!
 //! Inside `data` a structure must be what JSON can say, because JSON clients receive it too.
 
+use std::alloc::Layout;
 use std::fmt;
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 
 use rmp::Marker;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -37,6 +38,10 @@ impl Dialect for Msgpack {
         let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
         deserializer.set_max_depth(2 * JSON_DEPTH_MAX);
         let wire = WireCommand::<'_, Data>::deserialize(&mut deserializer).map_err(|error| match error {
+            // The sender is not to blame. Elsewhere the process ends where there is no memory, so here it does, too.
+            rmp_serde::decode::Error::InvalidDataRead(error) if error.kind() == ErrorKind::OutOfMemory => {
+                std::alloc::handle_alloc_error(Layout::for_value(bytes))
+            }
             rmp_serde::decode::Error::DepthLimitExceeded => Rejected::too_complex().of(id(bytes)),
             error => Rejected::new(None, ErrorCode::BadRequest, error).of(id(bytes)),
         })?;

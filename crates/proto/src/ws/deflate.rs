@@ -33,6 +33,9 @@ mod inflation;
 mod reference;
 mod takeover;
 
+use std::alloc::Layout;
+use std::panic::AssertUnwindSafe;
+
 use zlib_rs::{Deflate, DeflateFlush, Inflate};
 
 use self::inflation::Inflation;
@@ -128,7 +131,7 @@ impl Contexts {
                 used.reset();
                 used
             }
-            None => machine.insert(Deflate::new(level, false, bits)),
+            None => machine.insert(made(|| Deflate::new(level, false, bits))),
         };
         if !history.is_empty() {
             deflate
@@ -150,7 +153,7 @@ impl Contexts {
     ) -> Result<(), InflateError> {
         let inflate = self
             .decompressor
-            .get_or_insert_with(|| Inflate::new(false, WINDOW_BITS_MAX));
+            .get_or_insert_with(|| made(|| Inflate::new(false, WINDOW_BITS_MAX)));
         let start = out.len();
         let inflated = Inflation {
             inflate,
@@ -171,6 +174,13 @@ impl Contexts {
 /// The last bytes of `bytes`, at most `len_max`.
 fn tail(bytes: &[u8], len_max: usize) -> &[u8] {
     &bytes[bytes.len().saturating_sub(len_max)..]
+}
+
+/// Makes a machine. Without memory zlib panics; the process ends in place of going on with half of what it was at, as it
+/// does without memory everywhere else.
+fn made<T>(make: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(AssertUnwindSafe(make))
+        .unwrap_or_else(|_without_memory| std::alloc::handle_alloc_error(Layout::new::<T>()))
 }
 
 /// Compresses all of `payload` behind what is in `out`, up to and including a sync flush.
