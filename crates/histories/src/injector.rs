@@ -380,13 +380,15 @@ impl Injector {
         fs::write(file, "+0\n")
     }
 
-    /// The kernel drops packets to and from the server and the proxy.
+    /// The kernel drops packets to and from the server and the proxy, but not RST: nobody repeats that, and whoever waits for the
+    /// answer to a poll finds out after 40 s only, which no history waits for. The simulator has such connections.
     async fn lose(&self, server: &Server, percent: u64, duration: Duration) -> io::Result<()> {
         let ports = format!("{{ {}, {} }}", server.public.port(), self.proxy.address.port());
         let chance = format!("numgen random mod 100 < {percent} drop");
         nft(&format!(
             "add table inet histories; \
              add chain inet histories input {{ type filter hook input priority 0; }}; \
+             add rule inet histories input tcp flags & rst == rst accept; \
              add rule inet histories input tcp dport {ports} {chance}; \
              add rule inet histories input tcp sport {ports} {chance}"
         ))

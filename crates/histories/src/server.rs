@@ -112,7 +112,8 @@ impl Server {
             .args(["--internal-listen", &internal.to_string()])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("RUST_BACKTRACE", "1")
+            // Without memory it would take seconds to say where it was, and end then.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
