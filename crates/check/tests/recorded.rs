@@ -927,6 +927,108 @@ fn whoever_comes_back_as_another_member_is_there_as_that_one() {
     assert_eq!(judge(&history).rules(), [Rule::Present]);
 }
 
+/// What came after the member was back was held for one that had been there all the time.
+#[test]
+fn who_went_and_came_back_may_be_told_of_after_that() {
+    let verdict_of = |told: usize| {
+        let mut history = recorded();
+        let [room, guest] = ["room:1", "guest"].map(|name| history.name(name));
+        let place = history.finals[0].head;
+        let steady = events(&mut history, "steady");
+        let last = steady.len() - 1;
+        let comes = |stream| {
+            let subscribing = What::Subscribing {
+                stream,
+                channel: room,
+                since: None,
+                conflates: false,
+            };
+            let subscribed = What::Subscribed {
+                stream,
+                place,
+                recovered: None,
+            };
+            let stands = What::Stands {
+                stream,
+                member: guest,
+            };
+            [subscribing, subscribed, stands]
+        };
+        let stream = Stream(1);
+        let (left, joined) = (
+            What::Left {
+                stream,
+                member: guest,
+            },
+            What::Joined {
+                stream,
+                member: guest,
+            },
+        );
+        let mut whats = vec![joined];
+        whats.extend(comes(Stream(8)));
+        whats.push(What::Unsubscribed { stream: Stream(8) });
+        whats.extend(comes(Stream(9)));
+        whats.extend(vec![[left, joined]; told].concat());
+        // Long after all faults.
+        let at = steady[last].at + 100_000_000;
+        steady[last].at = at;
+        for what in whats.into_iter().rev() {
+            steady.insert(last, Event { at, what });
+        }
+        history.rosters[0].members.push(guest);
+        judge(&history)
+    };
+    let verdict = verdict_of(1);
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict_of(2).rules(), [Rule::Present]);
+}
+
+/// A full disk had not taken the name of a log that nothing stood in.
+#[test]
+fn a_log_without_a_message_may_begin_anew() {
+    let verdict_of = |offset: u64| {
+        let mut history = recorded();
+        let empty = history.name("empty");
+        let steady = events(&mut history, "steady");
+        let (last, stream) = (steady.len() - 1, Stream(9));
+        let whats = [
+            What::Subscribing {
+                stream,
+                channel: empty,
+                since: None,
+                conflates: false,
+            },
+            What::Subscribed {
+                stream,
+                place: Run::place(0xcccc_0001, offset),
+                recovered: None,
+            },
+            What::Reset {
+                stream,
+                place: Run::place(0xcccc_0002, 0),
+            },
+        ];
+        let at = steady[last].at;
+        for what in whats.into_iter().rev() {
+            steady.insert(last, Event { at, what });
+        }
+        history.finals.push(Final {
+            channel: empty,
+            head: Run::place(0xcccc_0002, 0),
+            kept_from: 1,
+            entries: Vec::new(),
+        });
+        for fault in &mut history.faults {
+            fault.loses = false;
+        }
+        judge(&history).to_string()
+    };
+    // Of the room it is told in both.
+    assert!(!verdict_of(0).contains("channel: empty"));
+    assert!(verdict_of(3).contains("channel: empty"));
+}
+
 /// It was told as a message that no newer one can stand for.
 #[test]
 fn messages_without_a_conflation_key_are_of_one_key() {

@@ -9,6 +9,8 @@ use crate::verdict::Rule;
 
 /// What is told of a member who vanished may be late by this much: the time to find out that a connection is dead, in microseconds.
 const FOUND_DEAD: u64 = 40_000_000;
+/// Whoever subscribes may be told of somebody who said so much before that it leaves, in microseconds.
+const TOLD_LATE: u64 = 10_000_000;
 
 pub(super) fn check(court: &mut Court<'_>) {
     let history = court.history;
@@ -36,6 +38,8 @@ pub(super) fn check(court: &mut Court<'_>) {
 struct Stays {
     /// By channel and member.
     stays: BTreeMap<(Name, Name), Stay>,
+    /// When it said that it leaves, by channel and member.
+    departures: BTreeMap<(Name, Name), Vec<u64>>,
     /// Times without a connection, by client.
     away: Vec<Vec<(u64, u64)>>,
 }
@@ -53,6 +57,7 @@ impl Stays {
     fn of(history: &History) -> Stays {
         let mut stays = Stays {
             stays: BTreeMap::new(),
+            departures: BTreeMap::new(),
             away: Vec::new(),
         };
         for (number, log) in history.logs().iter().enumerate() {
@@ -88,6 +93,8 @@ impl Stays {
                             && let Some(stay) = stays.stays.get_mut(&(channel, member))
                         {
                             stay.until = Some(event.at);
+                            let departures = stays.departures.entry((channel, member));
+                            departures.or_default().push(event.at);
                         }
                     }
                     What::Disconnected => gone_at = Some(event.at),
@@ -109,13 +116,23 @@ impl Stays {
         stays
     }
 
-    /// Whether whoever says at `at` that `member` has left says what cannot be so.
-    fn is_flapping(&self, history: &History, channel: Name, member: Name, at: u64) -> bool {
+    /// Whether whoever says at `at` that `member` has left says what cannot be so. It has said so `before` times since `began`.
+    fn is_flapping(&self, history: &History, id: (Name, Name), at: u64, began: u64, before: usize) -> bool {
         let grace = history.promises.grace.as_micros() as u64;
-        let Some(stay) = self.stays.get(&(channel, member)) else {
+        let Some(stay) = self.stays.get(&id) else {
             return false;
         };
         if at < stay.from || stay.until.is_some() {
+            return false;
+        }
+        // It came back before this was told.
+        let told_of = began.saturating_sub(TOLD_LATE)..=at;
+        let departures = self.departures.get(&id).into_iter().flatten();
+        if departures
+            .filter(|departed_at| told_of.contains(departed_at))
+            .count()
+            > before
+        {
             return false;
         }
         // It was away for as long as it takes.
@@ -175,6 +192,10 @@ struct Fold {
     members: Option<BTreeSet<Name>>,
     /// How many are still to come of a list.
     listing: u32,
+    /// When it was asked for.
+    began: u64,
+    /// How often it was told that somebody has left.
+    departures: BTreeMap<Name, usize>,
     is_over: bool,
     last: usize,
 }
@@ -197,6 +218,7 @@ impl Folds {
             What::Subscribing { channel, .. } => {
                 *fold = Fold {
                     channel: Some(channel),
+                    began: event.at,
                     ..Fold::default()
                 };
                 return;
@@ -228,8 +250,11 @@ impl Folds {
                 if let Some(members) = &mut fold.members {
                     members.remove(&member);
                 }
+                let told = fold.departures.entry(member).or_default();
+                let before = *told;
+                *told += 1;
                 if let Some(channel) = fold.channel
-                    && stays.is_flapping(court.history, channel, member, event.at)
+                    && stays.is_flapping(court.history, (channel, member), event.at, fold.began, before)
                 {
                     let name = court.history.text(member);
                     let what = format!("it was told that {name} has left, which was there all the time");

@@ -494,8 +494,10 @@ impl Reading<'_, '_> {
             self.court.tell(Rule::Ended, found, what);
         }
         subscriber.past.push(was.epoch);
+        // Nobody knows of a message in it. What a full disk did not take of such a log is its name.
+        let was_empty = was.offset == 0 && self.life(was).is_none();
         let seen_at = self.life(was).map_or(0, |life| life.seen_at);
-        if !self.court.history.may_have_lost(seen_at.min(since_at), at) {
+        if !was_empty && !self.court.history.may_have_lost(seen_at.min(since_at), at) {
             let what = "the log began anew, and nothing was done that may cost it".to_owned();
             self.court.tell(Rule::Kept, found, what);
         }
