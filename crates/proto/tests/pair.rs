@@ -826,7 +826,7 @@ fn publishes_over_the_rate_keep_their_order_too() {
 
 /// RFC 6455 section 5.5.3: only the answer to the newest ping may come.
 #[test]
-fn every_ping_asks_what_is_to_be_known_and_nobody_is_held_for_ever() {
+fn every_ping_asks_what_is_to_be_known_and_only_its_answer_ends_the_wait() {
     let mut server = Server::native();
     let refuse = |server: &mut Server| {
         server
@@ -845,12 +845,13 @@ fn every_ping_asks_what_is_to_be_known_and_nobody_is_held_for_ever() {
         server.session.is_open(),
         "the pongs that were asked for are not counted"
     );
+    // Publishes were taken again after 10 s, before the refused ones, where the refusals had been on their way for longer.
     refuse(&mut server);
-    for _ in 0..9 {
+    for _ in 0..30 {
         server.sleep(seconds(1));
         assert_eq!(server.receive(publishes(&["x"])), []);
     }
-    server.sleep(seconds(1));
+    server.receive(masked(0x8a, &101u32.to_be_bytes()));
     assert_eq!(server.receive(publishes(&["x"])).len(), 1);
 }
 

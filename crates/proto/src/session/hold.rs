@@ -1,20 +1,14 @@
 //! Publish order across refusals: which publications are refused because one before them was.
 //!
 //! A publish that is refused for now is not overtaken by what its client had sent behind it. From the refusal on, all further ones
-//! are refused, too, until the client shows that it knows: by the answer to a ping that follows the refusal.
-
-use std::time::Duration;
-
-use crate::time::Time;
-
-/// A client that has not answered a ping for this long is not kept from publishing any longer.
-const HELD_MAX: Duration = Duration::from_secs(10);
+//! are refused, too, until the client shows that it knows: by the answer to a ping that follows the refusal. However long that takes:
+//! what it has sent meanwhile may still be under way.
 
 /// See the module.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Hold {
     /// A publish was refused, and the client does not know it yet.
-    until: Option<Time>,
+    is_on: bool,
     /// How often that has been.
     count: u32,
 }
@@ -26,32 +20,32 @@ impl Hold {
     }
 
     /// Whether a publish is refused now.
-    pub(super) fn is_on(&self, now: Time) -> bool {
-        self.until.is_some_and(|until| now < until)
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// A publish was refused. Whether the client is to be pinged.
-    #[must_use = "without a ping the client is held for long"]
-    pub(super) fn begin(&mut self, now: Time) -> bool {
-        if self.is_on(now) {
+    #[must_use = "without a ping the client is held for ever"]
+    pub(super) fn begin(&mut self) -> bool {
+        if self.is_on {
             return false;
         }
         self.count = self.count.wrapping_add(1);
-        self.until = Some(now + HELD_MAX);
+        self.is_on = true;
         true
     }
 
     /// What a ping asks. A client may leave out the answers to all pings but the newest (RFC 6455 section 5.5.3), so every one asks
     /// what is to be known.
     pub(super) fn question(&self) -> Option<[u8; 4]> {
-        self.until.map(|_| self.count.to_be_bytes())
+        self.is_on.then(|| self.count.to_be_bytes())
     }
 
     /// A pong came. Whether it was waited for, so that the client knows.
     pub(super) fn handle_pong(&mut self, payload: &[u8]) -> bool {
         let is_awaited = self.question().is_some_and(|question| payload == question);
         if is_awaited {
-            self.until = None;
+            self.is_on = false;
         }
         is_awaited
     }

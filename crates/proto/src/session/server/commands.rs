@@ -43,7 +43,7 @@ impl Session {
             } else {
                 self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared);
                 if is_publish {
-                    self.hold(now, shared);
+                    self.hold(shared);
                 }
             }
             return None;
@@ -96,7 +96,7 @@ impl Session {
                 Err(wait) => self.refuse(now, id, ErrorCode::RateLimited, None, Some(wait), shared),
             },
             Command::Unsubscribe { id, channel } => return Some(Request::Unsubscribe { id, channel }),
-            Command::Publish { id, .. } if self.hold.is_on(now) => {
+            Command::Publish { id, .. } if self.hold.is_on() => {
                 let detail = Some("an earlier publish of this session was refused: that one first");
                 self.refuse(now, id, ErrorCode::Overloaded, detail, Some(HELD_RETRY), shared);
             }
@@ -163,7 +163,7 @@ impl Session {
     ) {
         self.refuse(now, id, code, None, retry_after, shared);
         if code.retryable() {
-            self.hold(now, shared);
+            self.hold(shared);
         }
     }
 
@@ -183,8 +183,8 @@ impl Session {
         self.hold.count()
     }
 
-    fn hold(&mut self, now: Time, shared: &mut Shared) {
-        if self.hold.begin(now) {
+    fn hold(&mut self, shared: &mut Shared) {
+        if self.hold.begin() {
             self.ping(shared);
         }
     }
