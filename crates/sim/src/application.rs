@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 
 use switchboard_check::event::{Message, Name, Stream, What};
 use switchboard_check::payload;
 use switchboard_client::{
-    Client, End, ErrorCode, Event, Position, Publication, PublishError, Receipt, Role, State,
-    SubscribeOptions, Subscription, Who,
+    Client, End, ErrorCode, Event, Position, Publication, PublishError, Receipt, Refusal, Role, State,
+    SubscribeError, SubscribeOptions, Subscription, Who,
 };
 use switchboard_proto::payload::Payload;
 use tokio::sync::watch;
@@ -373,10 +374,15 @@ impl Application {
                 }
                 Some((subscription, stream))
             }
-            Err(refused) => {
+            Err(error) => {
                 self.parts
                     .book
-                    .note(|| format!("client-{}: not subscribed to {channel}: {refused}", self.number));
+                    .note(|| format!("client-{}: not subscribed to {channel}: {error}", self.number));
+                match &error {
+                    SubscribeError::Refused(refusal) => self.mind(refusal),
+                    SubscribeError::Ended(end) => self.mind_end(end),
+                    SubscribeError::BadChannel(_) => self.trouble(&error),
+                }
                 page.joined.borrow_mut().retain(|joined| joined.stream != stream);
                 self.write(What::Closed { stream });
                 None
@@ -417,12 +423,18 @@ impl Application {
                         self.places.borrow_mut().insert(plan.channel, position);
                     }
                 }
-                Some(Err(End::Unsubscribed(_))) | None => {
+                Some(Err(End::Unsubscribed(refusal))) => {
+                    self.mind(&refusal);
+                    self.write(What::Closed { stream });
+                    return false;
+                }
+                None => {
                     self.write(What::Closed { stream });
                     return false;
                 }
                 // The page has lost its client for good; it is told so when that is looked at.
-                Some(Err(_end)) => {
+                Some(Err(end)) => {
+                    self.mind_end(&end);
                     page.closed().await;
                     return true;
                 }
@@ -602,7 +614,35 @@ impl Application {
         }
     }
 
+    /// A server that cannot now says when to come back. What it refuses for good is not wrong: these clients do nothing wrong.
+    fn mind(&self, refusal: &Refusal) {
+        let is_for_now = refusal.is_retryable() && refusal.error_code() != Some(ErrorCode::Internal);
+        if !is_for_now {
+            self.trouble(refusal);
+        }
+    }
+
+    /// Connections are lost, and the server closes them; nobody alters what comes by them.
+    fn mind_end(&self, end: &End) {
+        match end {
+            End::ClosedHere | End::Lost(_) | End::Silent => {}
+            End::ClosedByServer { error, .. } => error.iter().for_each(|refusal| self.mind(refusal)),
+            End::Unsubscribed(refusal) => self.mind(refusal),
+            End::Misbehaved(_) | End::Refused(..) | End::RuntimeStopped => self.trouble(end),
+        }
+    }
+
+    fn trouble(&self, told: &dyn Display) {
+        self.parts.book.trouble(self.number, told);
+    }
+
     fn answered(&self, message: Message, answer: Result<Position, PublishError>) {
+        match &answer {
+            Ok(_) => {}
+            Err(PublishError::Refused(refusal)) => self.mind(refusal),
+            Err(PublishError::NotSent(end) | PublishError::Unanswered(end)) => self.mind_end(end),
+            Err(error) => self.trouble(error),
+        }
         self.write(match answer {
             Ok(position) => What::Acknowledged {
                 message,

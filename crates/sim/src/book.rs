@@ -1,7 +1,9 @@
 //! What is written down while a history happens: the logs of all clients, and who is in the middle of a resume.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use switchboard_check::History;
 use switchboard_check::event::{Client, Name, Stream, What};
@@ -36,6 +38,8 @@ struct Inner {
     parted: bool,
     /// For whoever looks for a fault.
     notes: Option<Vec<(u64, String)>>,
+    /// What clients were told that no server should tell them.
+    troubles: Vec<String>,
 }
 
 /// What is known of a device and its client.
@@ -94,6 +98,7 @@ impl Book {
             draining: false,
             parted: false,
             notes: None,
+            troubles: Vec::new(),
         };
         Book {
             inner: Arc::new(Mutex::new(inner)),
@@ -138,6 +143,18 @@ impl Book {
     /// The notes.
     pub fn notes(&self) -> Vec<(u64, String)> {
         self.inner().notes.take().unwrap_or_default()
+    }
+
+    /// A client that does nothing wrong was told this.
+    pub fn trouble(&self, device: usize, told: &dyn Display) {
+        let now = Duration::from_micros(self.now());
+        let trouble = format!("client-{device} was told, at {now:.6?}: {told}");
+        self.inner().troubles.push(trouble);
+    }
+
+    /// What they were told.
+    pub fn troubles(&self) -> Vec<String> {
+        std::mem::take(&mut self.inner().troubles)
     }
 
     /// The number of a name.

@@ -43,13 +43,14 @@ impl Sum {
             *all += 1;
             *within += u64::from(*inside);
         }
-        if !outcome.verdict.is_clean() {
+        if outcome.wrong() > 0 {
             self.broken_count += 1;
-            self.violations += outcome.verdict.broken;
+            self.violations += outcome.wrong();
+            let broken = outcome.verdict.violations.first().map(ToString::to_string);
             if self.broken.len() < Sum::BROKEN_MAX
-                && let Some(first) = outcome.verdict.violations.first()
+                && let Some(first) = broken.or_else(|| outcome.troubles.first().cloned())
             {
-                self.broken.push((seed, first.to_string()));
+                self.broken.push((seed, first));
             }
         }
     }
@@ -61,7 +62,7 @@ impl Sum {
     }
 }
 
-/// Runs these seeds. `done` is called after each, with how many rules were broken in it.
+/// Runs these seeds. `done` is called after each, with how much was wrong in it.
 ///
 /// # Panics
 /// As [`world::run`].
@@ -80,7 +81,7 @@ pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: imp
                     if let Ok(mut sum) = sum.lock() {
                         sum.add(seed, &outcome);
                     }
-                    done(outcome.verdict.broken);
+                    done(outcome.wrong());
                 }
             });
         }

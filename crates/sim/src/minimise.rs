@@ -8,21 +8,26 @@ use crate::bug::Bug;
 use crate::plan::{Plan, Reduction};
 use crate::world;
 
-/// The smallest reduction of a seed's plan that still breaks one of the same rules; `None` where the whole plan breaks none. `tried` is
-/// called before every attempt.
+/// The smallest reduction of a seed's plan that still breaks one of the same rules, or, where it breaks none, has a client told what no
+/// server should tell it; `None` where nothing is wrong with the whole plan. `tried` is called before every attempt.
 ///
 /// # Panics
 /// As [`world::run`].
 pub fn minimise(seed: u64, bug: Option<Bug>, mut tried: impl FnMut(&Reduction)) -> Option<Reduction> {
     let plan = Plan::of(seed);
-    let rules = world::run(&plan, bug).verdict.rules();
-    if rules.is_empty() {
+    let whole = world::run(&plan, bug);
+    if whole.wrong() == 0 {
         return None;
     }
+    let rules = whole.verdict.rules();
     let mut breaks = |reduction: &Reduction| {
         tried(reduction);
-        let verdict = world::run(&plan.clone().reduced(reduction), bug).verdict;
-        verdict.rules().iter().any(|rule: &Rule| rules.contains(rule))
+        let outcome = world::run(&plan.clone().reduced(reduction), bug);
+        let broken = outcome.verdict.rules();
+        match rules.is_empty() {
+            true => !outcome.troubles.is_empty(),
+            false => broken.iter().any(|rule: &Rule| rules.contains(rule)),
+        }
     };
     let mut least = Reduction::default();
     // Every step takes something away for good, so this ends.

@@ -39,6 +39,8 @@ pub struct Outcome {
     pub history: History,
     /// What the judge says.
     pub verdict: Verdict,
+    /// What clients were told that no server should tell them, in words.
+    pub troubles: Vec<String>,
     /// Of everything that was written down.
     pub hash: String,
     /// What was seen.
@@ -49,6 +51,13 @@ pub struct Outcome {
     pub lasted: Duration,
     /// What clients went through, if that was wanted.
     pub notes: Vec<(u64, String)>,
+}
+
+impl Outcome {
+    /// How much is wrong.
+    pub fn wrong(&self) -> u64 {
+        self.verdict.broken + self.troubles.len() as u64
+    }
 }
 
 /// Lets a history happen, with a bug in it or without.
@@ -483,6 +492,7 @@ impl World {
         Outcome {
             hash: hash(&history),
             verdict,
+            troubles: self.book.troubles(),
             history,
             marks: self.book.marks.clone(),
             faults: self.faults.take(),
