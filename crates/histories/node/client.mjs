@@ -209,8 +209,8 @@ class Actor {
     };
     on('error', over);
     const subscription = channel.subscribe(
+      // What comes after the end is written down, too: it should not.
       ({ data, position }) => {
-        if (!isThere()) return;
         stream.position = position;
         const payload = read(data);
         if (!payload) return this.write('altered', { stream: number, position });
