@@ -84,6 +84,8 @@ struct Held {
     range: Range,
     /// When it was asked for.
     at: Time,
+    /// Where the channel was then.
+    head: Option<Position>,
     content: Content,
 }
 
@@ -276,20 +278,23 @@ impl State {
             false => Range::After(cursor),
         };
         let Some(found) = self.replays.find(&channel, range) else {
-            return self.ask_for_page(at, channel, cursor, range);
+            return self.ask_for_page(at, index, channel, cursor, range);
         };
         let head = self.audience.position(index);
-        match &mut self.replays.pages[found].content {
+        let held = &mut self.replays.pages[found];
+        match &mut held.content {
             Content::Asked(waiting) => {
                 waiting.push(at);
                 Look::Waits
             }
             Content::There(shared) if shared.page.is_empty() && head != Some(shared.page.position) => {
-                // Read when there was no more; now there may be.
+                // Read when there was no more; now there may be. Where nothing came since it was asked for, the broker has less than
+                // it told, and asking it without a pause would not help.
                 let read = shared.page.position;
                 let is_ahead = head.is_some_and(|head| head.epoch == read.epoch && head.offset > read.offset);
+                let is_news = held.head != head;
                 self.replays.pages.remove(found);
-                match is_ahead {
+                match is_ahead && is_news {
                     true => Look::Again,
                     false => Look::Parked,
                 }
@@ -298,7 +303,14 @@ impl State {
         }
     }
 
-    fn ask_for_page(&mut self, at: LinkRef, channel: ChannelName, cursor: Position, range: Range) -> Look {
+    fn ask_for_page(
+        &mut self,
+        at: LinkRef,
+        index: ChannelIndex,
+        channel: ChannelName,
+        cursor: Position,
+        range: Range,
+    ) -> Look {
         if !self.replays.make_room() {
             return Look::Busy;
         }
@@ -327,6 +339,7 @@ impl State {
             channel,
             range,
             at: self.now,
+            head: self.audience.position(index),
             content: Content::Asked(vec![at]),
         });
         Look::Waits

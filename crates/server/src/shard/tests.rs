@@ -1,13 +1,14 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use switchboard_hub::broker::{BrokerError, Request, Ticket};
+use switchboard_hub::broker::{BrokerError, Op, Request, Ticket};
 use switchboard_hub::home::Answer;
-use switchboard_hub::log::Draft;
+use switchboard_hub::log::{Draft, Page, PageStart};
+use switchboard_proto::dialect::DialectId;
 use switchboard_proto::entry::Entry;
 use switchboard_proto::limits::SessionLimits;
 use switchboard_proto::payload::Payload;
-use switchboard_proto::position::Position;
+use switchboard_proto::position::{Epoch, Position};
 use switchboard_proto::session::server::{Mode, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -445,4 +446,75 @@ fn what_is_said_behind_a_refusal_that_comes_in_the_same_turn_is_refused_too() {
     assert_eq!(said(0), 1);
     assert_eq!(said(0), 1, "it would stand before the first, which is said again");
     assert_eq!(said(1), 2, "its publisher knows");
+}
+
+/// A broker whose log ends where a subscriber is, though it told of more. It counts how often it is read.
+struct TellingTooMuch(Arc<AtomicUsize>);
+
+impl TellingTooMuch {
+    fn place(offset: u64) -> Position {
+        Position {
+            offset,
+            ..Position::start(Epoch::of(&channel("a"), 1))
+        }
+    }
+}
+
+impl Broker for TellingTooMuch {
+    fn handle_request(&mut self, _: Time, _: u64, request: Request, completions: &mut VecDeque<Completion>) {
+        let ticket = request.ticket;
+        completions.push_back(match request.op {
+            Op::Read { .. } => {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                let (begin, entries, conflated) = (TellingTooMuch::place(1), Vec::new(), Vec::new());
+                let page = Page {
+                    start: PageStart::Continues,
+                    begin,
+                    entries,
+                    conflated,
+                    position: begin,
+                    head: begin,
+                    more: false,
+                };
+                let result = Ok(Box::new(page));
+                Completion::Read { ticket, result }
+            }
+            _ => {
+                let result = Ok(TellingTooMuch::place(2));
+                Completion::Watching { ticket, result }
+            }
+        });
+    }
+}
+
+/// It was read again at once, for ever, and the core did nothing else.
+#[test]
+fn a_log_that_is_shorter_than_was_told_is_read_again_at_the_next_tick() {
+    run(async {
+        let began = std::time::Instant::now();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counter = reads.clone();
+        let (shard, mail) = Shard::new(Parts {
+            broker: Arc::new(move |_| Box::new(TellingTooMuch(counter.clone()))),
+            ..parts(64)
+        });
+        tokio::task::spawn_local(mail);
+        let mut client = open(&shard, Mode::Native(DialectId::Json)).await;
+        let since = TellingTooMuch::place(1);
+        let subscribe = format!(r#"{{"type":"subscribe","id":1,"channel":"a","since":"{since}"}}"#);
+        let head = [0x81, 0x80 | subscribe.len() as u8, 0, 0, 0, 0];
+        client
+            .write_all(&[&head, subscribe.as_bytes()].concat())
+            .await
+            .unwrap();
+        while reads.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        let ticks = began.elapsed().as_millis() as usize / TICK.as_millis() as usize;
+        let reads = reads.load(Ordering::Relaxed);
+        assert!(reads <= 2 + ticks, "{reads} reads in {ticks} ticks");
+    });
 }
