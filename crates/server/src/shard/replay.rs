@@ -372,10 +372,12 @@ impl State {
                 }
             }
             Answer::Refused(error) => {
-                let channel = held.channel.clone();
+                let (channel, range) = (held.channel.clone(), held.range);
                 self.replays.pages.remove(found);
                 for at in waiting {
-                    self.refuse_resumption(at, &channel, broker_error(error));
+                    if self.reads(at, &channel, range) {
+                        self.refuse_resumption(at, &channel, broker_error(error));
+                    }
                     if let Some(link) = self.link(at) {
                         link.replay = Replay::Queued;
                         self.replays.parked.push(at);
@@ -384,6 +386,14 @@ impl State {
             }
             Answer::Published(_) | Answer::Subscribed(_) | Answer::Members(_) => {}
         }
+    }
+
+    /// Whether a link is still where it was when it asked for this page: it may have left the channel, and be about to come back.
+    fn reads(&self, at: LinkRef, channel: &ChannelName, range: Range) -> bool {
+        let mut behind = self.audience.behind(subscriber(at));
+        let index = behind.find(|index| self.audience.name(*index) == Some(channel));
+        let cursor = index.and_then(|index| self.audience.cursor(index, subscriber(at)));
+        cursor.is_some() && cursor == range.position()
     }
 
     /// A subscription that has not begun yet does not begin. Others try again.

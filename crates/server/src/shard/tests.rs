@@ -518,3 +518,144 @@ fn a_log_that_is_shorter_than_was_told_is_read_again_at_the_next_tick() {
         assert!(reads <= 2 + ticks, "{reads} reads in {ticks} ticks");
     });
 }
+
+/// A broker that answers what it is told to, when the shard looks at it again.
+#[derive(Clone, Default)]
+struct Scripted(Arc<std::sync::Mutex<(Vec<Request>, VecDeque<Completion>)>>);
+
+impl Broker for Scripted {
+    fn handle_request(&mut self, _: Time, _: u64, request: Request, _: &mut VecDeque<Completion>) {
+        self.0.lock().unwrap().0.push(request);
+    }
+
+    fn poll(&mut self, _: Time, _: &Clock, completions: &mut VecDeque<Completion>) {
+        completions.append(&mut self.0.lock().unwrap().1);
+    }
+}
+
+impl Scripted {
+    /// The next request of this kind.
+    async fn asked(&self, is: fn(&Op) -> bool) -> Ticket {
+        loop {
+            let found = {
+                let asked = &mut self.0.lock().unwrap().0;
+                let found = asked.iter().position(|request| is(&request.op));
+                found.map(|found| asked.remove(found).ticket)
+            };
+            match found {
+                Some(ticket) => return ticket,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    async fn answer(&self, post: &Post, completion: Completion) {
+        self.0.lock().unwrap().1.push_back(completion);
+        // Any mail will do.
+        let (channel, shard) = (channel("other"), ShardId(0));
+        post.send(shard, Mail::Deaf { channel, shard }).unwrap();
+        settle().await;
+    }
+}
+
+/// The answer to a page that had been asked for before refused the subscription that was being asked for, and it stayed pending:
+/// whoever asked again was told `already_subscribed`, for ever.
+#[test]
+fn a_page_that_is_refused_after_its_reader_left_refuses_nothing_else() {
+    run(async {
+        let broker = Scripted::default();
+        let of_the_shard = broker.clone();
+        let parts = Parts {
+            broker: Arc::new(move |_| Box::new(of_the_shard.clone())),
+            ..parts(64)
+        };
+        let post = parts.post.clone();
+        let (shard, mail) = Shard::new(parts);
+        tokio::task::spawn_local(mail);
+        let mut client = open(&shard, Mode::Native(DialectId::Json)).await;
+        let (since, head) = (TellingTooMuch::place(1), TellingTooMuch::place(2));
+        let say = |words: String| {
+            let head = [0x81, 0x80 | words.len() as u8, 0, 0, 0, 0];
+            [&head, words.as_bytes()].concat()
+        };
+        let subscribe = |id: u32| {
+            say(format!(
+                r#"{{"type":"subscribe","id":{id},"channel":"a","since":"{since}"}}"#
+            ))
+        };
+        let is_watch: fn(&Op) -> bool = |op| matches!(op, Op::Watch { .. });
+        let is_read: fn(&Op) -> bool = |op| matches!(op, Op::Read { .. });
+        let subscribe_first = say(r#"{"type":"subscribe","id":1,"channel":"a"}"#.to_owned());
+        client.write_all(&subscribe_first).await.unwrap();
+        let ticket = broker.asked(is_watch).await;
+        let result = Ok(since);
+        broker
+            .answer(&post, Completion::Watching { ticket, result })
+            .await;
+        // It misses something, and is to read it.
+        let interrupted = Completion::Interrupted {
+            ticket,
+            channel: channel("a"),
+        };
+        broker.answer(&post, interrupted).await;
+        let ticket = broker.asked(is_watch).await;
+        broker
+            .answer(
+                &post,
+                Completion::Watching {
+                    ticket,
+                    result: Ok(head),
+                },
+            )
+            .await;
+        let first_page = broker.asked(is_read).await;
+        let unsubscribe = say(r#"{"type":"unsubscribe","id":2,"channel":"a"}"#.to_owned());
+        client.write_all(&unsubscribe).await.unwrap();
+        broker.asked(|op| matches!(op, Op::Unwatch)).await;
+        client.write_all(&subscribe(3)).await.unwrap();
+        let ticket = broker.asked(is_watch).await;
+        let refused = Completion::Read {
+            ticket: first_page,
+            result: Err(BrokerError::Unavailable),
+        };
+        broker.answer(&post, refused).await;
+        broker
+            .answer(
+                &post,
+                Completion::Watching {
+                    ticket,
+                    result: Ok(head),
+                },
+            )
+            .await;
+        let ticket = broker.asked(is_read).await;
+        let entry = Entry {
+            conflate: None,
+            position: head,
+            previous: since.offset,
+            at_ms: 0,
+            from: None,
+            payload: Payload::text("it"),
+        };
+        let page = Page {
+            start: PageStart::Continues,
+            begin: since,
+            entries: vec![Arc::new(entry)],
+            conflated: Vec::new(),
+            position: head,
+            head,
+            more: false,
+        };
+        let result = Ok(Box::new(page));
+        broker.answer(&post, Completion::Read { ticket, result }).await;
+        let mut heard = String::new();
+        while !heard.contains("\"it\"") {
+            let mut bytes = [0; 1024];
+            let length = client.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "closed after {heard}");
+            heard.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        assert!(heard.contains(r#""type":"subscribed","id":3"#), "{heard}");
+        assert!(!heard.contains("unavailable"), "{heard}");
+    });
+}
