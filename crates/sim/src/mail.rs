@@ -1,8 +1,10 @@
 //! Bugs between the shards of a node: what one sends is lost, doubled or changed before the other gets it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use switchboard_proto::channel::ChannelName;
+use switchboard_proto::entry::Entry;
 use switchboard_proto::position::Position;
 use switchboard_server::shard::mail::{Asked, Mail, Mailbox, Origin};
 use tokio::sync::mpsc;
@@ -59,11 +61,22 @@ impl Tamper {
                     entries,
                 },
             ) => {
-                let after = self.hidden.remove(&channel).unwrap_or(after);
+                let hidden = self.hidden.remove(&channel);
+                let after = hidden.unwrap_or(after);
                 if self.is_turn(9) {
                     self.hidden.insert(channel, after);
                     return Vec::new();
                 }
+                let entries = match (hidden, &entries[..]) {
+                    (Some(hidden), [first, others @ ..]) => {
+                        let mut first = Entry::clone(first);
+                        first.previous = hidden.offset;
+                        std::iter::once(Arc::new(first))
+                            .chain(others.iter().cloned())
+                            .collect()
+                    }
+                    _ => entries,
+                };
                 vec![Mail::Deliver {
                     channel,
                     after,

@@ -302,7 +302,7 @@ fn minimised(seed: u64, bug: Option<Bug>) -> ExitCode {
 fn bugs(seeds: u64) -> ExitCode {
     let mut missed = 0;
     for bug in Bug::ALL {
-        let found = find(*bug, 1..seeds + 1);
+        let found = many::find(*bug, 1..seeds + 1);
         match found {
             Some((seed, rule)) => println!(
                 "rule {:>2} in seed {seed:>3}  {bug:?}: {}",
@@ -321,13 +321,4 @@ fn bugs(seeds: u64) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// The first seed in which the rule that should finds a bug.
-fn find(bug: Bug, mut seeds: std::ops::Range<u64>) -> Option<(u64, switchboard_check::Rule)> {
-    seeds.find_map(|seed| {
-        let rules = world::run(&Plan::of(seed), Some(bug)).verdict.rules();
-        let rule = rules.into_iter().find(|rule| bug.rules().contains(rule))?;
-        Some((seed, rule))
-    })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use switchboard_check::Rule;
 use switchboard_check::verdict::Counts;
 
 use crate::bug::Bug;
@@ -91,4 +92,16 @@ pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: imp
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.broken.sort_unstable();
     sum
+}
+
+/// The first seed in which one of the rules that should finds a bug, and which.
+///
+/// # Panics
+/// As [`world::run`].
+pub fn find(bug: Bug, mut seeds: std::ops::Range<u64>) -> Option<(u64, Rule)> {
+    seeds.find_map(|seed| {
+        let rules = world::run(&Plan::of(seed), Some(bug)).verdict.rules();
+        let rule = rules.into_iter().find(|rule| bug.rules().contains(rule))?;
+        Some((seed, rule))
+    })
 }

@@ -235,7 +235,6 @@ async fn accept(
     bug: Option<Bug>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut kept = Vec::new();
     let mut next = 0;
     loop {
         let end = tokio::select! {
@@ -249,7 +248,7 @@ async fn accept(
             return;
         };
         if bug == Some(Bug::ConnectionsKept) {
-            kept.push(end.another());
+            end.keep();
         }
         let door = doors[next % doors.len()].clone();
         next += 1;

@@ -64,6 +64,14 @@ impl Bugged {
         {
             self.asked_newest.push(ticket);
         }
+        if let Op::Read {
+            range: Range::After(place) | Range::Before(place) | Range::Latest { after: Some(place) },
+            ..
+        }
+        | Op::Watch { since: Some(place) } = &mut op
+        {
+            self.retag(place);
+        }
         let Op::Append(draft) = &mut op else {
             return vec![Request { ticket, channel, op }];
         };
@@ -129,7 +137,8 @@ impl Bugged {
     fn answer(&mut self, completion: Completion) -> Option<Completion> {
         Some(match completion {
             Completion::Appended { ticket, .. } if ticket.0 >= OWN => return None,
-            Completion::Appended { ticket, result } => {
+            Completion::Appended { ticket, mut result } => {
+                result.iter_mut().for_each(|place| self.retag(place));
                 let Some(at) = self.swallowed.iter().position(|swallowed| *swallowed == ticket) else {
                     return Some(Completion::Appended { ticket, result });
                 };
@@ -153,18 +162,19 @@ impl Bugged {
                         if self.bug == Bug::HistoryShort && page.entries.len() > 2 {
                             page.entries.remove(1);
                         }
-                        if self.bug == Bug::TagsDiffer {
-                            self.retag(&mut page.entries);
-                        }
                     }
                     None => self.spoil(&mut page),
                 }
+                self.retag_page(&mut page);
                 Completion::Read {
                     ticket,
                     result: Ok(page),
                 }
             }
-            Completion::Watching { ticket, result } => Completion::Watching { ticket, result },
+            Completion::Watching { ticket, mut result } => {
+                result.iter_mut().for_each(|head| self.retag(head));
+                Completion::Watching { ticket, result }
+            }
             Completion::Live {
                 ticket,
                 channel,
@@ -177,9 +187,9 @@ impl Bugged {
                 match self.bug {
                     Bug::Deaf if self.lives > 20 => return None,
                     Bug::Altered if self.lives.is_multiple_of(7) => alter(&mut entries),
-                    Bug::TagsDiffer => self.retag(&mut entries),
                     _ => {}
                 }
+                self.retag_all(&mut entries);
                 Completion::Live {
                     ticket,
                     channel,
@@ -190,14 +200,26 @@ impl Bugged {
         })
     }
 
-    /// Only on every second node.
-    fn retag(&self, entries: &mut [Arc<Entry>]) {
-        if self.node % 2 == 1 {
-            for entry in entries {
-                let mut other = Entry::clone(entry);
-                other.position.tag ^= 1;
-                *entry = Arc::new(other);
-            }
+    /// How every second node names a place, and back.
+    fn retag(&self, place: &mut Position) {
+        if self.bug == Bug::TagsDiffer && self.node % 2 == 1 && place.offset > 0 {
+            place.tag ^= 1;
+        }
+    }
+
+    fn retag_all(&self, entries: &mut [Arc<Entry>]) {
+        for entry in entries {
+            self.retag(&mut Arc::make_mut(entry).position);
+        }
+    }
+
+    fn retag_page(&self, page: &mut Page) {
+        self.retag_all(&mut page.entries);
+        for left_out in &mut page.conflated {
+            self.retag(&mut left_out.position);
+        }
+        for place in [&mut page.begin, &mut page.position, &mut page.head] {
+            self.retag(place);
         }
     }
 
@@ -234,7 +256,6 @@ impl Bugged {
                 page.start = PageStart::Reset;
             }
             Bug::Altered if length > 0 => alter(&mut page.entries),
-            Bug::TagsDiffer => self.retag(&mut page.entries),
             _ => {}
         }
     }
