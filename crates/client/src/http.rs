@@ -56,6 +56,8 @@ pub(crate) struct Http {
     resume: Option<String>,
     /// The server has shown that it is there.
     is_there: bool,
+    /// An answer has begun to come.
+    is_answering: bool,
     /// It has told who we are, so whoever asks again is nobody new.
     is_welcome: bool,
     /// The driver has said what it wants. Before that what is read was asked for by what it wanted when this was opened.
@@ -112,6 +114,8 @@ struct Post {
 enum Item {
     /// Events of a stream.
     Read(u64, Vec<Notice>),
+    /// The answer to a poll has begun to come.
+    Answering,
     /// The answer to a poll, and whether there is more that it did not hold.
     Polled(u64, Vec<Notice>, bool),
     /// It reads no more.
@@ -157,6 +161,7 @@ pub(crate) async fn open(
         heartbeat: builder.settings.ping_interval,
         resume: proof.resume,
         is_there: false,
+        is_answering: false,
         is_welcome: false,
         is_claimed: false,
         items,
@@ -183,9 +188,13 @@ pub(crate) async fn open(
             link.item = link.items.recv().await;
             link.take_item();
         }
-        Ok(link)
+        Ok(())
     };
-    let link = deadline.within(ConnectStep::Welcome, welcomed).await?;
+    match deadline.within(ConnectStep::Welcome, welcomed).await {
+        // A large answer takes its time over a slow network. The next attempt would begin with the same one.
+        Err(ConnectError::Timeout { .. }) if link.is_answering => {}
+        welcomed => welcomed?,
+    }
     let mut identity = None;
     for notice in &link.notices {
         if let Notice::Welcome { session, user, .. } = notice {
@@ -466,6 +475,7 @@ impl Http {
                     self.handle_notices(place, notices);
                 }
             }
+            Item::Answering => self.is_answering = true,
             Item::Polled(run, notices, more) => {
                 if let Some(place) = self.readers.iter().position(|reader| reader.run == run) {
                     (self.is_there, self.is_welcome) = (true, true);

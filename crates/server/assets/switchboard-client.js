@@ -536,10 +536,10 @@ function http(context, name) {
   const polls = async (reader, signal) => {
     const begun = /* @__PURE__ */ new Set();
     while (reader.channels.size && !dirty.has(reader)) {
-      const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
+      const waitS = [...reader.channels.keys()].some((channel) => !begun.has(channel)) ? "0" : HELD_S;
       let answer;
       try {
-        answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1e3 + patienceMs);
+        answer = await request(query(reader, waitS), { signal }, +waitS * 1e3 + patienceMs);
       } catch (error) {
         if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
         await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1e3));

@@ -105,8 +105,14 @@ impl Reading {
                 Ok(uri) => uri,
                 Err(failure) => return failure,
             };
-            let answer = match self.requests.get(uri, HELD_MAX + self.requests.patience).await {
-                Ok(body) => self.requests.whole(body).await,
+            let patience = Duration::from_secs(wait) + self.requests.patience;
+            let answer = match self.requests.get(uri, patience).await {
+                Ok(body) => {
+                    if !self.tell(Item::Answering).await {
+                        return Failure::Lost(std::io::ErrorKind::UnexpectedEof);
+                    }
+                    self.requests.whole(body).await
+                }
                 Err(failure) => match failure.too_early() {
                     Some(wait) => {
                         tokio::time::sleep(wait.unwrap_or(RETRY).clamp(RETRY_MIN, RETRY_MAX)).await;

@@ -204,6 +204,38 @@ async fn a_poll_is_held_as_long_as_the_client_waits_and_one_that_is_too_early_is
     assert_eq!(client.state(), State::Open);
 }
 
+/// Each attempt was given up before all of the answer was there, and the next one began with it again.
+#[tokio::test]
+async fn an_answer_that_takes_longer_than_a_connection_may_is_waited_for_as_long_as_it_comes() {
+    let patience = Duration::from_secs(2);
+    let port = Port::open().await;
+    let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
+    let builder = port
+        .eager()
+        .transports([Transport::Poll])
+        .connect_timeout(patience);
+    let (_, client) = tokio::join!(answer(&port, "400 Bad Request", error), builder.connect());
+    let client = client.unwrap();
+    let since = SubscribeOptions::new().since(Position::parse(START).unwrap());
+    let nothing = format!(r#"{{"position":"{START}","events":[]}}"#);
+    let (_, room) = tokio::join!(
+        answer(&port, "200 OK", &nothing),
+        client.subscribe_with("room:1", since)
+    );
+    let mut room = room.unwrap();
+    drop(port.accept().await);
+    let body = said("hi");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut again = port.answer(head.as_bytes()).await;
+    let pieces = body.as_bytes().chunks(body.len().div_ceil(15));
+    for piece in pieces {
+        tokio::time::sleep(patience / 10).await;
+        again.write_all(piece).await.unwrap();
+    }
+    let got = timeout(SOON, message(&mut room)).await.unwrap();
+    assert_eq!(got.payload.as_str(), Some("hi"));
+}
+
 /// What had come meanwhile for the subscription of before was passed over, and nobody was told.
 #[tokio::test]
 async fn a_subscription_that_begins_where_one_was_dropped_while_connecting_misses_nothing() {

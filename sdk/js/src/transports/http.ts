@@ -163,10 +163,10 @@ function http(context: Context, name: TransportName): Transport {
     const begun = new Set<string>();
     while (reader.channels.size && !dirty.has(reader)) {
       // The first one is not held: it says that all works.
-      const isNew = [...reader.channels.keys()].some((channel) => !begun.has(channel));
+      const waitS = [...reader.channels.keys()].some((channel) => !begun.has(channel)) ? "0" : HELD_S;
       let answer;
       try {
-        answer = await request(query(reader, isNew ? "0" : HELD_S), { signal }, +HELD_S * 1_000 + patienceMs);
+        answer = await request(query(reader, waitS), { signal }, +waitS * 1_000 + patienceMs);
       } catch (error) {
         if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
         // Too many at once: the next one brings more.
