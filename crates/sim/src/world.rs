@@ -304,13 +304,13 @@ impl World {
                 self.start_again(node);
             }
             Fault::Drain(node) => {
-                let deadline = self.plan.config.server.drain_deadline;
-                self.tell(fault, until + deadline, is_memory);
+                // Not longer than the operator's patience, as one that stands still would take.
+                let patience = self.plan.config.server.drain_deadline * 3;
+                self.tell(fault, until + patience, is_memory);
                 self.book.set_draining(true);
                 let running = self.nodes[node].borrow_mut().take();
                 if let Some(running) = running {
-                    // Not longer than the operator's patience, as one that stands still would take.
-                    let _killed = tokio::time::timeout(deadline * 3, running.drain()).await;
+                    let _killed = tokio::time::timeout(patience, running.drain()).await;
                     *self.nodes[node].borrow_mut() = Some(running);
                 }
                 self.book.set_draining(false);

@@ -35,7 +35,7 @@ impl Publication {
     /// When its publisher knew what had become of it.
     pub(super) fn answered_at(&self) -> u64 {
         match self.answer {
-            Answer::Acknowledged { at } => at,
+            Answer::Acknowledged { at, .. } => at,
             Answer::Outstanding | Answer::Refused | Answer::Unknown => u64::MAX,
         }
     }
@@ -45,7 +45,11 @@ impl Publication {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     Outstanding,
-    Acknowledged { at: u64 },
+    /// Of this life of its log.
+    Acknowledged {
+        at: u64,
+        epoch: u64,
+    },
     Refused,
     Unknown,
 }
@@ -178,7 +182,10 @@ impl Book {
                 self.publications.insert(message, publication);
                 return;
             }
-            What::Acknowledged { message, .. } => (message, Answer::Acknowledged { at }),
+            What::Acknowledged { message, place } => {
+                let epoch = place.epoch;
+                (message, Answer::Acknowledged { at, epoch })
+            }
             What::Refused { message } => (message, Answer::Refused),
             What::Unknown { message } => (message, Answer::Unknown),
             _ => return,

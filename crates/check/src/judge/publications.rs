@@ -24,7 +24,7 @@ pub(super) fn check(court: &mut Court<'_>, book: &Book) {
     lives.sort_unstable_by_key(|(epoch, life)| (life.channel, life.seen_at, **epoch));
     check_appearances(court, book, &lives);
     for (epoch, life) in &lives {
-        check_order(court, book, life);
+        check_order(court, book, **epoch, life);
         if let Some(last) = finals.get(&life.channel) {
             check_kept(court, book, **epoch, life, last);
         }
@@ -82,7 +82,10 @@ fn check_appearances(court: &mut Court<'_>, book: &Book, lives: &[(&u64, &Life)]
 }
 
 /// Rule 6.
-fn check_order(court: &mut Court<'_>, book: &Book, life: &Life) {
+fn check_order(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life) {
+    // A copy that was on its way for long comes into the next life, where nothing is known of the first one.
+    let is_late =
+        |said: &Publication| matches!(said.answer, Answer::Acknowledged { epoch: of, .. } if of != epoch);
     // Of what is behind the entry, what was acknowledged first.
     let mut earliest: Option<(u64, Message, u64)> = None;
     for entry in life.entries.iter().rev() {
@@ -91,6 +94,7 @@ fn check_order(court: &mut Court<'_>, book: &Book, life: &Life) {
         };
         if let Some((acknowledged_at, message, offset)) = earliest
             && acknowledged_at < publication.invoked_at
+            && !is_late(publication)
         {
             let before = words::message(court.history, message);
             let after = words::message(court.history, entry.message);
@@ -100,7 +104,8 @@ fn check_order(court: &mut Court<'_>, book: &Book, life: &Life) {
             );
             court.tell(Rule::Ordered, whose(publication), what);
         }
-        if let Answer::Acknowledged { at } = publication.answer
+        if let Answer::Acknowledged { at, .. } = publication.answer
+            && !is_late(publication)
             && earliest.is_none_or(|(earliest, ..)| at < earliest)
         {
             earliest = Some((at, entry.message, entry.offset));
@@ -113,8 +118,8 @@ fn check_order(court: &mut Court<'_>, book: &Book, life: &Life) {
     for entry in &life.entries {
         let Message { publisher, number } = entry.message;
         // What nobody knows of may arrive when its publisher has long gone on by another connection.
-        let answer = book.publications.get(&entry.message).map(|said| said.answer);
-        if answer == Some(Answer::Unknown) {
+        let said = book.publications.get(&entry.message);
+        if said.is_some_and(|said| said.answer == Answer::Unknown || is_late(said)) {
             continue;
         }
         let Some((before, offset)) = last.insert(publisher, (number, entry.offset)) else {

@@ -283,7 +283,10 @@ impl Reading<'_, '_> {
         let Some(publication) = self.book.publications.get(&message) else {
             return;
         };
-        let Answer::Acknowledged { at: acknowledged_at } = publication.answer else {
+        let Answer::Acknowledged {
+            at: acknowledged_at, ..
+        } = publication.answer
+        else {
             return;
         };
         let began = history.calm_since().max(acknowledged_at).max(self.connected_at);
