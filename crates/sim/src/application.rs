@@ -633,7 +633,11 @@ impl Application {
     }
 
     fn trouble(&self, told: &dyn Display) {
-        self.parts.book.trouble(self.number, told);
+        let now = Duration::from_micros(self.parts.book.now());
+        let number = self.number;
+        self.parts
+            .book
+            .trouble(format!("client-{number} was told, at {now:.6?}: {told}"));
     }
 
     fn answered(&self, message: Message, answer: Result<Position, PublishError>) {

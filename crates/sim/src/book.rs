@@ -1,9 +1,7 @@
 //! What is written down while a history happens: the logs of all clients, and who is in the middle of a resume.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use switchboard_check::History;
 use switchboard_check::event::{Client, Name, Stream, What};
@@ -38,7 +36,7 @@ struct Inner {
     parted: bool,
     /// For whoever looks for a fault.
     notes: Option<Vec<(u64, String)>>,
-    /// What clients were told that no server should tell them.
+    /// What is wrong, and in no log.
     troubles: Vec<String>,
 }
 
@@ -145,14 +143,12 @@ impl Book {
         self.inner().notes.take().unwrap_or_default()
     }
 
-    /// A client that does nothing wrong was told this.
-    pub fn trouble(&self, device: usize, told: &dyn Display) {
-        let now = Duration::from_micros(self.now());
-        let trouble = format!("client-{device} was told, at {now:.6?}: {told}");
-        self.inner().troubles.push(trouble);
+    /// Something is wrong that is in no log.
+    pub fn trouble(&self, what: String) {
+        self.inner().troubles.push(what);
     }
 
-    /// What they were told.
+    /// All that was.
     pub fn troubles(&self) -> Vec<String> {
         std::mem::take(&mut self.inner().troubles)
     }

@@ -27,6 +27,7 @@ pub mod minimise;
 mod moving;
 pub mod net;
 pub mod node;
+mod panics;
 pub mod plan;
 pub mod wall;
 pub mod world;

@@ -1,6 +1,7 @@
 //! Many histories, on several threads, and what they come to together.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +10,7 @@ use switchboard_check::verdict::Counts;
 
 use crate::bug::Bug;
 use crate::coverage::Marks;
+use crate::panics;
 use crate::plan::Plan;
 use crate::world::{self, Outcome};
 
@@ -56,6 +58,15 @@ impl Sum {
         }
     }
 
+    fn add_panic(&mut self, seed: u64) {
+        self.histories += 1;
+        self.broken_count += 1;
+        self.violations += 1;
+        if self.broken.len() < Sum::BROKEN_MAX {
+            self.broken.push((seed, panics::take().join("\n")));
+        }
+    }
+
     /// Faults, and those of them inside a resume.
     pub fn all_faults(&self) -> (u64, u64) {
         let add = |sum: (u64, u64), one: &(u64, u64)| (sum.0 + one.0, sum.1 + one.1);
@@ -64,9 +75,6 @@ impl Sum {
 }
 
 /// Runs these seeds. `done` is called after each, with how much was wrong in it.
-///
-/// # Panics
-/// As [`world::run`].
 pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: impl Fn(u64) + Sync) -> Sum {
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Sum::default());
@@ -78,11 +86,15 @@ pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: imp
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = world::run(&Plan::of(seed), bug);
+                    let run = AssertUnwindSafe(|| world::run(&Plan::of(seed), bug));
+                    let outcome = std::panic::catch_unwind(run).ok();
                     if let Ok(mut sum) = sum.lock() {
-                        sum.add(seed, &outcome);
+                        match &outcome {
+                            Some(outcome) => sum.add(seed, outcome),
+                            None => sum.add_panic(seed),
+                        }
                     }
-                    done(outcome.wrong());
+                    done(outcome.map_or(1, |outcome| outcome.wrong()));
                 }
             });
         }

@@ -182,13 +182,15 @@ impl Running {
 
     /// Ends at once. With `silent` nobody is told: the machine is gone.
     pub fn kill(&self, silent: bool) {
+        // Its tasks find nobody when they are dropped.
+        let Some(tasks) = self.cage.tasks.borrow_mut().take() else {
+            return;
+        };
         self.count();
         self.network.close_listener(self.number);
         let harm = if silent { Harm::Vanish } else { Harm::Reset };
         self.network.harm(Host::Node(self.number), harm);
         self.doors.borrow_mut().clear();
-        // Its tasks find nobody when they are dropped.
-        let tasks = self.cage.tasks.borrow_mut().take();
         drop(tasks);
         self.cage.wake();
     }

@@ -1,7 +1,6 @@
 //! A history happens.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +30,10 @@ use crate::device::Device;
 use crate::net::{Harm, Host, Network};
 use crate::node::{Running, Start};
 use crate::plan::{Fault, FaultPlan, Keeper, Plan, When, purpose};
-use crate::wall;
+use crate::{panics, wall};
+
+/// For reading all final histories, in virtual time.
+const FINALS: Duration = Duration::from_secs(60);
 
 /// What a history came to.
 pub struct Outcome {
@@ -63,7 +65,7 @@ impl Outcome {
 /// Lets a history happen, with a bug in it or without.
 ///
 /// # Panics
-/// The system gives no runtime, or something ends in a panic: that is found, too.
+/// The system gives no runtime, or the history itself ends in a panic. One of a server's or a client's tasks is told among the troubles.
 pub fn run(plan: &Plan, bug: Option<Bug>) -> Outcome {
     run_noting(plan, bug, false)
 }
@@ -84,6 +86,7 @@ pub fn run_noting(plan: &Plan, bug: Option<Bug>, notes: bool) -> Outcome {
     let tasks = LocalSet::new();
     let outcome = runtime.block_on(tasks.run_until(async {
         wall::begin();
+        panics::begin();
         let world = World::new(plan, bug);
         world.book.take_notes(notes);
         world.history().await
@@ -97,7 +100,7 @@ struct World {
     bug: Option<Bug>,
     book: Book,
     network: Network,
-    nodes: Vec<RefCell<Option<Running>>>,
+    nodes: Vec<RefCell<Option<Rc<Running>>>>,
     devices: Vec<Device>,
     /// Of a node whose logs are on a disk.
     disk: Option<Disk>,
@@ -192,7 +195,7 @@ impl World {
             bug: self.bug,
         };
         let running = Running::start(start, &self.network, &mut chance, &self.book.marks);
-        *self.nodes[node].borrow_mut() = Some(running);
+        *self.nodes[node].borrow_mut() = Some(Rc::new(running));
     }
 
     /// Ends a node, if it runs.
@@ -308,12 +311,19 @@ impl World {
                 let patience = self.plan.config.server.drain_deadline * 3;
                 self.tell(fault, until + patience, is_memory);
                 self.book.set_draining(true);
-                let running = self.nodes[node].borrow_mut().take();
-                if let Some(running) = running {
+                let running = self.nodes[node].borrow().clone();
+                if let Some(running) = &running {
                     let _killed = tokio::time::timeout(patience, running.drain()).await;
-                    *self.nodes[node].borrow_mut() = Some(running);
                 }
                 self.book.set_draining(false);
+                let killed_meanwhile = match (&*self.nodes[node].borrow(), &running) {
+                    (Some(now), Some(before)) => !Rc::ptr_eq(now, before),
+                    _ => true,
+                };
+                drop(running);
+                if killed_meanwhile {
+                    return;
+                }
                 self.end(node, Ending::Stopped);
                 tokio::time::sleep(lasts).await;
                 self.start_again(node);
@@ -398,22 +408,32 @@ impl World {
 
     /// Reads what every log holds, and who is in every channel, as a client that came last.
     async fn read_finals(&self, channels: &[(String, Name)]) {
-        let device = self.devices.last().cloned();
-        let Some(device) = device else { return };
+        let read = tokio::time::timeout(FINALS, self.read_all(channels)).await;
+        let error = match read {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(error) => error.to_string(),
+        };
+        self.book
+            .trouble(format!("the final histories could not be read: {error}"));
+    }
+
+    async fn read_all(&self, channels: &[(String, Name)]) -> Result<(), String> {
+        let device = self.devices.last().cloned().ok_or("there is no device")?;
         let client = Client::builder("ws://localhost/ws")
             .transports([Transport::WebSocket])
             .surroundings(device)
             .persistent(true)
             .connect()
-            .await;
-        let Ok(client) = client else { return };
+            .await
+            .map_err(|error| error.to_string())?;
         for (channel, name) in channels {
-            if let Ok(last) = self.read_final(&client, channel, *name).await {
-                self.book.with(|history| history.finals.push(last));
-            }
-            if self.plan.nodes == 1
-                && let Ok(members) = client.members(channel, Which::After(None), Some(1_000)).await
-            {
+            let last = self.read_final(&client, channel, *name).await;
+            let last = last.map_err(|error| error.to_string())?;
+            self.book.with(|history| history.finals.push(last));
+            if self.plan.nodes == 1 {
+                let members = client.members(channel, Which::After(None), Some(1_000)).await;
+                let members = members.map_err(|error| error.to_string())?;
                 let names = members.members.iter().map(|member| {
                     let name = format!("{}/{}", member.key.user, member.key.session);
                     self.book.name(&name)
@@ -426,6 +446,7 @@ impl World {
             }
         }
         client.close().await;
+        Ok(())
     }
 
     async fn read_final(&self, client: &Client, channel: &str, name: Name) -> Result<Final, ReadError> {
@@ -495,11 +516,13 @@ impl World {
         }
         let history = self.book.with(std::mem::take);
         let verdict = judge(&history);
+        let mut troubles = self.book.troubles();
+        troubles.extend(panics::take());
         let lasted = Duration::from_micros(self.book.now());
         Outcome {
             hash: hash(&history),
             verdict,
-            troubles: self.book.troubles(),
+            troubles,
             history,
             marks: self.book.marks.clone(),
             faults: self.faults.take(),
@@ -526,9 +549,11 @@ fn promises(plan: &Plan) -> Promises {
 fn hash(history: &History) -> String {
     let mut sum = Sha256::new();
     let mut line = String::new();
-    let mut names = BTreeSet::new();
+    for number in 0..history.names() {
+        sum.update(history.text(Name(number as u32)));
+        sum.update([0]);
+    }
     for log in history.logs() {
-        names.insert(history.text(log.name));
         for event in &log.events {
             line.clear();
             // Writing into a string cannot fail.
@@ -543,9 +568,7 @@ fn hash(history: &History) -> String {
         resources,
         ..
     } = history;
-    sum.update(format!(
-        "{faults:?} {finals:?} {rosters:?} {resources:?} {names:?}"
-    ));
+    sum.update(format!("{faults:?} {finals:?} {rosters:?} {resources:?}"));
     sum.finalize()
         .iter()
         .take(16)

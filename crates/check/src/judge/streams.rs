@@ -223,6 +223,8 @@ impl Reading<'_, '_> {
         if !subscriber.conflates && self.court.history.promises.resyncs {
             self.handle_silence(subscriber, found);
         }
+        // A gap behind it is one of a slow reader.
+        subscriber.announced = subscriber.announced.filter(|recovered| !recovered);
         if let Some(said) = self.book.publications.get(&message) {
             subscriber.came.insert(said.conflate, place.offset);
         }
