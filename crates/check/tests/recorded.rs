@@ -800,6 +800,53 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
+        name: "a message in the final history of another channel",
+        rule: Rule::Genuine,
+        plant: |history| {
+            let (_, message) = history.finals[0].entries[0];
+            let ticker = &mut history.finals[1];
+            let place = Place {
+                offset: ticker.head.offset + 1,
+                ..ticker.head
+            };
+            ticker.head = place;
+            ticker.entries.push((place, message));
+        },
+    },
+    Bug {
+        name: "a message that is said for the second time",
+        rule: Rule::Once,
+        plant: |history| {
+            let at = find(history, "w1", |what| matches!(what, What::Invoked { .. }));
+            let events = events(history, "w1");
+            let last = events.len() - 1;
+            let again = Event {
+                at: events[last].at,
+                ..events[at]
+            };
+            events.insert(last, again);
+        },
+    },
+    Bug {
+        name: "a subscription under the number of another",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = find(history, "steady", |what| matches!(what, What::Subscribing { .. }));
+            let events = events(history, "steady");
+            let last = events.len() - 1;
+            let again = Event {
+                at: events[last].at,
+                ..events[at]
+            };
+            events.insert(last, again);
+        },
+    },
+    Bug {
+        name: "a final history that nobody read",
+        rule: Rule::Kept,
+        plant: |history| drop(history.finals.remove(0)),
+    },
+    Bug {
         name: "files that are never closed",
         rule: Rule::Freed,
         plant: |history| history.resources[0].after = 90,

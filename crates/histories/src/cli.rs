@@ -26,13 +26,13 @@ pub struct Cli {
 #[derive(Args, Debug)]
 pub struct Run {
     /// How many.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
     pub count: u64,
     /// How many at once.
     #[arg(long, default_value_t = 4)]
     pub jobs: usize,
     /// The seed of the first; each further one has the next.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..1 << 63))]
     pub seed: u64,
     /// Keep the directories of all histories here. Otherwise only those of histories in which something is wrong stay, in a temporary
     /// directory.

@@ -75,14 +75,6 @@ impl Situation {
         ]);
         all
     }
-
-    /// Of whose clients it is.
-    pub fn sdk(self) -> Option<Sdk> {
-        match self {
-            Situation::Resumed(sdk, _) | Situation::Reloaded(sdk) => Some(sdk),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for Situation {

@@ -120,8 +120,13 @@ fn directory(batch: &Batch, seed: u64) -> PathBuf {
 /// One history; why there is no verdict, if there is none.
 async fn one(batch: &Batch, program: &Path, seed: u64) -> Result<Report, String> {
     let directory = directory(batch, seed);
-    let text = |error: io::Error| error.to_string();
+    let text = |error: io::Error| format!("{}: {error}", directory.display());
     if directory.exists() {
+        // Only what an earlier run left.
+        let is_of_a_run = directory.join("plan.json").exists();
+        if !is_of_a_run && fs::read_dir(&directory).map_err(text)?.next().is_some() {
+            return Err(format!("{} is there, and not of a history", directory.display()));
+        }
         fs::remove_dir_all(&directory).map_err(text)?;
     }
     fs::create_dir_all(&directory).map_err(text)?;

@@ -274,9 +274,12 @@ impl Application {
 
     fn note(&self, page: &Page, state: &State) {
         let transport = page.client.transport();
-        self.parts
-            .book
-            .note(|| format!("client-{}: {transport:?}, {state:?}", self.number));
+        self.parts.book.note(|| match state {
+            State::Waiting { attempt, why, .. } => {
+                format!("client-{}: {transport:?}, waits, {attempt}: {why:?}", self.number)
+            }
+            state => format!("client-{}: {transport:?}, {state:?}", self.number),
+        });
     }
 
     fn member(&self, page: &Page) -> Name {

@@ -34,10 +34,10 @@ enum Command {
     /// situation never occurred or fewer than 30 % of the faults fell inside a resume.
     Run {
         /// How many.
-        #[arg(long, default_value_t = 100_000)]
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
         count: u64,
         /// The first seed.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..1 << 63))]
         from: u64,
         /// How many at once; by default one for each core.
         #[arg(long)]
@@ -209,10 +209,7 @@ fn show(plan: &Plan, bug: Option<Bug>, log: bool) -> ExitCode {
     if log {
         print_log(&outcome);
     }
-    println!("{}", outcome.verdict);
-    for trouble in &outcome.troubles {
-        println!("{trouble}");
-    }
+    say(&outcome);
     println!("{:.1?} of its own time; {}", outcome.lasted, outcome.hash);
     if outcome.hash != again.hash {
         println!("and not the same the second time: {}", again.hash);
@@ -249,6 +246,13 @@ fn show(plan: &Plan, bug: Option<Bug>, log: bool) -> ExitCode {
     }
 }
 
+fn say(outcome: &Outcome) {
+    println!("{}", outcome.verdict);
+    for trouble in &outcome.troubles {
+        println!("{trouble}");
+    }
+}
+
 fn print_log(outcome: &Outcome) {
     let history = &outcome.history;
     for number in 0..history.names() {
@@ -281,7 +285,7 @@ fn minimised(seed: u64, bug: Option<Bug>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let list = |places: &[usize]| places.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    let mut command = format!("sim show {seed} --log --plan");
+    let mut command = format!("cargo run --release -p switchboard-sim -- show {seed} --log --plan");
     if let Some(bug) = bug {
         command += &format!(" --bug {bug:?}");
     }
@@ -294,7 +298,7 @@ fn minimised(seed: u64, bug: Option<Bug>) -> ExitCode {
     if let Some(most) = least.at_most {
         command += &format!(" --at-most {}", most.as_millis());
     }
-    println!("{}", world::run(&Plan::of(seed).reduced(&least), bug).verdict);
+    say(&world::run(&Plan::of(seed).reduced(&least), bug));
     println!("\n{command}");
     ExitCode::SUCCESS
 }

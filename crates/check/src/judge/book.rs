@@ -41,6 +41,17 @@ impl Publication {
     }
 }
 
+/// Where it was said.
+pub(super) fn whose(publication: &Publication) -> Where {
+    Where {
+        channel: Some(publication.channel),
+        client: Some(publication.client),
+        stream: None,
+        at: Some(publication.invoked_at),
+        index: Some(publication.index as usize),
+    }
+}
+
 /// What the server said to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
@@ -179,7 +190,11 @@ impl Book {
                     client,
                     index: index as u32,
                 };
-                self.publications.insert(message, publication);
+                if self.publications.insert(message, publication).is_some() {
+                    let name = words::message(court.history, message);
+                    let found = whose(&publication);
+                    court.tell(Rule::Once, found, format!("{name} is said for the second time"));
+                }
                 return;
             }
             What::Acknowledged { message, place } => {

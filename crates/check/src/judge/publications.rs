@@ -1,10 +1,10 @@
 //! What became of what was said: rules 5, 6 and 7, and the answers of rule 10.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
-use super::book::{Answer, Book, Life, Publication};
+use super::book::{Answer, Book, Life, Publication, whose};
 use super::words;
 use super::{Court, Where};
 use crate::event::{Event, Message, Name, What};
@@ -32,17 +32,8 @@ pub(super) fn check(court: &mut Court<'_>, book: &Book) {
     for last in finals.values() {
         check_dense(court, last);
     }
+    check_read(court, book, &finals);
     check_answers(court, book);
-}
-
-fn whose(publication: &Publication) -> Where {
-    Where {
-        channel: Some(publication.channel),
-        client: Some(publication.client),
-        stream: None,
-        at: Some(publication.invoked_at),
-        index: Some(publication.index as usize),
-    }
 }
 
 /// Rule 7: a message appears once in a life of a log, and a refused one never.
@@ -66,6 +57,14 @@ fn check_appearances(court: &mut Court<'_>, book: &Book, lives: &[(&u64, &Life)]
                 continue;
             };
             let name = words::message(court.history, entry.message);
+            if publication.channel != life.channel {
+                let what = format!(
+                    "{name} was said to {}, and is in the log of another channel at {}",
+                    court.history.text(publication.channel),
+                    entry.offset
+                );
+                court.tell(Rule::Genuine, whose(publication), what);
+            }
             if publication.answer == Answer::Refused {
                 let what = format!("{name} was refused, and is in the log at {}", entry.offset);
                 court.tell(Rule::Once, whose(publication), what);
@@ -176,6 +175,22 @@ fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last:
     }
 }
 
+/// Without a final history nothing can be said of what is kept.
+fn check_read(court: &mut Court<'_>, book: &Book, finals: &BTreeMap<Name, &Final>) {
+    let channels: BTreeSet<Name> = book.publications.values().map(|said| said.channel).collect();
+    for channel in channels
+        .into_iter()
+        .filter(|channel| !finals.contains_key(channel))
+    {
+        let found = Where {
+            channel: Some(channel),
+            ..Where::default()
+        };
+        let what = "its final history was not read, so nobody knows what is kept".to_owned();
+        court.tell(Rule::Kept, found, what);
+    }
+}
+
 /// The final history itself has no hole.
 fn check_dense(court: &mut Court<'_>, last: &Final) {
     if !court.history.promises.dense {
@@ -191,9 +206,9 @@ fn check_dense(court: &mut Court<'_>, last: &Final) {
             let what = format!("the final history has {offset} where {next} should be");
             return court.tell(Rule::Kept, found, what);
         }
-        next += 1;
+        next = next.saturating_add(1);
     }
-    if next != last.head.offset + 1 {
+    if next != last.head.offset.saturating_add(1) {
         let what = format!(
             "the final history ends before {next}, and the log is at {}",
             last.head.offset

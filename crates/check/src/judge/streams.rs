@@ -125,7 +125,12 @@ impl Reading<'_, '_> {
                 left_out: BTreeMap::new(),
                 came: BTreeMap::new(),
             };
-            self.streams.insert(number, subscriber);
+            if self.streams.insert(number, subscriber).is_some() {
+                found.channel = Some(channel);
+                let what =
+                    "it subscribes under a number that it used before, so what came then cannot be judged";
+                self.court.tell(Rule::Complete, found, what.to_owned());
+            }
             return;
         }
         let Some(mut subscriber) = self.streams.remove(&number) else {
@@ -419,7 +424,7 @@ impl Reading<'_, '_> {
         }
         // A newer one may be among what the log had forgotten.
         if let Some(life) = self.life(place) {
-            for entry in life.between(was.offset, place.offset + 1) {
+            for entry in life.between(was.offset, place.offset.saturating_add(1)) {
                 if let Some(said) = self.book.publications.get(&entry.message) {
                     subscriber.came.insert(said.conflate, entry.offset);
                 }
@@ -438,7 +443,7 @@ impl Reading<'_, '_> {
         let (Some(most), Some(life)) = (most, self.life(place)) else {
             return false;
         };
-        let behind = &life.entries[life.behind(offset + most - 1)..];
+        let behind = &life.entries[life.behind(offset.saturating_add(most).saturating_sub(1))..];
         behind.iter().any(|entry| entry.seen_at < at)
     }
 
@@ -459,7 +464,7 @@ impl Reading<'_, '_> {
     fn leave_out(&self, subscriber: &mut Subscriber, was: Place, place: Place) {
         let Some(life) = self.life(place) else { return };
         // Messages without a key are of one key, too.
-        for entry in life.between(was.offset, place.offset + 1) {
+        for entry in life.between(was.offset, place.offset.saturating_add(1)) {
             if let Some(said) = self.book.publications.get(&entry.message) {
                 subscriber.left_out.insert(said.conflate, entry.offset);
             }
