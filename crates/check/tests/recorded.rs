@@ -842,6 +842,20 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
+        name: "a subscription that goes on from a place with another tag",
+        rule: Rule::OneName,
+        plant: |history| {
+            let events = events(history, "returning");
+            let at = events
+                .iter()
+                .rposition(|event| matches!(event.what, What::Subscribed { .. }))
+                .expect("it comes back");
+            if let What::Subscribed { place, .. } = &mut events[at].what {
+                place.tag ^= 1;
+            }
+        },
+    },
+    Bug {
         name: "a final history that nobody read",
         rule: Rule::Kept,
         plant: |history| drop(history.finals.remove(0)),

@@ -93,6 +93,12 @@ impl Life {
         self.entries.partition_point(|entry| entry.offset <= offset)
     }
 
+    /// Whether this place has another tag than the message that stands there.
+    pub(super) fn is_misnamed(&self, place: Place) -> bool {
+        let entry = self.entries.get(self.behind(place.offset.saturating_sub(1)));
+        entry.is_some_and(|entry| entry.offset == place.offset && entry.tag != place.tag)
+    }
+
     /// The entries between two offsets, without both.
     pub(super) fn between(&self, after: u64, before: u64) -> &[Entry] {
         let from = self.behind(after);

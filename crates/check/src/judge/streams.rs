@@ -138,6 +138,12 @@ impl Reading<'_, '_> {
             return self.court.tell(Rule::Genuine, found, what);
         };
         found.channel = Some(subscriber.channel);
+        if let What::Subscribed { place, .. } | What::Gap { place, .. } | What::Reset { place, .. } = what
+            && self.life(place).is_some_and(|life| life.is_misnamed(place))
+        {
+            let what = format!("{} has another tag for others", words::place(place));
+            self.court.tell(Rule::OneName, found, what);
+        }
         match what {
             What::Subscribed { place, recovered, .. } => {
                 self.handle_subscribed(&mut subscriber, found, place, recovered);
