@@ -322,6 +322,18 @@ fn find(history: &mut History, client: &str, is: fn(&What) -> bool) -> usize {
         .expect("it is in the history")
 }
 
+/// The first such event once more, at the end.
+fn write_again(history: &mut History, client: &str, is: fn(&What) -> bool) {
+    let at = find(history, client, is);
+    let events = events(history, client);
+    let last = events.len() - 1;
+    let again = Event {
+        at: events[last].at,
+        ..events[at]
+    };
+    events.insert(last, again);
+}
+
 const BUGS: &[Bug] = &[
     Bug {
         name: "a message that nobody published",
@@ -816,30 +828,12 @@ const BUGS: &[Bug] = &[
     Bug {
         name: "a message that is said for the second time",
         rule: Rule::Once,
-        plant: |history| {
-            let at = find(history, "w1", |what| matches!(what, What::Invoked { .. }));
-            let events = events(history, "w1");
-            let last = events.len() - 1;
-            let again = Event {
-                at: events[last].at,
-                ..events[at]
-            };
-            events.insert(last, again);
-        },
+        plant: |history| write_again(history, "w1", |what| matches!(what, What::Invoked { .. })),
     },
     Bug {
         name: "a subscription under the number of another",
         rule: Rule::Complete,
-        plant: |history| {
-            let at = find(history, "steady", |what| matches!(what, What::Subscribing { .. }));
-            let events = events(history, "steady");
-            let last = events.len() - 1;
-            let again = Event {
-                at: events[last].at,
-                ..events[at]
-            };
-            events.insert(last, again);
-        },
+        plant: |history| write_again(history, "steady", |what| matches!(what, What::Subscribing { .. })),
     },
     Bug {
         name: "a subscription that goes on from a place with another tag",

@@ -41,7 +41,7 @@ pub struct Outcome {
     pub history: History,
     /// What the judge says.
     pub verdict: Verdict,
-    /// What clients were told that no server should tell them, in words.
+    /// What is wrong and in no log, in words: refusals for good, panics, final histories that could not be read.
     pub troubles: Vec<String>,
     /// Of everything that was written down.
     pub hash: String,
