@@ -22,7 +22,7 @@ use switchboard_proto::session::server::{Link as Wanted, Refusal, Session};
 use tokio::sync::oneshot;
 
 use super::link::{LinkGuard, Pipe};
-use super::replay::Resuming;
+use super::replay::{Replay, Resuming};
 use super::wheel::LinkRef;
 use super::{Shard, State};
 use crate::http::Slot;
@@ -142,7 +142,6 @@ impl State {
     /// Answers a poll, if it is time.
     pub(super) fn answer_poll(&mut self, at: LinkRef) {
         let subscriber = super::turn::subscriber(at);
-        let has_room = self.has_room(at);
         let State { links, audience, .. } = self;
         let Some(link) = links.get_mut(at.key as usize) else {
             return;
@@ -162,8 +161,9 @@ impl State {
                 None => {}
             }
         }
-        // All there is, as far as it fits into one answer: nothing said of a channel means that nothing is missing there.
-        let is_reading = link.is_to_read() && has_room;
+        // All there is, as far as it fits into one answer: nothing said of a channel means that nothing is missing there. One that
+        // is to read and has no turn has no room for what it would get.
+        let is_reading = link.is_to_read() && link.replay != Replay::Idle;
         let waits = match &link.pipe {
             Pipe::Answer { holds: false, .. } => is_reading,
             _ => is_reading || link.session.outbox().is_empty(),

@@ -218,7 +218,9 @@ impl State {
                     self.replays.parked.push(at);
                 }
                 Look::Busy => return self.replays.queue.push_front(at),
-                Look::Done | Look::Waits => {}
+                // A poll waits until nothing more is read for it.
+                Look::Done => self.touch_poll(at),
+                Look::Waits => {}
             }
         }
     }
@@ -246,18 +248,16 @@ impl State {
 
     /// One channel of a link that is behind.
     fn replay(&mut self, at: LinkRef, bytes: &mut usize) -> Look {
-        if self.link(at).is_none() || !self.has_room(at) {
-            return Look::Done;
-        }
         let behind: SmallVec<[ChannelIndex; 4]> = self.audience.behind(subscriber(at)).collect();
         let Some(link) = self.link(at) else {
             return Look::Done;
         };
         link.behind = !behind.is_empty();
-        if behind.is_empty() {
+        let turns = usize::from(link.turns);
+        if behind.is_empty() || !self.has_room(at) {
             return Look::Done;
         }
-        let index = behind[usize::from(link.turns) % behind.len()];
+        let index = behind[turns % behind.len()];
         let (Some(channel), Some(cursor)) = (
             self.audience.name(index).cloned(),
             self.audience.cursor(index, subscriber(at)),

@@ -16,13 +16,16 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 
 use super::link::LinkGuard;
+use super::reader::{Held, Wishes};
 use super::*;
 use crate::broker::memory::Memory;
 use crate::config::Config;
+use crate::http::reading::Wish;
 use crate::http::site::Site;
 use crate::http::{self, Door, Limits, Slot};
 use crate::net::Stream;
 use switchboard_hub::presence::Listing;
+use switchboard_proto::session::places::Places;
 use switchboard_proto::session::resume::ResumeKey;
 
 /// The only shard of a process.
@@ -658,4 +661,96 @@ fn a_page_that_is_refused_after_its_reader_left_refuses_nothing_else() {
         assert!(heard.contains(r#""type":"subscribed","id":3"#), "{heard}");
         assert!(!heard.contains("unavailable"), "{heard}");
     });
+}
+
+/// Of three polls that were behind at once, where one page at a time is read, the first was given its page and then forgotten: it
+/// was answered when its time was over, or when something else came.
+#[test]
+fn polls_that_have_to_wait_for_a_page_of_others_are_answered_all_the_same() {
+    run(async {
+        let parts = Parts {
+            replays_max: 1,
+            ..parts(64)
+        };
+        let post = parts.post.clone();
+        let (shard, mail) = Shard::new(parts);
+        tokio::task::spawn_local(mail);
+        let names = ["a", "b", "c"];
+        let mut places = Vec::new();
+        for name in names {
+            publish(&post, name, "it").await.unwrap();
+            let Answer::Published(head) = publish(&post, name, "it").await.unwrap() else {
+                panic!("not published");
+            };
+            let since = Position { offset: 1, ..head };
+            places.push(Places::parse(vec![channel(name)], &since.token().as_str()).unwrap());
+        }
+        let polls: Vec<_> = places.into_iter().map(|places| poll(&shard, places)).collect();
+        for poll in polls {
+            let events = poll.await.unwrap().events.unwrap();
+            let events = String::from_utf8(events).unwrap();
+            assert!(events.contains(r#""data":"it""#), "{events}");
+        }
+    });
+}
+
+/// There was room for more, but not for as much as came next: a poll was answered with what it had when its time was over.
+#[test]
+fn a_poll_for_which_more_comes_than_fits_is_answered_with_what_fits() {
+    const OUTBOX_BYTES: usize = 64 * 1024;
+    run(async {
+        let mut parts = parts(64);
+        let mut settings = Settings::clone(&parts.settings);
+        settings.limits.outbox_bytes_max = OUTBOX_BYTES;
+        parts.settings = Arc::new(settings);
+        let post = parts.post.clone();
+        let (shard, mail) = Shard::new(parts);
+        tokio::task::spawn_local(mail);
+        let (little, much) = ("a".repeat(OUTBOX_BYTES / 4), "b".repeat(OUTBOX_BYTES / 20 * 19));
+        let channels = || vec![channel("a"), channel("b")];
+        let mut begin = Vec::new();
+        for name in ["a", "b"] {
+            let Answer::Published(at) = publish(&post, name, "").await.unwrap() else {
+                panic!("not published");
+            };
+            begin.push(at.token().as_str().to_owned());
+        }
+        let begin = Places::parse(channels(), &begin.join(".")).unwrap();
+        let what_comes = async |held: Held| {
+            let answer = held.await.unwrap();
+            let events = String::from_utf8(answer.events.unwrap()).unwrap();
+            let is_there = (events.contains(&little), events.contains(&much));
+            assert!(is_there.0 != is_there.1, "{is_there:?} in {} bytes", events.len());
+            (answer.places, answer.more)
+        };
+        // While it is held; in one turn, or the first alone would be an answer.
+        let held = poll(&shard, begin.clone());
+        settle().await;
+        let published = (publish(&post, "a", &little), publish(&post, "b", &much));
+        let (places, more) = what_comes(held).await;
+        assert!(more);
+        assert!(published.0.await.is_ok() && published.1.await.is_ok());
+        let (_, more) = what_comes(poll(&shard, places)).await;
+        assert!(!more);
+        // And while it reads.
+        let (places, more) = what_comes(poll(&shard, begin)).await;
+        assert!(more);
+        let (_, more) = what_comes(poll(&shard, places)).await;
+        assert!(!more);
+    });
+}
+
+/// Holds a poll, longer than a scenario may take.
+fn poll(shard: &Rc<Shard>, places: Places) -> Held {
+    let (identity, _jitter, _) = shard.identity(None);
+    let now = shard.clock.now();
+    let until = now + Duration::from_secs(600);
+    let wishes = Wishes {
+        each: places.iter().map(|_| Wish::default()).collect(),
+        places: places.clone(),
+        introduction: false,
+        holds: true,
+    };
+    let session = Session::poll(now, until, identity, places, &shard.settings());
+    shard.poll(session, wishes)
 }
