@@ -49,6 +49,8 @@ pub struct Promises {
     pub alone: bool,
     /// The only bound of a log that matters in this run: it keeps so many messages.
     pub log_messages_max: Option<u64>,
+    /// Whatever the bound: it keeps at least its newest so many messages.
+    pub log_messages_min: u64,
     /// Who reads too slowly gets it from the log. Otherwise a gap may stand for what the log still holds.
     pub resyncs: bool,
     /// For so long after the last fault, and after it was published, a message may be on its way.
@@ -66,6 +68,7 @@ impl Default for Promises {
             ordered: true,
             alone: true,
             log_messages_max: None,
+            log_messages_min: 0,
             resyncs: true,
             quiet: Duration::from_secs(10),
             revocation: Duration::from_secs(1),

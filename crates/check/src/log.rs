@@ -348,6 +348,8 @@ struct Promised {
     alone: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log_messages_max: Option<u64>,
+    #[serde(default)]
+    log_messages_min: u64,
     resyncs: bool,
     quiet_ms: u64,
     revocation_ms: u64,
@@ -419,6 +421,7 @@ impl Run {
                 ordered: promises.ordered,
                 alone: promises.alone,
                 log_messages_max: promises.log_messages_max,
+                log_messages_min: promises.log_messages_min,
                 resyncs: promises.resyncs,
                 quiet_ms: ms(promises.quiet),
                 revocation_ms: ms(promises.revocation),
@@ -473,6 +476,7 @@ impl Run {
             ordered: self.promises.ordered,
             alone: self.promises.alone,
             log_messages_max: self.promises.log_messages_max,
+            log_messages_min: self.promises.log_messages_min,
             resyncs: self.promises.resyncs,
             quiet: Duration::from_millis(self.promises.quiet_ms),
             revocation: Duration::from_millis(self.promises.revocation_ms),

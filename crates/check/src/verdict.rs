@@ -137,6 +137,12 @@ pub struct Counts {
     pub kept: u64,
     /// Faults.
     pub faults: u64,
+    /// Clients that wrote a log.
+    #[serde(default)]
+    pub logs: u64,
+    /// … and wrote it to its end. Of the others nobody can say what is missing behind it.
+    #[serde(default)]
+    pub ended: u64,
 }
 
 impl AddAssign for Counts {
@@ -152,6 +158,8 @@ impl AddAssign for Counts {
             resets,
             kept,
             faults,
+            logs,
+            ended,
         } = other;
         self.events += events;
         self.publications += publications;
@@ -163,6 +171,8 @@ impl AddAssign for Counts {
         self.resets += resets;
         self.kept += kept;
         self.faults += faults;
+        self.logs += logs;
+        self.ended += ended;
     }
 }
 
@@ -231,10 +241,12 @@ impl fmt::Display for Verdict {
             resets,
             kept,
             faults,
+            logs,
+            ended,
         } = self.counts;
         writeln!(
             f,
-            "{}: {events} events, {publications} publications ({acknowledged} acknowledged), {deliveries} deliveries to {streams} \
+            "{}: {logs} logs ({ended} to their end), {events} events, {publications} publications ({acknowledged} acknowledged), {deliveries} deliveries to {streams} \
              subscriptions, {resumes} resumes, {gaps} gaps, {resets} resets, {kept} messages in final histories, {faults} faults",
             self.title
         )?;

@@ -85,6 +85,7 @@ impl Run {
 fn recorded() -> History {
     let mut history = History::new("recorded");
     history.promises.log_messages_max = Some(8);
+    history.promises.log_messages_min = 8;
     let room = history.name("room:1");
     let ticker = history.name("ticker");
     let mut run = Run { history, at: 0, room };
@@ -853,6 +854,54 @@ const BUGS: &[Bug] = &[
         name: "a final history that nobody read",
         rule: Rule::Kept,
         plant: |history| drop(history.finals.remove(0)),
+    },
+    Bug {
+        name: "a gap over what a log that is over still held then",
+        rule: Rule::Complete,
+        plant: |history| {
+            let at = received(history, "steady")[3];
+            let what = &mut events(history, "steady")[at].what;
+            if let What::Received { stream, place, .. } = *what {
+                *what = What::Gap {
+                    stream,
+                    from: place.offset,
+                    place,
+                    conflated: false,
+                };
+            }
+        },
+    },
+    Bug {
+        name: "subscribed behind the end of the log",
+        rule: Rule::OneName,
+        plant: |history| {
+            let events = events(history, "late").iter_mut();
+            let subscribed = events.filter_map(|event| match &mut event.what {
+                What::Subscribed { place, .. } if place.epoch == SECOND => Some(place),
+                _ => None,
+            });
+            let place = subscribed.last().expect("it comes back");
+            place.offset += 1_000;
+        },
+    },
+    Bug {
+        name: "a log that forgets everything",
+        rule: Rule::Kept,
+        plant: |history| {
+            let last = &mut history.finals[0];
+            last.kept_from = last.head.offset + 1;
+            last.entries.clear();
+        },
+    },
+    Bug {
+        name: "a subscriber that leaves, long after everything, without what was acknowledged",
+        rule: Rule::Kept,
+        plant: |history| {
+            let at = find(history, "leaving", |what| {
+                matches!(what, What::Unsubscribed { .. })
+            });
+            events(history, "leaving")[at].at += 60_000_000;
+        },
     },
     Bug {
         name: "files that are never closed",

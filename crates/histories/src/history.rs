@@ -362,6 +362,7 @@ impl Running {
         history.promises.resyncs = !plan.server.drops;
         history.promises.grace = Duration::from_millis(plan.server.grace_ms);
         history.promises.log_messages_max = Some(plan.server.log_messages_max);
+        history.promises.log_messages_min = plan.log_messages_min();
         for channel in plan.channels() {
             let log = api.log(channel).await?;
             let channel_name = history.name(channel);

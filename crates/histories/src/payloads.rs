@@ -7,6 +7,9 @@ use switchboard_client::{Payload, PayloadKind};
 
 use crate::random::Random;
 
+/// Of a body, where none is large and where some are.
+pub const BODY_BYTES_MAX: [u64; 2] = [304, 30_008];
+
 /// A body with its filling: short mostly, sometimes large enough to fill what waits for a socket.
 pub fn body(random: &mut Random, large_percent: u64) -> String {
     let bytes = match random.percent(large_percent) {

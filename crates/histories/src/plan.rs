@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Act, Fault, Kind, When};
+use crate::payloads;
 use crate::random::Random;
 
 /// A history to be run.
@@ -37,6 +38,8 @@ pub struct Server {
     pub drops: bool,
     /// So many messages a log holds at most.
     pub log_messages_max: u64,
+    /// Another bound of it, if it is not the default.
+    pub log_bytes_max: Option<u64>,
     /// Time for which a member who vanished still counts as present.
     pub grace_ms: u64,
 }
@@ -116,6 +119,10 @@ pub struct Publishes {
     pub large_percent: u64,
 }
 
+/// Of a log, by default.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+/// What a log counts for a message beside its body, or a little more.
+const MESSAGE_BYTES: u64 = 1_024;
 const CHANNELS: [&str; 3] = ["room:1", "room:2", "ticker:1"];
 
 impl Plan {
@@ -135,6 +142,19 @@ impl Plan {
             faults,
             load_ms,
         }
+    }
+
+    /// So many messages a log keeps, whatever else bounds it.
+    pub fn log_messages_min(&self) -> u64 {
+        // Whoever reads logs after a jump of its clock takes their ages from it.
+        if self.server.wall_clock {
+            return 0;
+        }
+        let publishes = self.clients.iter().filter_map(|client| client.publishes.as_ref());
+        let has_large = publishes.into_iter().any(|publishes| publishes.large_percent > 0);
+        let message_bytes = payloads::BODY_BYTES_MAX[usize::from(has_large)] + MESSAGE_BYTES;
+        let bytes = self.server.log_bytes_max.unwrap_or(LOG_BYTES_MAX);
+        self.server.log_messages_max.min(bytes / message_bytes)
     }
 
     /// All channels that anybody of it uses.
@@ -179,8 +199,9 @@ fn server(random: &mut Random, main: Kind) -> Server {
         false => 1_000,
     };
     set("CHANNELS__LOG_MESSAGES_MAX", &log_messages_max.to_string());
-    if random.percent(20) {
-        set("CHANNELS__LOG_BYTES_MAX", "32KiB");
+    let log_bytes_max = random.percent(20).then_some(32 << 10);
+    if let Some(bytes) = log_bytes_max {
+        set("CHANNELS__LOG_BYTES_MAX", &bytes.to_string());
     }
     if random.percent(40) || main == Kind::Memory {
         set("LIMITS__OUTBOX_MESSAGES_MAX", random.one(&["8", "16", "64"]));
@@ -211,6 +232,7 @@ fn server(random: &mut Random, main: Kind) -> Server {
         settings,
         drops: matches!(on_lag, "latest" | "drop"),
         log_messages_max,
+        log_bytes_max,
         grace_ms,
     }
 }

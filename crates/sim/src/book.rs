@@ -187,6 +187,18 @@ impl Book {
         self.inner().history.faults.push(fault);
     }
 
+    /// What comes late until now does not come late because something is wrong.
+    pub fn excuse(&self, what: &str) {
+        let now = self.now();
+        let excuse = Fault {
+            what: what.to_owned(),
+            from: now,
+            until: now,
+            loses: false,
+        };
+        self.inner().history.faults.push(excuse);
+    }
+
     /// A device opens a connection to a node.
     pub fn handle_connecting(&self, device: usize, node: usize) {
         let mut inner = self.inner();

@@ -309,7 +309,7 @@ fn config(chance: &mut Chance) -> Config {
     limits.replays_max = chance.one_of([1, 4, 64]);
     limits.presence_grace = ms(chance.one_of([2_000, 5_000]));
     limits.presence_listed_max = chance.one_of([3, 1_000, 1_000]);
-    limits.poll_wait_max = ms(chance.one_of([1_000, 5_000]));
+    limits.poll_wait_max = ms(chance.one_of([1_000, 5_000, 30_000]));
     let session = &mut limits.session;
     session.ping_interval = ms(chance.one_of([1_000, 3_000]));
     session.pong_timeout = ms(chance.one_of([1_000, 2_000]));

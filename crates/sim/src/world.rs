@@ -32,6 +32,8 @@ use crate::node::{Running, Start};
 use crate::plan::{Fault, FaultPlan, Keeper, Plan, When, purpose};
 use crate::{panics, wall};
 
+/// What a log counts for a message beside its filling, or a little more.
+const MESSAGE_BYTES: usize = 1_024;
 /// For reading all final histories, in virtual time.
 const FINALS: Duration = Duration::from_secs(60);
 
@@ -248,6 +250,8 @@ impl World {
         }
         tokio::time::sleep(self.plan.lasts).await;
         stage.send_replace(Stage::Calm);
+        // Before that an application may read more slowly than is published, or a network be too slow for it.
+        self.book.excuse("applications publish");
         while faults.join_next().await.is_some() {}
         tokio::time::sleep(self.plan.quiet).await;
         self.read_finals(&channels).await;
@@ -453,7 +457,8 @@ impl World {
         let mut entries: Vec<(Place, Message)> = Vec::new();
         let newest = client.history(channel, Range::Newest, Some(1_000)).await?;
         let head = place(&newest.position);
-        let (mut messages, mut more) = (newest.messages, newest.more);
+        // It says nothing of what is before it.
+        let (mut messages, mut more) = (newest.messages, true);
         loop {
             let mut page = Vec::new();
             for message in &messages {
@@ -539,10 +544,27 @@ fn promises(plan: &Plan) -> Promises {
         // A node may be behind the broker that it shares, and say what it knows.
         alone: plan.nodes == 1,
         log_messages_max: Some(plan.config.channels.log_messages_max as u64),
+        log_messages_min: kept(plan),
         grace: plan.config.limits.presence_grace,
-        quiet: plan.quiet - Duration::from_secs(5),
+        // The slowest networks carry half a log in that time; the longest poll is held for longer.
+        quiet: Duration::from_secs(20),
         ..Promises::default()
     }
+}
+
+/// So many messages a log keeps, whatever else bounds it.
+fn kept(plan: &Plan) -> u64 {
+    // A server that begins anew takes the age of what it finds from a clock that may have been set.
+    let is_set = |fault: &FaultPlan| matches!(fault.fault, Fault::StepClock(_));
+    if plan.faults.iter().any(is_set) {
+        return 0;
+    }
+    let channels = &plan.config.channels;
+    let filling = plan.clients.iter().map(|client| client.filling).max();
+    let message_bytes = filling.unwrap_or(0) + MESSAGE_BYTES;
+    channels
+        .log_messages_max
+        .min(channels.log_bytes_max / message_bytes) as u64
 }
 
 /// Of everything in a history, in hexadecimal.

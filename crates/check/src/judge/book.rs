@@ -83,6 +83,8 @@ pub(super) struct Entry {
     pub(super) message: Message,
     /// When anyone saw it for the first time.
     pub(super) seen_at: u64,
+    /// When it, or what stands before it, was said last: at that moment it was not there yet.
+    said_at: u64,
     /// In the final history.
     pub(super) is_kept: bool,
 }
@@ -97,6 +99,14 @@ impl Life {
     pub(super) fn is_misnamed(&self, place: Place) -> bool {
         let entry = self.entries.get(self.behind(place.offset.saturating_sub(1)));
         entry.is_some_and(|entry| entry.offset == place.offset && entry.tag != place.tag)
+    }
+
+    /// The last offset that may have been there at this moment; nothing is known where nobody said anything later.
+    pub(super) fn head_at_most(&self, at: u64) -> Option<u64> {
+        let later = self.entries.partition_point(|entry| entry.said_at <= at);
+        self.entries
+            .get(later)
+            .map(|entry| entry.offset.saturating_sub(1))
     }
 
     /// The entries between two offsets, without both.
@@ -169,6 +179,11 @@ impl Book {
         for life in self.lives.values_mut() {
             life.places = Map::default();
             life.entries.sort_unstable_by_key(|entry| entry.offset);
+            let mut last = 0;
+            for entry in &mut life.entries {
+                entry.said_at = entry.said_at.max(last);
+                last = entry.said_at;
+            }
         }
         court.counts.publications = self.publications.len() as u64;
     }
@@ -246,8 +261,8 @@ impl Book {
             places: Map::default(),
         });
         // It was there when its first message was said, or soon after.
-        let invoked_at = self.publications.get(&message).map_or(at, |said| said.invoked_at);
-        life.seen_at = life.seen_at.min(at).min(invoked_at);
+        let invoked_at = self.publications.get(&message).map(|said| said.invoked_at);
+        life.seen_at = life.seen_at.min(at).min(invoked_at.unwrap_or(at));
         if channel.is_some_and(|channel| channel != life.channel) {
             let what = format!(
                 "a life of the log of {} is also one of another channel",
@@ -264,6 +279,7 @@ impl Book {
                     tag: place.tag,
                     message,
                     seen_at: at,
+                    said_at: invoked_at.unwrap_or(0),
                     is_kept,
                 });
             }

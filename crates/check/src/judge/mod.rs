@@ -15,7 +15,7 @@ mod words;
 
 use self::book::Book;
 use crate::event::{Client, Name, Stream, What};
-use crate::history::History;
+use crate::history::{History, Log};
 use crate::verdict::{At, Counts, Rule, Verdict, Violation};
 
 /// Violations of one rule that are told in words.
@@ -77,6 +77,10 @@ struct Court<'a> {
     broken: u64,
 }
 
+fn is_whole(log: &Log) -> bool {
+    log.events.last().is_some_and(|last| last.what == What::Ended)
+}
+
 impl<'a> Court<'a> {
     fn new(history: &'a History) -> Court<'a> {
         Court {
@@ -85,6 +89,8 @@ impl<'a> Court<'a> {
                 events: history.events() as u64,
                 kept: history.finals.iter().map(|last| last.entries.len() as u64).sum(),
                 faults: history.faults.len() as u64,
+                logs: history.logs().len() as u64,
+                ended: history.logs().iter().filter(|log| is_whole(log)).count() as u64,
                 ..Counts::default()
             },
             violations: Vec::new(),

@@ -142,6 +142,9 @@ fn check_order(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life) {
 /// Rule 5: what was acknowledged or delivered is in the final history.
 fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last: &Final) {
     let lives_on = last.head.epoch == epoch;
+    if lives_on {
+        check_forgotten(court, life, last);
+    }
     for entry in &life.entries {
         if entry.is_kept {
             continue;
@@ -172,6 +175,27 @@ fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last:
             );
             court.tell(Rule::Kept, found, what);
         }
+    }
+}
+
+/// A log forgets no more than it may.
+fn check_forgotten(court: &mut Court<'_>, life: &Life, last: &Final) {
+    let kept = (last.head.offset + 1).saturating_sub(last.kept_from);
+    let least = court
+        .history
+        .promises
+        .log_messages_min
+        .min(life.entries.len() as u64);
+    if kept < least {
+        let found = Where {
+            channel: Some(last.channel),
+            ..Where::default()
+        };
+        let what = format!(
+            "the final history, from {} to {}, holds {kept} messages, and has to keep {least}",
+            last.kept_from, last.head.offset
+        );
+        court.tell(Rule::Kept, found, what);
     }
 }
 

@@ -144,6 +144,15 @@ impl Reading<'_, '_> {
             let what = format!("{} has another tag for others", words::place(place));
             self.court.tell(Rule::OneName, found, what);
         }
+        if let What::Subscribed { place, .. } | What::Gap { place, .. } | What::Reset { place, .. } = what
+            && let Some(last) = self.finals.get(&subscriber.channel)
+            && last.head.epoch == place.epoch
+            && last.head.offset < place.offset
+        {
+            let end = words::place(last.head);
+            let what = format!("{} is behind the end of the log, {end}", words::place(place));
+            self.court.tell(Rule::OneName, found, what);
+        }
         match what {
             What::Subscribed { place, recovered, .. } => {
                 self.handle_subscribed(&mut subscriber, found, place, recovered);
@@ -172,7 +181,10 @@ impl Reading<'_, '_> {
                 // before does not come any more.
                 subscriber.announced = None;
             }
-            What::Unsubscribed { .. } => subscriber.phase = Phase::Unsubscribed,
+            What::Unsubscribed { .. } => {
+                self.check_left(&subscriber, found);
+                subscriber.phase = Phase::Unsubscribed;
+            }
             What::Closed { .. } => subscriber.phase = Phase::Closed,
             _ => {}
         }
@@ -453,11 +465,23 @@ impl Reading<'_, '_> {
         behind.iter().any(|entry| entry.seen_at < at)
     }
 
-    /// A gap over what the log still holds is as wrong as a hole.
+    /// A gap over what the log still holds, or held then, is as wrong as a hole.
     fn check_gone(&mut self, subscriber: &Subscriber, found: Where, from: u64, place: Place) {
         let Some(last) = self.finals.get(&subscriber.channel) else {
             return;
         };
+        let least = self.court.history.promises.log_messages_min;
+        let head = self.life(place).and_then(|life| life.head_at_most(found.at?));
+        let head = head.or_else(|| (last.head.epoch == place.epoch).then_some(last.head.offset));
+        if let Some(head) = head
+            && head < place.offset.saturating_add(least)
+        {
+            let what = format!(
+                "the gap from {from} to {} covers what the log held: it ended at {head} at most, and keeps {least}",
+                place.offset
+            );
+            return self.court.tell(Rule::Complete, found, what);
+        }
         if last.head.epoch == place.epoch && last.kept_from <= place.offset && from <= last.head.offset {
             let what = format!(
                 "the gap from {from} to {} covers what the log holds still at the end, from {} on",
@@ -521,6 +545,35 @@ impl Reading<'_, '_> {
 
     fn life(&self, place: Place) -> Option<&Life> {
         self.book.lives.get(&place.epoch)
+    }
+
+    /// Whoever leaves, long after everything was calm, has everything that was acknowledged long before.
+    fn check_left(&mut self, subscriber: &Subscriber, found: Where) {
+        let history = self.court.history;
+        let (Some(place), Some(at)) = (subscriber.place, found.at) else {
+            return;
+        };
+        let there = history
+            .calm_since()
+            .max(self.connected_at)
+            .max(subscriber.asked_at);
+        let quiet = history.promises.quiet.as_micros() as u64;
+        let mut missing = self
+            .life(place)
+            .map_or(&[][..], |life| life.between(place.offset, u64::MAX))
+            .iter();
+        let late = missing.find(|entry| {
+            let said = self.book.publications.get(&entry.message);
+            said.is_some_and(|said| at.saturating_sub(there.max(said.answered_at())) > quiet)
+        });
+        if let Some(entry) = late {
+            let name = words::message(history, entry.message);
+            let what = format!(
+                "{name}, at {}, was acknowledged and had not come when it left",
+                entry.offset
+            );
+            self.court.tell(Rule::Kept, found, what);
+        }
     }
 
     /// The client was there to the end, when everything had been quiet for long enough.
