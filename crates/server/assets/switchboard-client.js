@@ -449,11 +449,7 @@ function http(context, name) {
     if (context.token) headers.Authorization = `Bearer ${context.token}`;
     const response = await timed(context.fetch(base2 + path, { ...init, headers, cache: "no-store" }), timeoutMs);
     if (response.ok) return response;
-    let body = {};
-    try {
-      body = await timed(response.json(), timeoutMs);
-    } catch {
-    }
+    const body = await timed(response.json(), timeoutMs).catch(() => ({}));
     throw new Refused(response.status, body);
   };
   const deliver = (reader, event) => {
@@ -467,12 +463,12 @@ function http(context, name) {
     const wish2 = reader?.channels.get(event.channel);
     if (event.channel && !wish2?.isRead) return;
     if (wish2 && event.position) wish2.since = event.position;
-    if (event.type === "error") return end(event.message);
+    if (event.type === "error") return end(event);
     context.event(event);
   };
   const query = (reader, wait2) => {
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
-    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait2)}&resume=${encodeURIComponent(resume ?? "")}`;
+    let path = `${name}?resume=${encodeURIComponent(resume ?? "")}` + put("since", reader.token ?? positions.join(".")) + put("wait", wait2);
     const groups = /* @__PURE__ */ new Map();
     for (const [channel, wish2] of reader.channels) {
       const { latest, presence, info } = wish2;
@@ -507,7 +503,7 @@ function http(context, name) {
       read(reader);
       return read(half);
     }
-    if (!isWelcome) deliver(void 0, hello());
+    if (!isWelcome) hello();
     const { code = "bad_request", message } = body;
     for (const { id, channel } of reader.channels.values()) {
       context.event({ type: "error", id, channel, code, message });
@@ -517,21 +513,17 @@ function http(context, name) {
   };
   const stream = async (reader, signal) => {
     const response = await request(query(reader), { signal }, patienceMs);
-    const body = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let unread = "";
-    for (; ; ) {
-      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
-      const { done, value } = await timed(body.read(), silenceMs);
-      if (signal.aborted) return;
-      if (done) throw new Error("ended");
-      const blocks = (unread + value).split(/\r?\n\r?\n/);
-      unread = blocks.pop() ?? "";
+    const silenceMs = () => isWelcome ? heartbeatMs * SILENCE : patienceMs;
+    await chunks(response, silenceMs, (text) => {
+      const blocks = text.split(/\r?\n\r?\n/);
+      const unread = blocks.pop();
       for (const block of blocks) {
-        const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-        if (lines.length) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
-        if (signal.aborted) return;
+        const lines = block.match(/^data:.*/gm);
+        if (lines && !signal.aborted) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
       }
-    }
+      return unread;
+    });
+    throw new Error("ended");
   };
   const polls = async (reader, signal) => {
     const begun = /* @__PURE__ */ new Set();
@@ -545,9 +537,11 @@ function http(context, name) {
         await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1e3));
         continue;
       }
-      const { position, events, more } = await timed(answer.json(), patienceMs);
+      isWelcome || context.answering();
+      const all = await chunks(answer, () => patienceMs, (text) => text);
+      const { position, events, more } = parse(all);
       if (signal.aborted) return;
-      if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
+      if (!isWelcome && events[0]?.type !== "welcome") hello();
       for (const [channel, { since, isRead }] of reader.channels) {
         const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
         if (begun.has(channel) || more && !first) continue;
@@ -569,8 +563,8 @@ function http(context, name) {
   };
   const post = async ({ id, ...publish }) => {
     let answer;
+    const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
     try {
-      const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
       answer = await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs);
     } catch (error) {
       if (!(error instanceof Refused) || error.status === 401) return end(error);
@@ -581,7 +575,7 @@ function http(context, name) {
     if (!life.signal.aborted) context.event({ ...answer, id });
   };
   const later = (event) => queueMicrotask(() => context.event(event));
-  const hello = () => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume });
+  const hello = () => deliver(void 0, { type: "welcome", heartbeat_ms: heartbeatMs, resume });
   const change = (reader) => {
     if (!dirty.size) {
       setTimeout(() => {
@@ -601,7 +595,7 @@ function http(context, name) {
       subscribe.forEach(this.send);
       if (subscribe.length) return;
       request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error) => {
-        if (error instanceof Refused && error.body.type === "error" && isFinal2(error)) deliver(void 0, hello());
+        if (error instanceof Refused && error.body.type === "error" && isFinal2(error)) hello();
         else end(error);
       });
     },
@@ -631,6 +625,15 @@ function http(context, name) {
   return transport;
 }
 var isFinal2 = ({ status, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code;
+var chunks = async ({ body }, silenceMs, take) => {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let unread = "";
+  for (; ; ) {
+    const { done, value } = await timed(reader.read(), silenceMs());
+    if (done) return unread;
+    unread = take(unread + value);
+  }
+};
 var put = (name, value) => value ? `&${name}=${encodeURIComponent(value)}` : "";
 var parse = (json) => JSON.parse(json);
 
@@ -941,6 +944,7 @@ var Switchboard = class extends Emitter {
         this.#options.trace?.("in", event);
         this.#handle(transport, event);
       },
+      answering: () => this.#clear("patience"),
       said: (what) => this.#options.trace?.("out", what),
       end: (ended) => {
         if (transport === this.#link) this.#lost(ended, name);

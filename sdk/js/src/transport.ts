@@ -22,6 +22,8 @@ export interface Context {
   /** For how long nothing may come when something must. */
   patienceMs: number;
   event(event: ServerEvent): void;
+  /** An answer that says who we are has begun to come, and is watched. */
+  answering(): void;
   /** Something is being said. */
   said(what: object): void;
   /** Once, and nothing after it. */

@@ -787,6 +787,40 @@ test('a poll that comes too early is asked again, at once where it is not to wai
   server.close();
 });
 
+test('an answer to a poll may take long as long as it comes, and is given up when it does not', async () => {
+  const patienceMs = 1_500;
+  const message = { type: 'message', channel: 'a', offset: 1, position: 'p1', data: 'x'.repeat(2_000) };
+  const events = [welcome, { type: 'subscribed', channel: 'a', position: 'p0' }, message];
+  const said = JSON.stringify({ position: 'p1', events });
+  let polls = 0;
+  const server = createServer(async (_, answer) => {
+    polls++;
+    if (polls > 2) return;
+    answer.writeHead(200, { 'content-type': 'application/json' });
+    // The first one stands still in the middle.
+    const pieces = polls === 1 ? 3 : 10;
+    for (let piece = 0; piece < pieces; piece++) {
+      answer.write(said.slice((said.length / 10) * piece, (said.length / 10) * (piece + 1)));
+      await new Promise((resolve) => setTimeout(resolve, (patienceMs * 2) / 10));
+    }
+    if (polls === 2) answer.end();
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const options = { transports: ['poll'], patienceMs, backoff: { baseMs: 1, capMs: 1 } };
+  const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, options);
+  clients.push(one);
+  const states = [];
+  one.on('state', ({ status }) => states.push(status));
+  const heard = [];
+  one.channel('a').subscribe(({ data }) => heard.push(data.length));
+  await eventually('it hears', () => heard.length === 1);
+  assert.equal(states.filter((status) => status === 'connecting').length, 1, states.join());
+  assert.deepEqual(heard, [2_000]);
+  one.close();
+  server.closeAllConnections();
+  server.close();
+});
+
 test('a server that cannot read who this is ends it, with its words', async () => {
   const one = new Switchboard(origin, { WebSocket, transports: ['websocket'], token: 'x' });
   clients.push(one);

@@ -683,7 +683,7 @@ fn polls_that_have_to_wait_for_a_page_of_others_are_answered_all_the_same() {
                 panic!("not published");
             };
             let since = Position { offset: 1, ..head };
-            places.push(Places::parse(vec![channel(name)], &since.token().as_str()).unwrap());
+            places.push(Places::parse(vec![channel(name)], since.token().as_str()).unwrap());
         }
         let polls: Vec<_> = places.into_iter().map(|places| poll(&shard, places)).collect();
         for poll in polls {

@@ -61,13 +61,9 @@ function http(context: Context, name: TransportName): Transport {
     if (context.token) headers.Authorization = `Bearer ${context.token}`;
     const response = await timed(context.fetch(base + path, { ...init, headers, cache: "no-store" }), timeoutMs);
     if (response.ok) return response;
-    let body: Partial<ServerEvent> = {};
-    try {
-      body = (await timed(response.json(), timeoutMs)) as ServerEvent;
-    } catch {
-      // A proxy's answer.
-    }
-    throw new Refused(response.status, body);
+    // A proxy's answer may be anything.
+    const body: unknown = await timed(response.json(), timeoutMs).catch(() => ({}));
+    throw new Refused(response.status, body as Partial<ServerEvent>);
   };
 
   /** Something happened in a channel of a reader. */
@@ -84,13 +80,13 @@ function http(context: Context, name: TransportName): Transport {
     // What is still on its way may be for other wishes than these.
     if (event.channel && !wish?.isRead) return;
     if (wish && event.position) wish.since = event.position;
-    if (event.type === "error") return end(event.message);
+    if (event.type === "error") return end(event);
     context.event(event);
   };
 
   const query = (reader: Reader, wait?: string): string => {
     const positions = [...reader.channels.values()].map((known) => known.since).filter(Boolean);
-    let path = `${name}?${put("since", reader.token ?? positions.join("."))}${put("wait", wait)}&resume=${encodeURIComponent(resume ?? "")}`;
+    let path = `${name}?resume=${encodeURIComponent(resume ?? "")}` + put("since", reader.token ?? positions.join(".")) + put("wait", wait);
     // Wishes are of the channels before them; those without any come last, as a comma comes behind an ampersand.
     const groups = new Map<string, string>();
     for (const [channel, wish] of reader.channels) {
@@ -130,7 +126,7 @@ function http(context: Context, name: TransportName): Transport {
       read(reader);
       return read(half);
     }
-    if (!isWelcome) deliver(undefined, hello());
+    if (!isWelcome) hello();
     const { code = "bad_request", message } = body;
     for (const { id, channel } of reader.channels.values()) {
       context.event({ type: "error", id, channel, code, message } as ServerEvent);
@@ -141,22 +137,18 @@ function http(context: Context, name: TransportName): Transport {
 
   const stream = async (reader: Reader, signal: AbortSignal): Promise<void> => {
     const response = await request(query(reader), { signal }, patienceMs);
-    const body = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-    let unread = "";
-    for (;;) {
-      // A proxy that keeps what it should pass on is found out by the first event.
-      const silenceMs = isWelcome ? heartbeatMs * SILENCE : patienceMs;
-      const { done, value } = await timed(body.read(), silenceMs);
-      if (signal.aborted) return;
-      if (done) throw new Error("ended");
-      const blocks = (unread + value).split(/\r?\n\r?\n/);
-      unread = blocks.pop() ?? "";
+    // A proxy that keeps what it should pass on is found out by the first event.
+    const silenceMs = (): number => (isWelcome ? heartbeatMs * SILENCE : patienceMs);
+    await chunks(response, silenceMs, (text) => {
+      const blocks = text.split(/\r?\n\r?\n/);
+      const unread = blocks.pop()!;
       for (const block of blocks) {
-        const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-        if (lines.length) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
-        if (signal.aborted) return;
+        const lines = block.match(/^data:.*/gm);
+        if (lines && !signal.aborted) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
       }
-    }
+      return unread;
+    });
+    throw new Error("ended");
   };
 
   const polls = async (reader: Reader, signal: AbortSignal): Promise<void> => {
@@ -173,9 +165,12 @@ function http(context: Context, name: TransportName): Transport {
         await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1_000));
         continue;
       }
-      const { position, events, more } = (await timed(answer.json(), patienceMs)) as Polled;
+      // A large answer takes its time over a slow network. The next attempt would begin with the same one.
+      isWelcome || context.answering();
+      const all = await chunks(answer, () => patienceMs, (text) => text);
+      const { position, events, more } = parse(all) as unknown as Polled;
       if (signal.aborted) return;
-      if (!isWelcome && events[0]?.type !== "welcome") deliver(reader, hello());
+      if (!isWelcome && events[0]?.type !== "welcome") hello();
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
       for (const [channel, { since, isRead }] of reader.channels) {
         // What is missing behind a message is none of this; a conflated gap says that nothing is.
@@ -201,8 +196,8 @@ function http(context: Context, name: TransportName): Transport {
 
   const post = async ({ id, ...publish }: Command): Promise<void> => {
     let answer: Partial<ServerEvent>;
+    const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
     try {
-      const init = { method: "POST", body: JSON.stringify({ ...publish, resume }), signal: life.signal };
       answer = (await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs)) as ServerEvent;
     } catch (error) {
       if (!(error instanceof Refused) || error.status === 401) return end(error);
@@ -215,7 +210,8 @@ function http(context: Context, name: TransportName): Transport {
   };
 
   const later = (event: object): void => queueMicrotask(() => context.event(event as ServerEvent));
-  const hello = (): ServerEvent => ({ type: "welcome", heartbeat_ms: heartbeatMs, resume }) as ServerEvent;
+  /** Where no answer says who we are, a Switchboard is there all the same. */
+  const hello = (): void => deliver(undefined, { type: "welcome", heartbeat_ms: heartbeatMs, resume } as ServerEvent);
 
   /** Reads what has changed, all changes of one moment at once. */
   const change = (reader: Reader): void => {
@@ -239,7 +235,7 @@ function http(context: Context, name: TransportName): Transport {
       if (subscribe.length) return;
       // Without channels there is nothing to read. Only a Switchboard says what is missing.
       request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error: unknown) => {
-        if (error instanceof Refused && error.body.type === "error" && isFinal(error)) deliver(undefined, hello());
+        if (error instanceof Refused && error.body.type === "error" && isFinal(error)) hello();
         else end(error);
       });
     },
@@ -272,6 +268,17 @@ function http(context: Context, name: TransportName): Transport {
 /** Whether an answer stays the same until the question is another one. */
 const isFinal = ({ status, body }: Refused): boolean =>
   status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code);
+
+/** Reads an answer, none of it after too long a silence. What has come so far is taken, and what of it has to wait for more stays. */
+const chunks = async ({ body }: Response, silenceMs: () => number, take: (text: string) => string): Promise<string> => {
+  const reader = body!.pipeThrough(new TextDecoderStream()).getReader();
+  let unread = "";
+  for (;;) {
+    const { done, value } = await timed(reader.read(), silenceMs());
+    if (done) return unread;
+    unread = take(unread + value);
+  }
+};
 
 /** A parameter, if it is there. */
 const put = (name: string, value: string | boolean | undefined): string =>
