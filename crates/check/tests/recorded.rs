@@ -323,6 +323,14 @@ fn find(history: &mut History, client: &str, is: fn(&What) -> bool) -> usize {
         .expect("it is in the history")
 }
 
+/// The first list says that it is of another length.
+fn count_members(history: &mut History, says: fn(u32) -> u32) {
+    let at = find(history, "steady", |what| matches!(what, What::Members { .. }));
+    if let What::Members { count, .. } = &mut events(history, "steady")[at].what {
+        *count = says(*count);
+    }
+}
+
 /// The first such event once more, at the end.
 fn write_again(history: &mut History, client: &str, is: fn(&What) -> bool) {
     let at = find(history, client, is);
@@ -901,6 +909,31 @@ const BUGS: &[Bug] = &[
                 matches!(what, What::Unsubscribed { .. })
             });
             events(history, "leaving")[at].at += 60_000_000;
+        },
+    },
+    Bug {
+        name: "a list with fewer members than it says",
+        rule: Rule::Present,
+        plant: |history| count_members(history, |count| count + 1),
+    },
+    Bug {
+        name: "a list with more members than it says",
+        rule: Rule::Present,
+        plant: |history| count_members(history, |count| count - 1),
+    },
+    Bug {
+        name: "a wrong number of members, who are not listed",
+        rule: Rule::Present,
+        plant: |history| {
+            let stream = Stream(1);
+            let events = events(history, "steady");
+            let last = events.len() - 1;
+            let what = What::Members {
+                stream,
+                count: 7,
+                complete: false,
+            };
+            events.insert(last, Event { what, ..events[last] });
         },
     },
     Bug {

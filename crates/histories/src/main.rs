@@ -11,6 +11,7 @@ use switchboard_check::{History, judge};
 use switchboard_histories::cli::{Cli, Run, What};
 use switchboard_histories::machine::{LOOPBACK_UP, Machine};
 use switchboard_histories::plan::Plan;
+use switchboard_histories::report::Report;
 use switchboard_histories::runner::{self, Batch};
 use switchboard_histories::{history, sdk_of_this_repository};
 use tokio::sync::oneshot;
@@ -65,7 +66,11 @@ fn many(run: Run) -> Result<bool, Box<dyn Error>> {
         keep: run.keep.is_some(),
         directory: std::path::absolute(run.keep.unwrap_or_else(temporary))?,
     };
-    let summary = runner::run(&batch, &program)?;
+    let summary = runner::run(&batch, &program).map_err(|error| {
+        // Whoever interrupts a run may want to look at what there was.
+        let directory = batch.directory.display();
+        format!("{error}; what there is of unfinished histories is in {directory}")
+    })?;
     println!("{summary}");
     // Only empty ones go.
     let _kept = std::fs::remove_dir(&batch.directory);
@@ -77,7 +82,15 @@ fn many(run: Run) -> Result<bool, Box<dyn Error>> {
 fn judge_again(directory: &Path) -> Result<bool, Box<dyn Error>> {
     let verdict = judge(&History::read(directory)?);
     println!("{verdict}");
-    Ok(verdict.is_clean())
+    // A history that was not run by this program, or not to its end, has no report.
+    let troubles = match std::fs::read(directory.join("report.json")) {
+        Ok(report) => serde_json::from_slice::<Report>(&report)?.troubles,
+        Err(_) => Vec::new(),
+    };
+    for trouble in &troubles {
+        println!("when it was run: {trouble}");
+    }
+    Ok(verdict.is_clean() && troubles.is_empty())
 }
 
 fn show(seed: u64) -> Result<bool, Box<dyn Error>> {

@@ -20,6 +20,9 @@ pub struct Report {
     pub violations: u64,
     /// The same in words.
     pub told: Vec<String>,
+    /// What of it no log tells.
+    #[serde(default)]
+    pub troubles: Vec<String>,
     /// What was done, and whether a client was just coming back.
     pub faults: Vec<(Kind, bool)>,
     /// What could not be done here.

@@ -58,6 +58,7 @@ pub fn report(plan: &Plan, history: &History, verdict: &Verdict, outcome: Outcom
         seed: plan.seed,
         violations: verdict.broken + outcome.troubles.len() as u64,
         told,
+        troubles: outcome.troubles,
         faults,
         skipped: outcome.skipped,
         clients,

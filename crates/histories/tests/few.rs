@@ -209,6 +209,14 @@ fn a_bug_planted_in_a_log_is_found() {
         fs::write(path, before).unwrap();
     }
     assert_eq!(judged(&directory.0), None, "as it was");
+
+    // What no log tells, when it was run.
+    let path = directory.0.join("report.json");
+    let mut report: Report = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    report.troubles.push("the server ended by itself".to_owned());
+    fs::write(&path, serde_json::to_vec(&report).unwrap()).unwrap();
+    let said = judged(&directory.0).unwrap_or_default();
+    assert!(said.contains("the server ended by itself"), "{said}");
 }
 
 /// The log of a client, and the place of an acknowledgement.

@@ -192,6 +192,8 @@ struct Fold {
     members: Option<BTreeSet<Name>>,
     /// How many are still to come of a list.
     listing: u32,
+    /// How many are there, where there are too many to be listed.
+    count: Option<u32>,
     /// When it was asked for.
     began: u64,
     /// How often it was told that somebody has left.
@@ -214,6 +216,11 @@ impl Folds {
             at: Some(event.at),
             index: Some(index),
         };
+        if fold.listing > 0 && !matches!(event.what, What::Member { .. }) {
+            let what = format!("{} of a list did not come", fold.listing);
+            court.tell(Rule::Present, found, what);
+            fold.listing = 0;
+        }
         match event.what {
             What::Subscribing { channel, .. } => {
                 *fold = Fold {
@@ -230,8 +237,14 @@ impl Folds {
             What::Members { count, complete, .. } => {
                 fold.members = complete.then(BTreeSet::new);
                 fold.listing = if complete { count } else { 0 };
+                fold.count = (!complete).then_some(count);
             }
             What::Member { member, .. } => {
+                if fold.listing == 0 {
+                    let name = court.history.text(member);
+                    let what = format!("{name} is on a list that is said to be shorter");
+                    court.tell(Rule::Present, found, what);
+                }
                 fold.listing = fold.listing.saturating_sub(1);
                 if let Some(members) = &mut fold.members
                     && !members.insert(member)
@@ -278,7 +291,7 @@ impl Folds {
             return;
         }
         for (number, fold) in self.streams {
-            let (Some(channel), Some(members), false) = (fold.channel, fold.members, fold.is_over) else {
+            let (Some(channel), false) = (fold.channel, fold.is_over) else {
                 continue;
             };
             let Some(roster) = rosters.get(&channel) else {
@@ -295,6 +308,16 @@ impl Folds {
                 let what = format!("{} of a list did not come", fold.listing);
                 court.tell(Rule::Present, found, what);
             }
+            if let Some(count) = fold.count
+                && count as usize != roster.len()
+            {
+                let what = format!(
+                    "it was told of {count} members, and the server's last list has {}",
+                    roster.len()
+                );
+                court.tell(Rule::Present, found, what);
+            }
+            let Some(members) = fold.members else { continue };
             let names = |names: Vec<&Name>| {
                 let names: Vec<&str> = names
                     .into_iter()
