@@ -2,7 +2,7 @@
 //!
 //! A publish that is refused for now is not overtaken by what its client had sent behind it. From the refusal on, all further ones
 //! are refused, too, until the client shows that it knows: by the answer to a ping that follows the refusal. However long that takes:
-//! what it has sent meanwhile may still be under way.
+//! what it has sent meanwhile may still be under way (docs/decisions/0011).
 
 /// See the module.
 #[derive(Clone, Copy, Default, Debug)]
