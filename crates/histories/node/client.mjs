@@ -263,8 +263,9 @@ class Actor {
   hear(stream, members, count, listed) {
     const sessions = [...members.keys()];
     stream.members = listed ? sessions.sort() : undefined;
+    stream.count = listed ? undefined : count;
     const complete = listed || undefined;
-    this.write('members', { stream: stream.number, count: listed ? sessions.length : count, complete });
+    this.write('members', { stream: stream.number, count, complete });
     if (listed) for (const member of sessions) this.write('member', { stream: stream.number, member });
   }
 
@@ -318,7 +319,11 @@ class Actor {
         return areSubscribed && streams.every(({ wish, position }) => position === heads[wish.channel]);
       case 'rosters':
         return streams.every(
-          ({ wish, members }) => !wish.hears || !members || String(members) === String(rosters[wish.channel]),
+          ({ wish, members, count }) => {
+            const roster = rosters[wish.channel] ?? [];
+            const hasAll = !members || String(members) === String(roster);
+            return !wish.hears || (hasAll && (count === undefined || count === roster.length));
+          },
         );
       default:
         return false;

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ const COMES_BACK: Duration = Duration::from_secs(3);
 const RECENTLY: Duration = Duration::from_millis(300);
 /// Connections that somebody opens who wants the server to run out of files.
 const STRANGERS: usize = 40;
+/// For a process to abort, on a machine that does many other things.
+const ABORTS: Duration = Duration::from_secs(10);
+/// Before it is asked whether it does.
+const ABORTING: Duration = Duration::from_millis(100);
 
 /// Something that was done.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -442,7 +447,7 @@ impl Injector {
             }
             Some(_) => Ok(()),
         };
-        let Some(status) = server.ended() else {
+        let Some(status) = outlived(server).await else {
             return limited.map(|()| false);
         };
         // Without memory Rust aborts a process, and nothing else ends one.
@@ -452,6 +457,18 @@ impl Injector {
         }
         self.restart(slot).await;
         Ok(true)
+    }
+}
+
+/// How the process ended of what it did not get, if it did. One that aborts is there for a moment more, and answers nothing.
+async fn outlived(server: &mut Server) -> Option<ExitStatus> {
+    let over = Instant::now() + ABORTS;
+    loop {
+        sleep(ABORTING).await;
+        let ended = server.ended();
+        if ended.is_some() || server.api.get("/healthz").await.is_ok() || Instant::now() >= over {
+            return ended.or_else(|| server.ended());
+        }
     }
 }
 

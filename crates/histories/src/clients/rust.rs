@@ -67,6 +67,8 @@ struct Place {
     subscribed: bool,
     stands: Option<String>,
     members: Option<BTreeSet<String>>,
+    /// How many are there, where there are too many to be listed.
+    count: Option<u32>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -240,6 +242,7 @@ impl Actor {
             subscribed: false,
             stands: None,
             members: None,
+            count: None,
             stop: Some(stop),
         };
         self.streams.borrow_mut().insert(number, place);
@@ -455,11 +458,13 @@ impl Actor {
                 place.subscribed && place.position.map(token).as_deref() == head.map(String::as_str)
             }),
             Phase::Rosters { rosters } => all.all(|place| {
-                let members = place.members.iter().flatten();
-                let roster = rosters.get(&place.wish.channel);
-                !place.wish.hears
-                    || place.members.is_none()
-                    || roster.is_some_and(|roster| members.eq(roster.iter()))
+                let roster = rosters.get(&place.wish.channel).map_or(&[][..], Vec::as_slice);
+                let has_all = place
+                    .members
+                    .as_ref()
+                    .is_none_or(|members| members.iter().eq(roster));
+                let counts = place.count.is_none_or(|count| count as usize == roster.len());
+                !place.wish.hears || (has_all && counts)
             }),
             Phase::End => false,
         }

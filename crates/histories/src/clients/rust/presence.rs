@@ -35,7 +35,7 @@ impl Actor {
                 let sessions: Vec<String> = members.into_iter().map(|member| member.key.session).collect();
                 let line = Line {
                     stream: Some(number),
-                    count: Some(sessions.len() as u32),
+                    count: Some(count),
                     complete: Some(true),
                     ..Line::default()
                 };
@@ -44,7 +44,8 @@ impl Actor {
                     self.journal.write("member", member(number, session));
                 }
                 self.at(number, |place| {
-                    place.members = Some(BTreeSet::from_iter(sessions))
+                    place.members = Some(BTreeSet::from_iter(sessions));
+                    place.count = None;
                 });
             }
             Who::Unlisted => {
@@ -54,7 +55,7 @@ impl Actor {
                     ..Line::default()
                 };
                 self.journal.write("members", line);
-                self.at(number, |place| place.members = None);
+                self.at(number, |place| (place.members, place.count) = (None, Some(count)));
             }
             Who::Changed { joined, left } => {
                 for gone in left {
