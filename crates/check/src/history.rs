@@ -16,6 +16,8 @@ pub struct History {
     pub promises: Promises,
     /// What was done to it.
     pub faults: Vec<Fault>,
+    /// Whose logs have to be there, to their ends.
+    pub expected: Vec<Name>,
     /// What each channel's log held at the end, read after everything was quiet.
     pub finals: Vec<Final>,
     /// Who was in each channel at the end, as the server says.
@@ -149,6 +151,7 @@ impl History {
             title: title.to_owned(),
             promises: Promises::default(),
             faults: Vec::new(),
+            expected: Vec::new(),
             finals: Vec::new(),
             rosters: Vec::new(),
             revocations: Vec::new(),

@@ -329,6 +329,9 @@ struct Run {
     title: String,
     promises: Promised,
     faults: Vec<Done>,
+    /// Whose logs have to be there.
+    #[serde(default)]
+    clients: Vec<String>,
     finals: Vec<Last>,
     rosters: Vec<Members>,
     revocations: Vec<Revoked>,
@@ -437,6 +440,7 @@ impl Run {
                     loses: fault.loses,
                 })
                 .collect(),
+            clients: history.expected.iter().map(|client| text(*client)).collect(),
             finals: history.finals.iter().map(last).collect(),
             rosters: history
                 .rosters
@@ -495,6 +499,10 @@ impl Run {
                 until,
                 loses,
             });
+        }
+        for client in &self.clients {
+            let client = history.name(client);
+            history.expected.push(client);
         }
         for last in self.finals {
             let mut entries = Vec::with_capacity(last.entries.len());

@@ -912,6 +912,55 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
+        name: "a log that was cut off",
+        rule: Rule::Live,
+        plant: |history| {
+            let reader = history.name("steady");
+            history.expected.push(reader);
+            let _end = events(history, "steady").pop();
+        },
+    },
+    Bug {
+        name: "a log that is missing",
+        rule: Rule::Live,
+        plant: |history| {
+            let reader = history.name("nobody");
+            history.expected.push(reader);
+        },
+    },
+    Bug {
+        name: "a last list of members that nobody read",
+        rule: Rule::Present,
+        plant: |history| history.rosters.clear(),
+    },
+    Bug {
+        name: "a gap over what was held, where slow readers are not given it, for one that goes on",
+        rule: Rule::Complete,
+        plant: |history| {
+            history.promises.resyncs = false;
+            let events = events(history, "late");
+            let goes_on = |two: &[Event]| {
+                matches!(
+                    (two[0].what, two[1].what),
+                    (What::Subscribed { .. }, What::Received { .. })
+                )
+            };
+            let at = events.windows(2).position(goes_on).expect("it goes on");
+            if let What::Subscribed { recovered, .. } = &mut events[at].what {
+                *recovered = Some(false);
+            }
+            let what = &mut events[at + 1].what;
+            if let What::Received { stream, place, .. } = *what {
+                *what = What::Gap {
+                    stream,
+                    from: place.offset,
+                    place,
+                    conflated: false,
+                };
+            }
+        },
+    },
+    Bug {
         name: "a list with fewer members than it says",
         rule: Rule::Present,
         plant: |history| count_members(history, |count| count + 1),

@@ -359,6 +359,10 @@ impl Running {
         self.tell(Phase::Rosters { rosters }, PRESENCE + SLACK).await;
 
         let mut history = History::new(&format!("seed {}", plan.seed));
+        for client in &plan.clients {
+            let client = history.name(&client.name);
+            history.expected.push(client);
+        }
         history.promises.resyncs = !plan.server.drops;
         history.promises.grace = Duration::from_millis(plan.server.grace_ms);
         history.promises.log_messages_max = Some(plan.server.log_messages_max);

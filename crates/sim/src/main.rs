@@ -134,9 +134,11 @@ fn run(count: u64, from: u64, jobs: Option<usize>) -> ExitCode {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message("no rule broken");
     let started = Instant::now();
-    let sum = many::run(from..from + count, jobs, None, |broken| {
+    let sum = many::run(from..from + count, jobs, None, |seed, broken| {
         if broken > 0 {
             bar.set_message("rules broken");
+            // Whoever does not wait for the end wants to know, too.
+            bar.suspend(|| eprintln!("seed {seed}: something is wrong; `sim show {seed}` says what"));
         }
         bar.inc(1);
     });

@@ -74,8 +74,13 @@ impl Sum {
     }
 }
 
-/// Runs these seeds. `done` is called after each, with how much was wrong in it.
-pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: impl Fn(u64) + Sync) -> Sum {
+/// Runs these seeds. `done` is called after each, with its seed and how much was wrong in it.
+pub fn run(
+    seeds: std::ops::Range<u64>,
+    jobs: usize,
+    bug: Option<Bug>,
+    done: impl Fn(u64, u64) + Sync,
+) -> Sum {
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Sum::default());
     std::thread::scope(|scope| {
@@ -94,7 +99,7 @@ pub fn run(seeds: std::ops::Range<u64>, jobs: usize, bug: Option<Bug>, done: imp
                             None => sum.add_panic(seed),
                         }
                     }
-                    done(outcome.map_or(1, |outcome| outcome.wrong()));
+                    done(seed, outcome.map_or(1, |outcome| outcome.wrong()));
                 }
             });
         }

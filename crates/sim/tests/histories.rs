@@ -11,7 +11,7 @@ const JOBS: usize = 2;
 
 #[test]
 fn no_rule_is_broken() {
-    let sum = many::run(1..201, JOBS, None, |_| {});
+    let sum = many::run(1..201, JOBS, None, |_, _| {});
     let broken: Vec<String> = sum
         .broken
         .iter()

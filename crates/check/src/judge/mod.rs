@@ -33,8 +33,24 @@ pub fn judge(history: &History) -> Verdict {
     streams::check(&mut court, &book);
     publications::check(&mut court, &book);
     presence::check(&mut court);
+    check_logs(&mut court);
     check_resources(&mut court);
     court.finish()
+}
+
+/// Of whoever wrote nothing down, or not to the end, nobody can say what it did not get.
+fn check_logs(court: &mut Court<'_>) {
+    let history = court.history;
+    for client in &history.expected {
+        let log = history.logs().iter().find(|log| log.name == *client);
+        let what = match log {
+            Some(log) if is_whole(log) => continue,
+            Some(_) => "was to be there to the end, and its log has none",
+            None => "was to be there, and has no log",
+        };
+        let name = history.text(*client);
+        court.tell(Rule::Live, Where::default(), format!("{name} {what}"));
+    }
 }
 
 fn check_resources(court: &mut Court<'_>) {

@@ -148,6 +148,19 @@ impl Stays {
 
     /// Who is there to the end is on the last list, and nobody else.
     fn check(&self, court: &mut Court<'_>, rosters: &BTreeMap<Name, BTreeSet<Name>>) {
+        let channels: BTreeSet<Name> = self.stays.keys().map(|(channel, _)| *channel).collect();
+        // Of several servers none knows all who are there.
+        for channel in channels
+            .into_iter()
+            .filter(|channel| court.history.promises.alone && !rosters.contains_key(channel))
+        {
+            let found = Where {
+                channel: Some(channel),
+                ..Where::default()
+            };
+            let what = "the server's last list was not read, so nobody knows who is there".to_owned();
+            court.tell(Rule::Present, found, what);
+        }
         for (channel, roster) in rosters {
             let found = Where {
                 channel: Some(*channel),

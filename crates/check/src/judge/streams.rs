@@ -448,7 +448,8 @@ impl Reading<'_, '_> {
                 }
             }
         }
-        if self.court.history.promises.resyncs {
+        // Whoever resumes reads from the log, also where it is not to read what it was too slow for.
+        if self.court.history.promises.resyncs || announced == Some(false) {
             self.check_gone(subscriber, found, from, place);
         }
     }
