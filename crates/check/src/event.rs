@@ -76,6 +76,11 @@ pub enum What {
         /// The newest of each conflation key is enough.
         conflates: bool,
     },
+    /// The stream is to be told who is there.
+    Hears {
+        /// Which.
+        stream: Stream,
+    },
     /// The client asks for it, at first or again: the server looks at the log after this, for the next [`What::Subscribed`]. Where it is not
     /// written down, the server is taken to have looked when its answer came; a slow network needs it.
     Asked {
@@ -187,6 +192,7 @@ impl What {
     pub fn stream(&self) -> Option<Stream> {
         match *self {
             What::Subscribing { stream, .. }
+            | What::Hears { stream }
             | What::Asked { stream }
             | What::Subscribed { stream, .. }
             | What::Received { stream, .. }

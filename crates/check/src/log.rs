@@ -142,6 +142,7 @@ impl Line<'_> {
                 since: self.since.is_some().then(|| position(&self.since)).transpose()?,
                 conflates: self.conflates.unwrap_or(false),
             },
+            "hears" => What::Hears { stream: stream()? },
             "asked" => What::Asked { stream: stream()? },
             "subscribed" => What::Subscribed {
                 stream: stream()?,
@@ -299,6 +300,7 @@ impl Line<'_> {
                 position: position(place),
                 ..of_stream("reset", stream)
             },
+            What::Hears { stream } => of_stream("hears", stream),
             What::Asked { stream } => of_stream("asked", stream),
             What::Unsubscribed { stream } => of_stream("unsubscribed", stream),
             What::Closed { stream } => of_stream("closed", stream),

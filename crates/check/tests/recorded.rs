@@ -113,6 +113,7 @@ fn recorded() -> History {
         run.write(client, what);
     }
     let [ana, ben] = ["ana", "ben"].map(|name| run.history.name(name));
+    run.write(steady, What::Hears { stream });
     run.write(steady, What::Stands { stream, member: ana });
     run.write(returning, What::Stands { stream, member: ben });
     let what = What::Members {
@@ -958,6 +959,18 @@ const BUGS: &[Bug] = &[
                     conflated: false,
                 };
             }
+        },
+    },
+    Bug {
+        name: "nothing of who is there, for one that is to be told",
+        rule: Rule::Present,
+        plant: |history| {
+            events(history, "steady").retain(|event| {
+                !matches!(
+                    event.what,
+                    What::Members { .. } | What::Member { .. } | What::Joined { .. } | What::Left { .. }
+                )
+            });
         },
     },
     Bug {

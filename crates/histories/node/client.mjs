@@ -182,6 +182,7 @@ class Actor {
     const stream = { number, wish, channel, position: since, isSubscribed: false, members: undefined, offs: [] };
     this.streams.set(number, stream);
     this.write('subscribing', { stream: number, channel: wish.channel, since, conflates: wish.latest || undefined });
+    if (wish.hears) this.write('hears', { stream: number });
     const isThere = () => this.streams.has(number);
     const on = (name, listener) => stream.offs.push(channel.on(name, (value) => isThere() && listener(value)));
     on('subscribed', ({ position, recovered: isRecovered }) => {
@@ -321,8 +322,8 @@ class Actor {
         return streams.every(
           ({ wish, members, count }) => {
             const roster = rosters[wish.channel] ?? [];
-            const hasAll = !members || String(members) === String(roster);
-            return !wish.hears || (hasAll && (count === undefined || count === roster.length));
+            const hasAll = members && String(members) === String(roster);
+            return !wish.hears || hasAll || count === roster.length;
           },
         );
       default:

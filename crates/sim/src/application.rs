@@ -351,6 +351,9 @@ impl Application {
             since: since.as_ref().map(place),
             conflates: plan.latest,
         });
+        if matches!(plan.role, Some(Role::Watcher | Role::Participant)) {
+            self.write(What::Hears { stream });
+        }
         let is_member = matches!(plan.role, Some(Role::Member | Role::Participant));
         // From here on the page has it, also if it is closed before the answer.
         page.joined.borrow_mut().push(Joined {

@@ -207,6 +207,8 @@ struct Fold {
     listing: u32,
     /// How many are there, where there are too many to be listed.
     count: Option<u32>,
+    /// It is to be told.
+    hears: bool,
     /// When it was asked for.
     began: u64,
     /// How often it was told that somebody has left.
@@ -245,6 +247,10 @@ impl Folds {
             }
             What::Unsubscribed { .. } | What::Closed { .. } => {
                 fold.is_over = true;
+                return;
+            }
+            What::Hears { .. } => {
+                fold.hears = true;
                 return;
             }
             What::Members { count, complete, .. } => {
@@ -328,6 +334,10 @@ impl Folds {
                     "it was told of {count} members, and the server's last list has {}",
                     roster.len()
                 );
+                court.tell(Rule::Present, found, what);
+            }
+            if fold.hears && fold.count.is_none() && fold.members.is_none() {
+                let what = "it was never told who is there".to_owned();
                 court.tell(Rule::Present, found, what);
             }
             let Some(members) = fold.members else { continue };

@@ -33,6 +33,7 @@ pub(super) fn event(history: &History, what: &What) -> String {
             Some(since) => format!("subscribes to {} since {}", history.text(channel), place(since)),
             None => format!("subscribes to {}", history.text(channel)),
         },
+        What::Hears { .. } => "is to be told who is there".to_owned(),
         What::Asked { .. } => "asks again".to_owned(),
         What::Subscribed {
             place: at, recovered, ..

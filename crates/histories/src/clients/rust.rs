@@ -291,6 +291,9 @@ impl Actor {
             stream: Some(number),
             ..Line::default()
         };
+        if wish.hears {
+            self.journal.write("hears", line.clone());
+        }
         self.journal.write("asked", line);
         let asked = tokio::select! {
             asked = client.subscribe_with(&wish.channel, options(&wish, since)) => asked,
@@ -462,9 +465,9 @@ impl Actor {
                 let has_all = place
                     .members
                     .as_ref()
-                    .is_none_or(|members| members.iter().eq(roster));
-                let counts = place.count.is_none_or(|count| count as usize == roster.len());
-                !place.wish.hears || (has_all && counts)
+                    .is_some_and(|members| members.iter().eq(roster));
+                let counts = place.count.is_some_and(|count| count as usize == roster.len());
+                !place.wish.hears || has_all || counts
             }),
             Phase::End => false,
         }
