@@ -515,7 +515,12 @@ impl Http {
             }
             // What comes behind a message was missed by nobody who goes on here; a conflated gap is none either.
             let first = notices.iter().find_map(|notice| match notice {
-                Notice::Message { channel: of, .. } if of == channel => Some(false),
+                // Who is there is told when the channel has been read, behind what was missed.
+                Notice::Message { channel: of, .. } | Notice::Presence { channel: of, .. }
+                    if of == channel =>
+                {
+                    Some(false)
+                }
                 Notice::Gap {
                     channel: of,
                     conflated: false,

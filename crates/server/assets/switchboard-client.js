@@ -543,7 +543,7 @@ function http(context, name) {
       if (signal.aborted) return;
       if (!isWelcome && events[0]?.type !== "welcome") hello();
       for (const [channel, { since, isRead }] of reader.channels) {
-        const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
+        const first = events.find((event) => event.channel === channel && !event.conflated);
         if (begun.has(channel) || more && !first) continue;
         begun.add(channel);
         if (since && isRead)
@@ -551,7 +551,7 @@ function http(context, name) {
             type: "subscribed",
             channel,
             position: since,
-            recovered: !first || first.type === "message"
+            recovered: !first || !/gap|reset/.test(first.type)
           });
       }
       for (const event of events) {

@@ -738,9 +738,11 @@ test('by HTTP nothing overtakes a publication that is refused for now', async ()
 test('what a poll is told behind a message is no hole where it goes on', async () => {
   const gap = { type: 'gap', channel: 'a', from: 2, to: 3, position: 'p3' };
   const message = { type: 'message', channel: 'a', offset: 1, position: 'p1', data: 1 };
+  const list = { type: 'presence', channel: 'a', count: 0, users: 0, members: [] };
   for (const [events, expected] of [
     [[message, gap], true],
     [[{ ...gap, conflated: true }, message], true],
+    [[list, gap], true],
     [[gap, message], false],
     [[], true],
   ]) {
@@ -758,6 +760,28 @@ test('what a poll is told behind a message is no hole where it goes on', async (
     server.closeAllConnections();
     server.close();
   }
+});
+
+test('who is there also says that a channel goes on, where a poll has more of others', async () => {
+  let polls = 0;
+  const list = { type: 'presence', channel: 'a', count: 0, users: 0, members: [] };
+  const server = createServer((_, answer) => {
+    if (++polls > 1) return;
+    const said = { position: 'p3', more: true, events: [list] };
+    answer.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(said));
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, { transports: ['poll'] });
+  clients.push(one);
+  const told = [];
+  const a = one.channel('a');
+  a.on('presence', ({ count }) => told.push(count));
+  const { recovered } = await a.subscribe({ since: 'p0', presence: 'watch' }).ready;
+  assert.equal(recovered, true);
+  await eventually('it is told', () => told.length === 1);
+  one.close();
+  server.closeAllConnections();
+  server.close();
 });
 
 test('a poll that comes too early is asked again, at once where it is not to wait, and soon where nothing is said of that', async () => {

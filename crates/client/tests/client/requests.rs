@@ -387,6 +387,32 @@ async fn what_a_poll_is_told_behind_a_message_is_no_hole_where_it_goes_on() {
     }
 }
 
+/// The list came with the answer to a poll that said nothing else of its channel and had more of others. It was thrown away, for the
+/// subscription had not begun; and the server, which knew that it had been told, did not say it again.
+#[tokio::test]
+async fn who_is_there_also_says_that_a_channel_goes_on() {
+    let port = Port::open().await;
+    let builder = port.builder().transports([Transport::Poll]);
+    let error = r#"{"type":"error","code":"bad_request","message":"Which channel?"}"#;
+    let (_, client) = tokio::join!(answer(&port, "400 Bad Request", error), builder.connect());
+    let client = client.unwrap();
+    let options = SubscribeOptions::new()
+        .since(Position::parse(START).unwrap())
+        .presence(Role::Watcher);
+    let list = r#"{"type":"presence","channel":"room:1","count":0,"users":0,"members":[]}"#;
+    let said = format!(r#"{{"position":"{POSITION}","more":true,"events":[{list}]}}"#);
+    let answered = answer(&port, "200 OK", &said);
+    let subscribed = timeout(SOON, client.subscribe_with("room:1", options));
+    let (_, room) = tokio::join!(answered, subscribed);
+    let mut room = room.unwrap().unwrap();
+    assert_eq!(room.recovered(), Some(true));
+    let event = timeout(SOON, room.next()).await.unwrap();
+    assert!(
+        matches!(event, Some(Ok(switchboard_client::Event::Presence { .. }))),
+        "{event:?}"
+    );
+}
+
 /// It was lost 10 s after it had begun, and so was each that followed it.
 #[tokio::test]
 async fn an_answer_that_comes_slowly_is_awaited_as_long_as_it_goes_on() {

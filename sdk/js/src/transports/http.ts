@@ -173,8 +173,8 @@ function http(context: Context, name: TransportName): Transport {
       if (!isWelcome && events[0]?.type !== "welcome") hello();
       // What goes on is not said to be subscribed: what is missing, or nothing, tells.
       for (const [channel, { since, isRead }] of reader.channels) {
-        // What is missing behind a message is none of this; a conflated gap says that nothing is.
-        const first = events.find((event) => event.channel === channel && event.position && !event.conflated);
+        // What is missing behind a message, or behind who is there, is none of this; a conflated gap says that nothing is.
+        const first = events.find((event) => event.channel === channel && !event.conflated);
         // Where there is more, a channel of which nothing is said may not have been read.
         if (begun.has(channel) || (more && !first)) continue;
         begun.add(channel);
@@ -183,7 +183,7 @@ function http(context: Context, name: TransportName): Transport {
             type: "subscribed",
             channel,
             position: since,
-            recovered: !first || first.type === "message",
+            recovered: !first || !/gap|reset/.test(first.type),
           } as ServerEvent);
       }
       for (const event of events) {
