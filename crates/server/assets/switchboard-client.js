@@ -518,7 +518,7 @@ function http(context, name) {
       const blocks = text.split(/\r?\n\r?\n/);
       const unread = blocks.pop();
       for (const block of blocks) {
-        const lines = block.match(/^data:.*/gm);
+        const lines = block.match(/^data:[^\n]*/gm);
         if (lines && !signal.aborted) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
       }
       return unread;
@@ -537,7 +537,7 @@ function http(context, name) {
         await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1e3));
         continue;
       }
-      isWelcome || context.answering();
+      isWelcome || context.heard();
       const all = await chunks(answer, () => patienceMs, (text) => text);
       const { position, events, more } = parse(all);
       if (signal.aborted) return;
@@ -944,7 +944,7 @@ var Switchboard = class extends Emitter {
         this.#options.trace?.("in", event);
         this.#handle(transport, event);
       },
-      answering: () => this.#clear("patience"),
+      heard: () => this.#clear("patience"),
       said: (what) => this.#options.trace?.("out", what),
       end: (ended) => {
         if (transport === this.#link) this.#lost(ended, name);

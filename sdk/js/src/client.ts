@@ -345,7 +345,7 @@ export class Switchboard extends Emitter<ClientEvents> {
         this.#options.trace?.("in", event);
         this.#handle(transport, event);
       },
-      answering: () => this.#clear("patience"),
+      heard: () => this.#clear("patience"),
       said: (what) => this.#options.trace?.("out", what),
       end: (ended) => {
         if (transport === this.#link) this.#lost(ended, name);

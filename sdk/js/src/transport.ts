@@ -23,7 +23,7 @@ export interface Context {
   patienceMs: number;
   event(event: ServerEvent): void;
   /** An answer that says who we are has begun to come, and is watched. */
-  answering(): void;
+  heard(): void;
   /** Something is being said. */
   said(what: object): void;
   /** Once, and nothing after it. */

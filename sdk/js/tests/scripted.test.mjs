@@ -762,6 +762,28 @@ test('what a poll is told behind a message is no hole where it goes on', async (
   }
 });
 
+test('an event stream is read by its lines, whatever else breaks a line of text', async () => {
+  const events = [
+    welcome,
+    { type: 'subscribed', channel: 'a', position: 'p0' },
+    { type: 'message', channel: 'a', offset: 1, position: 'p1', data: 'one\u2028data:two\u2029three' },
+  ];
+  const server = createServer((_, answer) => {
+    answer.writeHead(200, { 'content-type': 'text/event-stream' });
+    for (const event of events) answer.write(`event: x\r\ndata: ${JSON.stringify(event)}\r\n\r\n`);
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const one = new Switchboard(`http://127.0.0.1:${server.address().port}`, { transports: ['sse'] });
+  clients.push(one);
+  const heard = [];
+  one.channel('a').subscribe(({ data }) => heard.push(data));
+  await eventually('it hears', () => heard.length === 1);
+  assert.deepEqual(heard, ['one\u2028data:two\u2029three']);
+  one.close();
+  server.closeAllConnections();
+  server.close();
+});
+
 test('who is there also says that a channel goes on, where a poll has more of others', async () => {
   let polls = 0;
   const list = { type: 'presence', channel: 'a', count: 0, users: 0, members: [] };

@@ -143,7 +143,7 @@ function http(context: Context, name: TransportName): Transport {
       const blocks = text.split(/\r?\n\r?\n/);
       const unread = blocks.pop()!;
       for (const block of blocks) {
-        const lines = block.match(/^data:.*/gm);
+        const lines = block.match(/^data:[^\n]*/gm);
         if (lines && !signal.aborted) deliver(reader, parse(lines.map((line) => line.slice(5)).join("\n")));
       }
       return unread;
@@ -166,7 +166,7 @@ function http(context: Context, name: TransportName): Transport {
         continue;
       }
       // A large answer takes its time over a slow network. The next attempt would begin with the same one.
-      isWelcome || context.answering();
+      isWelcome || context.heard();
       const all = await chunks(answer, () => patienceMs, (text) => text);
       const { position, events, more } = parse(all) as unknown as Polled;
       if (signal.aborted) return;
