@@ -16,6 +16,8 @@ pub struct History {
     pub promises: Promises,
     /// What was done to it.
     pub faults: Vec<Fault>,
+    /// Before this moment, in microseconds, so much was going on that something may come late without a fault.
+    pub busy_until: u64,
     /// Whose logs have to be there, to their ends.
     pub expected: Vec<Name>,
     /// What each channel's log held at the end, read after everything was quiet.
@@ -151,6 +153,7 @@ impl History {
             title: title.to_owned(),
             promises: Promises::default(),
             faults: Vec::new(),
+            busy_until: 0,
             expected: Vec::new(),
             finals: Vec::new(),
             rosters: Vec::new(),
@@ -226,9 +229,10 @@ impl History {
         self.logs.iter().map(|log| log.events.len()).sum()
     }
 
-    /// When the last fault had ended, in microseconds.
+    /// When the last fault had ended, and all that was going on, in microseconds.
     pub fn calm_since(&self) -> u64 {
-        self.faults.iter().map(|fault| fault.until).max().unwrap_or(0)
+        let faults = self.faults.iter().map(|fault| fault.until);
+        faults.chain([self.busy_until]).max().unwrap_or(0)
     }
 
     /// Whether a log that was seen at `from` may have been lost before `until`.

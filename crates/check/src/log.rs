@@ -331,6 +331,8 @@ struct Run {
     title: String,
     promises: Promised,
     faults: Vec<Done>,
+    #[serde(default)]
+    busy_until: u64,
     /// Whose logs have to be there.
     #[serde(default)]
     clients: Vec<String>,
@@ -442,6 +444,7 @@ impl Run {
                     loses: fault.loses,
                 })
                 .collect(),
+            busy_until: history.busy_until,
             clients: history.expected.iter().map(|client| text(*client)).collect(),
             finals: history.finals.iter().map(last).collect(),
             rosters: history
@@ -502,6 +505,7 @@ impl Run {
                 loses,
             });
         }
+        history.busy_until = self.busy_until;
         for client in &self.clients {
             let client = history.name(client);
             history.expected.push(client);

@@ -324,6 +324,18 @@ fn find(history: &mut History, client: &str, is: fn(&What) -> bool) -> usize {
         .expect("it is in the history")
 }
 
+/// A gap in place of a message.
+fn tell_gap(event: &mut Event) {
+    if let What::Received { stream, place, .. } = event.what {
+        event.what = What::Gap {
+            stream,
+            from: place.offset,
+            place,
+            conflated: false,
+        };
+    }
+}
+
 /// The first list says that it is of another length.
 fn count_members(history: &mut History, says: fn(u32) -> u32) {
     let at = find(history, "steady", |what| matches!(what, What::Members { .. }));
@@ -869,15 +881,7 @@ const BUGS: &[Bug] = &[
         rule: Rule::Complete,
         plant: |history| {
             let at = received(history, "steady")[3];
-            let what = &mut events(history, "steady")[at].what;
-            if let What::Received { stream, place, .. } = *what {
-                *what = What::Gap {
-                    stream,
-                    from: place.offset,
-                    place,
-                    conflated: false,
-                };
-            }
+            tell_gap(&mut events(history, "steady")[at]);
         },
     },
     Bug {
@@ -950,15 +954,7 @@ const BUGS: &[Bug] = &[
             if let What::Subscribed { recovered, .. } = &mut events[at].what {
                 *recovered = Some(false);
             }
-            let what = &mut events[at + 1].what;
-            if let What::Received { stream, place, .. } = *what {
-                *what = What::Gap {
-                    stream,
-                    from: place.offset,
-                    place,
-                    conflated: false,
-                };
-            }
+            tell_gap(&mut events[at + 1]);
         },
     },
     Bug {

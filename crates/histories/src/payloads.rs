@@ -7,14 +7,14 @@ use switchboard_client::{Payload, PayloadKind};
 
 use crate::random::Random;
 
-/// Of a body, where none is large and where some are.
-pub const BODY_BYTES_MAX: [u64; 2] = [304, 30_008];
+/// Of a body, where none is large and where some are, or a few more.
+pub const BODY_BYTES_MAX: [u64; 2] = [300, 30_000];
 
 /// A body with its filling: short mostly, sometimes large enough to fill what waits for a socket.
 pub fn body(random: &mut Random, large_percent: u64) -> String {
     let bytes = match random.percent(large_percent) {
-        true => random.between(4_000, 30_000),
-        false => random.between(0, 300),
+        true => random.between(4_000, BODY_BYTES_MAX[1]),
+        false => random.between(0, BODY_BYTES_MAX[0]),
     };
     // Not one letter: what can be compressed away fills nothing.
     (0..bytes.div_ceil(8))

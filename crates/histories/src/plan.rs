@@ -150,13 +150,13 @@ impl Plan {
         if self.server.wall_clock {
             return 0;
         }
-        let publishes = self.clients.iter().filter_map(|client| client.publishes.as_ref());
+        let mut publishes = self.clients.iter().filter_map(|client| client.publishes.as_ref());
         // Where memory is to become short, half of what is published is large.
         let is_short = self
             .faults
             .iter()
             .any(|fault| matches!(fault.act, Act::Memory { .. }));
-        let has_large = is_short || publishes.into_iter().any(|publishes| publishes.large_percent > 0);
+        let has_large = is_short || publishes.any(|publishes| publishes.large_percent > 0);
         let message_bytes = payloads::BODY_BYTES_MAX[usize::from(has_large)] + MESSAGE_BYTES;
         let bytes = self.server.log_bytes_max.unwrap_or(LOG_BYTES_MAX);
         self.server.log_messages_max.min(bytes / message_bytes)

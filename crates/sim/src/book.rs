@@ -187,16 +187,10 @@ impl Book {
         self.inner().history.faults.push(fault);
     }
 
-    /// What comes late until now does not come late because something is wrong.
-    pub fn excuse(&self, what: &str) {
+    /// What came late before now did not because something is wrong.
+    pub fn calm(&self) {
         let now = self.now();
-        let excuse = Fault {
-            what: what.to_owned(),
-            from: now,
-            until: now,
-            loses: false,
-        };
-        self.inner().history.faults.push(excuse);
+        self.inner().history.busy_until = now;
     }
 
     /// A device opens a connection to a node.

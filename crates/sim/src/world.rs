@@ -251,7 +251,7 @@ impl World {
         tokio::time::sleep(self.plan.lasts).await;
         stage.send_replace(Stage::Calm);
         // Before that an application may read more slowly than is published, or a network be too slow for it.
-        self.book.excuse("applications publish");
+        self.book.calm();
         while faults.join_next().await.is_some() {}
         tokio::time::sleep(self.plan.quiet).await;
         self.read_finals(&channels).await;
