@@ -102,6 +102,7 @@ pub fn run(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Report, RunError> {
     fs::create_dir_all(directory)?;
+    let plan = &plan.clone().on(machine);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Act, Fault, Kind, When};
+use crate::machine::Machine;
 use crate::payloads;
 use crate::random::Random;
 
@@ -142,6 +143,13 @@ impl Plan {
             faults,
             load_ms,
         }
+    }
+
+    /// Without the clients that this machine cannot run.
+    pub fn on(mut self, machine: &Machine) -> Plan {
+        self.clients
+            .retain(|client| client.sdk == Sdk::Rust || machine.sdk.is_some());
+        self
     }
 
     /// So many messages a log keeps, whatever else bounds it.
