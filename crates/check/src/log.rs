@@ -586,7 +586,7 @@ impl History {
     /// Reads one client's log. Its name is the file's.
     ///
     /// # Errors
-    /// It cannot be read, or a line is no event.
+    /// It cannot be read, a line is no event, or is of a time before that of the line above it.
     pub fn read_log(&mut self, path: &Path) -> Result<Client, ReadError> {
         let name = path
             .file_stem()
@@ -600,6 +600,7 @@ impl History {
         };
         let mut file = BufReader::with_capacity(1 << 20, fs::File::open(path).map_err(io)?);
         let mut bytes = Vec::new();
+        let mut last_at = 0;
         for number in 1.. {
             bytes.clear();
             io::Read::take(&mut file, LINE_BYTES_MAX)
@@ -615,6 +616,14 @@ impl History {
             };
             let line: Line<'_> = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
             let what = line.read(self).map_err(|what| wrong(what.to_owned()))?;
+            // Whatever judges by times would judge wrongly.
+            if line.at < last_at {
+                return Err(wrong(format!(
+                    "it is at {}, and the line before it at {last_at}",
+                    line.at
+                )));
+            }
+            last_at = line.at;
             self.record(client, line.at, what);
         }
         Ok(client)

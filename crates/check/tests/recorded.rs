@@ -344,6 +344,75 @@ fn count_members(history: &mut History, says: fn(u32) -> u32) {
     }
 }
 
+/// What else happened to a client, one after the other, so many seconds later.
+fn go_on(history: &mut History, client: &str, later_s: u64, whats: &[What]) {
+    let events = events(history, client);
+    let end = events.pop().expect("it has an end");
+    let mut at = end.at + later_s * 1_000_000;
+    for what in whats.iter().copied().chain([end.what]) {
+        events.push(Event { at, what });
+        at += 1_000;
+    }
+}
+
+/// What `steady` is told of who is in the room, so many seconds later.
+fn tell(history: &mut History, later_s: u64, what: &[fn(Stream, [Name; 3]) -> What]) {
+    let names = ["ana", "ben", "guest"].map(|name| history.name(name));
+    let whats: Vec<What> = what.iter().map(|what| what(Stream(1), names)).collect();
+    go_on(history, "steady", later_s, &whats);
+}
+
+/// Seconds after which no fault, and nobody who left before, is a reason for anything.
+const LATER_S: u64 = 100;
+
+/// A guest comes into the room and leaves it, long after all faults.
+fn visit(history: &mut History) {
+    let [room, member] = ["room:1", "guest"].map(|name| history.name(name));
+    let stream = Stream(8);
+    let place = history.finals[0].head;
+    let subscribing = What::Subscribing {
+        stream,
+        channel: room,
+        since: None,
+        conflates: false,
+    };
+    let subscribed = What::Subscribed {
+        stream,
+        place,
+        recovered: None,
+    };
+    let stands = What::Stands { stream, member };
+    let gone = What::Unsubscribed { stream };
+    go_on(
+        history,
+        "leaving",
+        LATER_S,
+        &[subscribing, subscribed, stands, gone],
+    );
+}
+
+/// The last such answer says the opposite of what is missing.
+fn recover_otherwise(history: &mut History, client: &str, says: bool) {
+    let at = events(history, client)
+        .iter()
+        .rposition(
+            |event| matches!(event.what, What::Subscribed { recovered, .. } if recovered == Some(!says)),
+        )
+        .expect("it says so");
+    let events = events(history, client);
+    if let What::Subscribed { recovered, .. } = &mut events[at].what {
+        *recovered = Some(says);
+    }
+    // The connection ends before anything comes.
+    let again = events[at];
+    let lost = [What::Disconnected, What::Connected].map(|what| Event { what, ..again });
+    let mut right = again;
+    if let What::Subscribed { recovered, .. } = &mut right.what {
+        *recovered = Some(!says);
+    }
+    events.splice(at + 1..=at, lost.into_iter().chain([right]));
+}
+
 /// The first such event once more, at the end.
 fn write_again(history: &mut History, client: &str, is: fn(&What) -> bool) {
     let at = find(history, client, is);
@@ -405,7 +474,8 @@ const BUGS: &[Bug] = &[
         rule: Rule::Genuine,
         plant: |history| {
             let at = received(history, "steady")[2];
-            events(history, "steady")[at].at = 1;
+            let events = events(history, "steady");
+            events[at].at = events[at - 1].at;
         },
     },
     Bug {
@@ -512,7 +582,7 @@ const BUGS: &[Bug] = &[
             let events = events(history, "steady");
             let message = events.remove(at);
             events.insert(2, message);
-            events[2].at = message.at;
+            events[2].at = events[1].at;
         },
     },
     Bug {
@@ -913,7 +983,9 @@ const BUGS: &[Bug] = &[
             let at = find(history, "leaving", |what| {
                 matches!(what, What::Unsubscribed { .. })
             });
-            events(history, "leaving")[at].at += 60_000_000;
+            for event in &mut events(history, "leaving")[at..] {
+                event.at += 60_000_000;
+            }
         },
     },
     Bug {
@@ -992,6 +1064,155 @@ const BUGS: &[Bug] = &[
                 complete: false,
             };
             events.insert(last, Event { what, ..events[last] });
+        },
+    },
+    Bug {
+        name: "somebody who is not there comes and leaves",
+        rule: Rule::Present,
+        plant: |history| {
+            tell(
+                history,
+                LATER_S,
+                &[
+                    |stream, [.., guest]| What::Joined {
+                        stream,
+                        member: guest,
+                    },
+                    |stream, [.., guest]| What::Left {
+                        stream,
+                        member: guest,
+                    },
+                ],
+            );
+        },
+    },
+    Bug {
+        name: "a list of members, long after all faults, without one who is there",
+        rule: Rule::Present,
+        plant: |history| {
+            tell(
+                history,
+                LATER_S,
+                &[
+                    |stream, _| What::Members {
+                        stream,
+                        count: 1,
+                        complete: true,
+                    },
+                    |stream, [ana, ..]| What::Member { stream, member: ana },
+                    |stream, [_, ben, _]| What::Joined { stream, member: ben },
+                ],
+            );
+        },
+    },
+    Bug {
+        name: "a list of members with one who left long before",
+        rule: Rule::Present,
+        plant: |history| {
+            visit(history);
+            tell(
+                history,
+                LATER_S,
+                &[
+                    |stream, [.., guest]| What::Joined {
+                        stream,
+                        member: guest,
+                    },
+                    |stream, [.., guest]| What::Left {
+                        stream,
+                        member: guest,
+                    },
+                ],
+            );
+            tell(
+                history,
+                LATER_S,
+                &[
+                    |stream, _| What::Members {
+                        stream,
+                        count: 3,
+                        complete: true,
+                    },
+                    |stream, [ana, ..]| What::Member { stream, member: ana },
+                    |stream, [_, ben, _]| What::Member { stream, member: ben },
+                    |stream, [.., guest]| What::Member {
+                        stream,
+                        member: guest,
+                    },
+                    |stream, [.., guest]| What::Left {
+                        stream,
+                        member: guest,
+                    },
+                ],
+            );
+        },
+    },
+    Bug {
+        name: "a member who left, for one that leaves long after that without having heard of it",
+        rule: Rule::Present,
+        plant: |history| {
+            visit(history);
+            let [room, ana, ben, guest] = ["room:1", "ana", "ben", "guest"].map(|name| history.name(name));
+            let place = history.finals[0].head;
+            let stream = Stream(2);
+            let subscribing = What::Subscribing {
+                stream,
+                channel: room,
+                since: None,
+                conflates: false,
+            };
+            let subscribed = What::Subscribed {
+                stream,
+                place,
+                recovered: None,
+            };
+            let list = What::Members {
+                stream,
+                count: 2,
+                complete: true,
+            };
+            let members = [ana, ben].map(|member| What::Member { stream, member });
+            let came = What::Joined {
+                stream,
+                member: guest,
+            };
+            let whats = [subscribing, subscribed, list, members[0], members[1], came];
+            go_on(history, "late", LATER_S, &whats);
+            go_on(history, "late", 2 * LATER_S, &[What::Unsubscribed { stream }]);
+        },
+    },
+    Bug {
+        name: "somebody who was there all the time and comes twice",
+        rule: Rule::Present,
+        plant: |history| {
+            history.faults.clear();
+            let ben = history.name("ben");
+            let at = received(history, "steady")[0];
+            let events = events(history, "steady");
+            let what = What::Joined {
+                stream: Stream(1),
+                member: ben,
+            };
+            events.insert(at, Event { what, ..events[at] });
+        },
+    },
+    Bug {
+        name: "nothing is missing, says a server that has forgotten it, and the connection ends",
+        rule: Rule::Complete,
+        plant: |history| recover_otherwise(history, "late", true),
+    },
+    Bug {
+        name: "something is missing, says a server that has all of it, and the connection ends",
+        rule: Rule::Complete,
+        plant: |history| recover_otherwise(history, "late", false),
+    },
+    Bug {
+        name: "files that nobody counted",
+        rule: Rule::Freed,
+        plant: |history| {
+            let reader = history.name("steady");
+            history.expected.push(reader);
+            history.resources.clear();
         },
     },
     Bug {
@@ -1265,18 +1486,19 @@ fn what_was_announced_ends_with_the_connection() {
         .rposition(|event| matches!(event.what, What::Subscribed { .. }))
         .expect("it comes back");
     let stream = Stream(1);
-    let again = late[at];
-    // It was told that nothing is missing, lost the connection, and was away for longer than the log remembers.
+    let lost = at - 2;
+    // It came back once before, was told that nothing is missing, lost that connection, and was away for longer than the log remembers.
+    let again = late[lost];
     let whats = [
+        What::Disconnected,
+        What::Connected,
         What::Subscribed {
             stream,
             place: Run::place(SECOND, 3),
             recovered: Some(true),
         },
-        What::Disconnected,
-        What::Connected,
     ];
-    late.splice(at..=at, whats.map(|what| Event { what, ..again }));
+    late.splice(lost..lost, whats.map(|what| Event { what, ..again }));
     let verdict = judge(&history);
     assert!(verdict.is_clean(), "{verdict}");
 }

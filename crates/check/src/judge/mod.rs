@@ -54,6 +54,11 @@ fn check_logs(court: &mut Court<'_>) {
 }
 
 fn check_resources(court: &mut Court<'_>) {
+    // Whoever knows whose logs there are has run servers, and can look at them.
+    if court.history.resources.is_empty() && !court.history.expected.is_empty() {
+        let what = "nobody has looked at what is used when all have gone".to_owned();
+        court.tell(Rule::Freed, Where::default(), what);
+    }
     for resource in &court.history.resources {
         if resource.after > resource.before.saturating_add(resource.tolerance) {
             let crate::history::Resource {

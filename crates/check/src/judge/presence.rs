@@ -9,7 +9,7 @@ use crate::verdict::Rule;
 
 /// What is told of a member who vanished may be late by this much: the time to find out that a connection is dead, in microseconds.
 const FOUND_DEAD: u64 = 40_000_000;
-/// Whoever subscribes may be told of somebody who said so much before that it leaves, in microseconds.
+/// What is told may be so old, in microseconds, where nothing was done to the server.
 const TOLD_LATE: u64 = 10_000_000;
 
 pub(super) fn check(court: &mut Court<'_>) {
@@ -24,6 +24,7 @@ pub(super) fn check(court: &mut Court<'_>) {
         let mut folds = Folds {
             client: Client(number as u32),
             streams: BTreeMap::new(),
+            lost_at: 0,
             ended: false,
         };
         for (index, event) in log.events.iter().enumerate() {
@@ -34,14 +35,34 @@ pub(super) fn check(court: &mut Court<'_>) {
     stays.check(court, &rosters);
 }
 
+/// The time after which the server knows that somebody has vanished, and says so, in microseconds.
+fn found_dead(history: &History) -> u64 {
+    history.promises.grace.as_micros() as u64 + FOUND_DEAD
+}
+
+/// Whether anything was done to the server between these moments.
+fn is_troubled(history: &History, from: u64, until: u64) -> bool {
+    let faults = history.faults.iter().map(|fault| (fault.from, fault.until));
+    overlaps(&faults.collect::<Vec<_>>(), from, until)
+}
+
+fn overlaps<'a>(times: impl IntoIterator<Item = &'a (u64, u64)>, from: u64, until: u64) -> bool {
+    let mut times = times.into_iter();
+    times.any(|(begin, end)| *begin <= until && *end >= from)
+}
+
 /// Who is in which channel, as those say who are.
 struct Stays {
     /// By channel and member.
     stays: BTreeMap<(Name, Name), Stay>,
     /// When it said that it leaves, by channel and member.
     departures: BTreeMap<(Name, Name), Vec<u64>>,
-    /// Times without a connection, by client.
+    /// How often it asked for a channel, by channel and client.
+    comings: BTreeMap<(Name, Client), u32>,
+    /// Times without a connection, by client. Whoever stops to write is away from then on.
     away: Vec<Vec<(u64, u64)>>,
+    /// Times in which somebody may be there under a name that it was never told, by channel.
+    unsure: BTreeMap<Name, Vec<(u64, u64)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,18 +79,25 @@ impl Stays {
         let mut stays = Stays {
             stays: BTreeMap::new(),
             departures: BTreeMap::new(),
+            comings: BTreeMap::new(),
             away: Vec::new(),
+            unsure: BTreeMap::new(),
         };
         for (number, log) in history.logs().iter().enumerate() {
             let client = Client(number as u32);
             let mut channels: BTreeMap<Stream, (Name, Option<Name>)> = BTreeMap::new();
+            // Channels that it asked for, and when, while there is no answer.
+            let mut asked: BTreeMap<Stream, (Name, u64)> = BTreeMap::new();
             let mut away = Vec::new();
             let mut gone_at = None;
             for event in &log.events {
                 match event.what {
                     What::Subscribing { stream, channel, .. } => {
                         channels.insert(stream, (channel, None));
+                        asked.insert(stream, (channel, event.at));
+                        *stays.comings.entry((channel, client)).or_default() += 1;
                     }
+                    What::Subscribed { stream, .. } => drop(asked.remove(&stream)),
                     What::Stands { stream, member } => {
                         let Some((channel, stands)) = channels.get_mut(&stream) else {
                             continue;
@@ -89,6 +117,10 @@ impl Stays {
                         stays.stays.insert((*channel, member), stay);
                     }
                     What::Unsubscribed { stream } | What::Closed { stream } => {
+                        if let Some((channel, from)) = asked.remove(&stream) {
+                            let unsure = stays.unsure.entry(channel).or_default();
+                            unsure.push((from, event.at));
+                        }
                         if let Some((channel, Some(member))) = channels.remove(&stream)
                             && let Some(stay) = stays.stays.get_mut(&(channel, member))
                         {
@@ -110,10 +142,69 @@ impl Stays {
                     _ => {}
                 }
             }
-            away.extend(gone_at.map(|gone_at| (gone_at, u64::MAX)));
+            let silent_at = log.events.last().filter(|last| last.what != What::Ended);
+            let silent_at = silent_at.map(|last| last.at);
+            away.extend(gone_at.or(silent_at).map(|gone_at| (gone_at, u64::MAX)));
+            for (channel, from) in asked.into_values() {
+                let unsure = stays.unsure.entry(channel).or_default();
+                unsure.push((from, u64::MAX));
+            }
+            // Whoever comes back may be told another name than the one before, and lose that answer, too.
+            for (channel, _) in channels.values() {
+                stays.unsure.entry(*channel).or_default().extend(&away);
+            }
             stays.away.push(away);
         }
         stays
+    }
+
+    /// Whether a client was away between these moments, or so shortly before that the server may not have known.
+    fn was_away(&self, history: &History, client: Client, from: u64, until: u64) -> bool {
+        let away = self.away.get(client.0 as usize).into_iter().flatten();
+        overlaps(away, from.saturating_sub(found_dead(history)), until)
+    }
+
+    /// What is wrong with whom a client held to be there at `at`, from a list that was made after `since`.
+    fn amiss(
+        &self,
+        history: &History,
+        channel: Name,
+        (since, at): (u64, u64),
+        members: &BTreeSet<Name>,
+    ) -> Option<String> {
+        if is_troubled(history, since.saturating_sub(found_dead(history)), at) {
+            return None;
+        }
+        let of_channel = (channel, Name(0))..=(channel, Name(u32::MAX));
+        for ((_, member), stay) in self.stays.range(of_channel) {
+            if self.was_away(history, stay.client, since, at) {
+                continue;
+            }
+            let name = history.text(*member);
+            let is_told = members.contains(member);
+            let came = stay.from.saturating_add(TOLD_LATE) <= since;
+            let stayed = stay
+                .until
+                .is_none_or(|until| until > at.saturating_add(TOLD_LATE));
+            if came && stayed && !is_told {
+                return Some(format!("it was not told of {name}, which was there all the time"));
+            }
+            let is_gone = stay
+                .until
+                .is_some_and(|until| until.saturating_add(TOLD_LATE) <= since);
+            if is_gone && is_told {
+                return Some(format!("it was told of {name}, which had left long before"));
+            }
+        }
+        None
+    }
+
+    /// Whether nobody can be there under this name.
+    fn is_invented(&self, history: &History, channel: Name, member: Name, at: u64) -> bool {
+        let from = at.saturating_sub(found_dead(history));
+        !self.stays.contains_key(&(channel, member))
+            && !is_troubled(history, from, at)
+            && !overlaps(self.unsure.get(&channel).into_iter().flatten(), from, at)
     }
 
     /// Whether whoever says at `at` that `member` has left says what cannot be so. It has said so `before` times since `began`.
@@ -142,8 +233,7 @@ impl Stays {
             return false;
         }
         // A fault may have kept the server from knowing that it is there.
-        let mut faults = history.faults.iter();
-        !faults.any(|fault| fault.from <= at && fault.until.saturating_add(grace + FOUND_DEAD) >= at)
+        !is_troubled(history, at.saturating_sub(found_dead(history)), at)
     }
 
     /// Who is there to the end is on the last list, and nobody else.
@@ -195,6 +285,8 @@ impl Stays {
 struct Folds {
     client: Client,
     streams: BTreeMap<Stream, Fold>,
+    /// When it lost its last connection.
+    lost_at: u64,
     ended: bool,
 }
 
@@ -211,16 +303,47 @@ struct Fold {
     hears: bool,
     /// When it was asked for.
     began: u64,
+    /// When all of the last list was there.
+    listed_at: u64,
     /// How often it was told that somebody has left.
     departures: BTreeMap<Name, usize>,
+    /// Who came and who left behind the list. What the list knew already may be said once more.
+    changed: BTreeMap<Name, bool>,
     is_over: bool,
     last: usize,
 }
 
+impl Fold {
+    /// Whether nothing has ever happened for which a member could come or leave twice: of who leaves and is back at once, or comes and leaves
+    /// at once, only the last is told.
+    fn is_steady(&self, court: &Court<'_>, stays: &Stays, member: Name, at: u64) -> bool {
+        let Some(channel) = self.channel else { return false };
+        let Some(stay) = stays.stays.get(&(channel, member)) else {
+            return false;
+        };
+        let comings = stays.comings.get(&(channel, stay.client)).copied().unwrap_or(0);
+        comings == 1
+            && !stays.was_away(court.history, stay.client, 0, at)
+            && !is_troubled(court.history, 0, at)
+    }
+
+    /// What it was told comes to who was there, if that was so from `since` on.
+    fn check(&self, court: &mut Court<'_>, stays: &Stays, found: Where, since: u64) {
+        let (Some(channel), Some(members), Some(at)) = (self.channel, &self.members, found.at) else {
+            return;
+        };
+        if let Some(what) = stays.amiss(court.history, channel, (since, at), members) {
+            court.tell(Rule::Present, found, what);
+        }
+    }
+}
+
 impl Folds {
     fn read(&mut self, court: &mut Court<'_>, stays: &Stays, index: usize, event: &Event) {
-        if event.what == What::Ended {
-            self.ended = true;
+        match event.what {
+            What::Disconnected => self.lost_at = event.at,
+            What::Ended => self.ended = true,
+            _ => {}
         }
         let Some(number) = event.what.stream() else { return };
         let fold = self.streams.entry(number).or_default();
@@ -247,6 +370,10 @@ impl Folds {
             }
             What::Unsubscribed { .. } | What::Closed { .. } => {
                 fold.is_over = true;
+                let since = event.at.saturating_sub(found_dead(court.history));
+                if fold.listed_at <= since && !stays.was_away(court.history, self.client, since, event.at) {
+                    fold.check(court, stays, found, since);
+                }
                 return;
             }
             What::Hears { .. } => {
@@ -257,10 +384,11 @@ impl Folds {
                 fold.members = complete.then(BTreeSet::new);
                 fold.listing = if complete { count } else { 0 };
                 fold.count = (!complete).then_some(count);
+                fold.changed.clear();
             }
             What::Member { member, .. } => {
+                let name = court.history.text(member);
                 if fold.listing == 0 {
-                    let name = court.history.text(member);
                     let what = format!("{name} is on a list that is said to be shorter");
                     court.tell(Rule::Present, found, what);
                 }
@@ -268,19 +396,31 @@ impl Folds {
                 if let Some(members) = &mut fold.members
                     && !members.insert(member)
                 {
-                    let name = court.history.text(member);
                     court.tell(Rule::Present, found, format!("{name} is on a list twice"));
                 }
             }
-            // What a list knew already may be said once more behind it.
             What::Joined { member, .. } => {
                 if let Some(members) = &mut fold.members {
                     members.insert(member);
+                }
+                let name = court.history.text(member);
+                if fold.changed.insert(member, true) == Some(true)
+                    && fold.is_steady(court, stays, member, event.at)
+                {
+                    let what = format!("it was told that {name} came, which had not left");
+                    court.tell(Rule::Present, found, what);
                 }
             }
             What::Left { member, .. } => {
                 if let Some(members) = &mut fold.members {
                     members.remove(&member);
+                }
+                let name = court.history.text(member);
+                if fold.changed.insert(member, false) == Some(false)
+                    && fold.is_steady(court, stays, member, event.at)
+                {
+                    let what = format!("it was told that {name} has left, which was not there");
+                    court.tell(Rule::Present, found, what);
                 }
                 let told = fold.departures.entry(member).or_default();
                 let before = *told;
@@ -288,12 +428,27 @@ impl Folds {
                 if let Some(channel) = fold.channel
                     && stays.is_flapping(court.history, (channel, member), event.at, fold.began, before)
                 {
-                    let name = court.history.text(member);
                     let what = format!("it was told that {name} has left, which was there all the time");
                     court.tell(Rule::Present, found, what);
                 }
             }
             _ => return,
+        }
+        if let What::Member { member, .. } | What::Joined { member, .. } | What::Left { member, .. } =
+            event.what
+            && let Some(channel) = fold.channel
+            && stays.is_invented(court.history, channel, member, event.at)
+        {
+            let name = court.history.text(member);
+            let what = format!("it was told of {name}, and nobody is there under this name");
+            court.tell(Rule::Present, found, what);
+        }
+        if let What::Members { .. } | What::Member { .. } = event.what
+            && fold.listing == 0
+        {
+            fold.listed_at = event.at;
+            let recent = event.at.saturating_sub(found_dead(court.history));
+            fold.check(court, stays, found, fold.began.max(self.lost_at).max(recent));
         }
         fold.last = index;
         if fold.is_over {

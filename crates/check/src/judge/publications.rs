@@ -180,7 +180,7 @@ fn check_kept(court: &mut Court<'_>, book: &Book, epoch: u64, life: &Life, last:
 
 /// A log forgets no more than it may.
 fn check_forgotten(court: &mut Court<'_>, life: &Life, last: &Final) {
-    let kept = (last.head.offset + 1).saturating_sub(last.kept_from);
+    let kept = last.head.offset.saturating_add(1).saturating_sub(last.kept_from);
     let least = court
         .history
         .promises
