@@ -256,6 +256,11 @@ impl fmt::Display for Verdict {
         for violation in &self.violations {
             writeln!(f, "\n{violation}")?;
         }
-        write!(f, "\n{} violations, of {}", self.broken, self.title)
+        write!(f, "\n{} violations, of {}", self.broken, self.title)?;
+        let told = self.violations.len() as u64;
+        match self.broken > told {
+            true => write!(f, "; the first of each rule are told, {told} in all"),
+            false => Ok(()),
+        }
     }
 }

@@ -391,28 +391,6 @@ fn visit(history: &mut History) {
     );
 }
 
-/// The last such answer says the opposite of what is missing.
-fn recover_otherwise(history: &mut History, client: &str, says: bool) {
-    let at = events(history, client)
-        .iter()
-        .rposition(
-            |event| matches!(event.what, What::Subscribed { recovered, .. } if recovered == Some(!says)),
-        )
-        .expect("it says so");
-    let events = events(history, client);
-    if let What::Subscribed { recovered, .. } = &mut events[at].what {
-        *recovered = Some(says);
-    }
-    // The connection ends before anything comes.
-    let again = events[at];
-    let lost = [What::Disconnected, What::Connected].map(|what| Event { what, ..again });
-    let mut right = again;
-    if let What::Subscribed { recovered, .. } = &mut right.what {
-        *recovered = Some(!says);
-    }
-    events.splice(at + 1..=at, lost.into_iter().chain([right]));
-}
-
 /// The first such event once more, at the end.
 fn write_again(history: &mut History, client: &str, is: fn(&What) -> bool) {
     let at = find(history, client, is);
@@ -1197,14 +1175,30 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
-        name: "nothing is missing, says a server that has forgotten it, and the connection ends",
-        rule: Rule::Complete,
-        plant: |history| recover_otherwise(history, "late", true),
-    },
-    Bug {
         name: "something is missing, says a server that has all of it, and the connection ends",
         rule: Rule::Complete,
-        plant: |history| recover_otherwise(history, "late", false),
+        plant: |history| {
+            let events = events(history, "late");
+            let is_whole = |event: &Event| {
+                matches!(
+                    event.what,
+                    What::Subscribed {
+                        recovered: Some(true),
+                        ..
+                    }
+                )
+            };
+            let at = events
+                .iter()
+                .position(is_whole)
+                .expect("it comes with a position");
+            let mut wrong = events[at];
+            if let What::Subscribed { recovered, .. } = &mut wrong.what {
+                *recovered = Some(false);
+            }
+            let lost = [What::Disconnected, What::Connected].map(|what| Event { what, ..wrong });
+            events.splice(at..at, std::iter::once(wrong).chain(lost));
+        },
     },
     Bug {
         name: "files that nobody counted",

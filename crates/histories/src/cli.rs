@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 /// A seed is a plan: the server's settings, the clients and what they do, the faults. The same seed gives the same plan, not the same
 /// history: which bytes are under way when a fault comes is up to the machine.
 ///
-/// Exit codes: 0 nothing is wrong, 1 a rule was broken, or of a hundred histories and more something that should occur did not, 2 the
-/// command line is wrong.
+/// Exit codes: 0 nothing is wrong, 1 a rule was broken, a history has no verdict, or of a hundred and more something that should occur did
+/// not, 2 the command line is wrong, 3 it was interrupted, or something cannot be started or read.
 #[derive(Parser, Debug)]
 #[command(name = "histories", args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -29,8 +29,8 @@ pub struct Run {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
     pub count: u64,
     /// How many at once.
-    #[arg(long, default_value_t = 4)]
-    pub jobs: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: u16,
     /// The seed of the first; each further one has the next.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..1 << 63))]
     pub seed: u64,

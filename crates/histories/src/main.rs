@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(3)
         }
     }
 }
@@ -60,18 +60,18 @@ fn many(run: Run) -> Result<bool, Box<dyn Error>> {
     let batch = Batch {
         seed: run.seed,
         count: run.count,
-        jobs: run.jobs,
+        jobs: run.jobs.into(),
         binary: std::path::absolute(binary)?,
         machine,
         keep: run.keep.is_some(),
         directory: std::path::absolute(run.keep.unwrap_or_else(temporary))?,
     };
-    let summary = runner::run(&batch, &program).map_err(|error| {
-        // Whoever interrupts a run may want to look at what there was.
-        let directory = batch.directory.display();
-        format!("{error}; what there is of unfinished histories is in {directory}")
-    })?;
+    let summary = runner::run(&batch, &program)?;
     println!("{summary}");
+    if summary.interrupted.is_some() {
+        let directory = batch.directory.display();
+        return Err(format!("interrupted; what there is of unfinished histories is in {directory}").into());
+    }
     // Only empty ones go.
     let _kept = std::fs::remove_dir(&batch.directory);
     let is_covered = summary.missing().is_empty() && summary.in_resume_percent() >= IN_RESUME_PERCENT;

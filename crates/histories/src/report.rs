@@ -58,6 +58,8 @@ pub struct Summary {
     pub counts: Counts,
     /// What occurred, and in how many.
     pub seen: BTreeMap<Situation, u64>,
+    /// How many were not run, or not to their ends, because nobody wanted to wait any longer.
+    pub interrupted: Option<u64>,
 }
 
 impl Summary {
@@ -174,6 +176,10 @@ impl fmt::Display for Summary {
             self.clean,
             self.failed.len(),
             self.violations
-        )
+        )?;
+        match self.interrupted {
+            Some(missing) => write!(f, "; interrupted, {missing} were not run to their ends"),
+            None => Ok(()),
+        }
     }
 }

@@ -42,7 +42,7 @@ pub struct Batch {
     pub keep: bool,
 }
 
-/// Runs them, and says what is violated as soon as it is known.
+/// Runs them, and says what is violated as soon as it is known. What has ended when it is interrupted is in the summary, too.
 ///
 /// # Errors
 /// Of the system. What goes wrong in one history is in the summary.
@@ -52,22 +52,24 @@ pub fn run(batch: &Batch, program: &Path) -> io::Result<Summary> {
         .build()?;
     fs::create_dir_all(&batch.directory)?;
     let tasks = LocalSet::new();
+    let mut summary = Summary::default();
     let running = async {
         tokio::select! {
-            summary = all(batch, program) => Ok(summary),
-            _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
+            () = all(batch, program, &mut summary) => false,
+            _ = tokio::signal::ctrl_c() => true,
         }
     };
     // What still runs ends with `tasks`: each child, and what it started, when the pipe to it is closed.
-    runtime.block_on(tasks.run_until(running))
+    let is_interrupted = runtime.block_on(tasks.run_until(running));
+    summary.interrupted = is_interrupted.then(|| batch.count.saturating_sub(summary.histories));
+    Ok(summary)
 }
 
-async fn all(batch: &Batch, program: &Path) -> Summary {
+async fn all(batch: &Batch, program: &Path, summary: &mut Summary) {
     let bar = ProgressBar::new(batch.count);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} histories, {elapsed} {msg}") {
         bar.set_style(style);
     }
-    let mut summary = Summary::default();
     let mut seeds = batch.seed..batch.seed.saturating_add(batch.count);
     let mut running = JoinSet::new();
     let shared = Rc::new((batch.clone(), program.to_owned()));
@@ -101,7 +103,6 @@ async fn all(batch: &Batch, program: &Path) -> Summary {
         bar.inc(1);
     }
     bar.finish();
-    summary
 }
 
 fn tell(batch: &Batch, seed: u64, told: &[String]) {

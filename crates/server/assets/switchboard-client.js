@@ -5,7 +5,7 @@ function wait({ baseMs, capMs }, attempt, random) {
 }
 var RETRY_AFTER_MAX_MS = 6e4;
 var advised = (retryAfterMs) => Math.min(retryAfterMs, RETRY_AFTER_MAX_MS);
-var isFinal = (code) => code !== void 0 && [1002, 1003, 1007, 1010, 4401].includes(code);
+var isFinal = (code) => [1002, 1003, 1007, 1010, 4401].includes(code);
 
 // src/emitter.ts
 var Emitter = class {
@@ -420,13 +420,6 @@ function timed(promise, afterMs) {
 
 // src/transports/http.ts
 var HELD_S = "30";
-var Refused = class extends Error {
-  constructor(status, body) {
-    super(body.message ?? `HTTP ${status}`);
-    this.status = status;
-    this.body = body;
-  }
-};
 var eventStream = (context) => http(context, "sse");
 var poll = (context) => http(context, "poll");
 function http(context, name) {
@@ -440,8 +433,8 @@ function http(context, name) {
   const end = (reason) => {
     if (life.signal.aborted) return;
     transport.close();
-    const code = reason instanceof Refused && reason.status === 401 ? 4401 : void 0;
-    context.end({ reason: reason.message ?? String(reason), code });
+    const { status, message } = reason;
+    context.end({ reason: message ?? String(reason), code: status === 401 ? 4401 : void 0 });
   };
   const request = async (path, init, timeoutMs) => {
     context.said(init.body ? { ...parse(init.body), type: path } : { type: name, query: path.slice(name.length + 1) });
@@ -450,7 +443,8 @@ function http(context, name) {
     const response = await timed(context.fetch(base2 + path, { ...init, headers, cache: "no-store" }), timeoutMs);
     if (response.ok) return response;
     const body = await timed(response.json(), timeoutMs).catch(() => ({}));
-    throw new Refused(response.status, body);
+    const { status } = response;
+    throw Object.assign(new Error(body.message ?? `HTTP ${status}`), { status, body });
   };
   const deliver = (reader, event) => {
     if (life.signal.aborted) return;
@@ -489,7 +483,7 @@ function http(context, name) {
     const loop = name === "sse" ? stream : polls;
     loop(reader, abort.signal).catch((error) => {
       if (abort.signal.aborted || dirty.has(reader)) return;
-      if (error instanceof Refused && isFinal2(error)) refuse(reader, error);
+      if (isFinal2(error)) refuse(reader, error);
       else end(error);
     });
   };
@@ -533,8 +527,9 @@ function http(context, name) {
       try {
         answer = await request(query(reader, waitS), { signal }, +waitS * 1e3 + patienceMs);
       } catch (error) {
-        if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
-        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1e3));
+        const { body } = error;
+        if (body?.code !== "rate_limited") throw error;
+        await new Promise((resolve) => setTimeout(resolve, body.retry_after_ms ?? 1e3));
         continue;
       }
       isWelcome || context.heard();
@@ -567,9 +562,8 @@ function http(context, name) {
     try {
       answer = await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs);
     } catch (error) {
-      if (!(error instanceof Refused) || error.status === 401) return end(error);
-      const { status, message, body } = error;
-      if (!body.code && (status > 499 || status === 408 || status === 429)) return end(error);
+      const { status = 401, message, body } = error;
+      if (status === 401 || !body.code && (status > 499 || status === 408 || status === 429)) return end(error);
       answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
     }
     if (!life.signal.aborted) context.event({ ...answer, id });
@@ -595,7 +589,7 @@ function http(context, name) {
       subscribe.forEach(this.send);
       if (subscribe.length) return;
       request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error) => {
-        if (error instanceof Refused && error.body.type === "error" && isFinal2(error)) hello();
+        if (isFinal2(error) && error.body.type === "error") hello();
         else end(error);
       });
     },
@@ -624,7 +618,7 @@ function http(context, name) {
   };
   return transport;
 }
-var isFinal2 = ({ status, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code;
+var isFinal2 = ({ status = 0, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code;
 var chunks = async ({ body }, silenceMs, take) => {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let unread = "";

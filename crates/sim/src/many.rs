@@ -74,11 +74,11 @@ impl Sum {
     }
 }
 
-/// Runs these seeds. `done` is called after each, with its seed and how much was wrong in it.
+/// Runs the plans of these seeds. `done` is called after each, with its seed and how much was wrong in it.
 pub fn run(
     seeds: std::ops::Range<u64>,
     jobs: usize,
-    bug: Option<Bug>,
+    plan: impl Fn(u64) -> Plan + Sync,
     done: impl Fn(u64, u64) + Sync,
 ) -> Sum {
     let next = AtomicU64::new(seeds.start);
@@ -91,7 +91,7 @@ pub fn run(
                     if seed >= seeds.end {
                         return;
                     }
-                    let run = AssertUnwindSafe(|| world::run(&Plan::of(seed), bug));
+                    let run = AssertUnwindSafe(|| world::run(&plan(seed), None));
                     let outcome = std::panic::catch_unwind(run).ok();
                     if let Ok(mut sum) = sum.lock() {
                         match &outcome {

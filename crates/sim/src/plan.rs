@@ -50,7 +50,7 @@ pub struct Plan {
     pub faults: Vec<FaultPlan>,
     /// How long applications publish.
     pub lasts: Duration,
-    /// How long everything is left alone afterwards.
+    /// How long everything is left alone afterwards. In half of it all that is on its way has to come.
     pub quiet: Duration,
 }
 
@@ -249,6 +249,7 @@ impl Plan {
             .map(|device| client(chance, device, channels, has_presence, lasts))
             .collect();
         let faults = faults(chance, &keeper, nodes, devices, lasts);
+        let quiet = quiet(&weather);
         Plan {
             seed,
             keeper,
@@ -260,8 +261,17 @@ impl Plan {
             clients,
             faults,
             lasts,
-            quiet: Duration::from_secs(40),
+            quiet,
         }
+    }
+
+    /// The same servers, applications and network, and nothing is done to them.
+    pub fn without_faults(mut self) -> Plan {
+        self.faults.clear();
+        if let Keeper::Shared(manners) = &mut self.keeper {
+            (manners.lost, manners.doubled, manners.unknown) = (0, 0, 0);
+        }
+        self
     }
 
     /// What is left of it.
@@ -280,6 +290,12 @@ impl Plan {
         self.lasts = reduction.at_most.map_or(self.lasts, |most| most.min(self.lasts));
         self
     }
+}
+
+/// The slowest networks carry some 30 kB/s: a log of a mebibyte in little more than half a minute.
+fn quiet(weather: &Weather) -> Duration {
+    let is_slow = weather.window == 4 * 1024 && weather.latency + weather.jitter > ms(20);
+    Duration::from_secs(if is_slow { 120 } else { 40 })
 }
 
 fn manners(chance: &mut Chance) -> Manners {

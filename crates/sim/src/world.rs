@@ -546,8 +546,7 @@ fn promises(plan: &Plan) -> Promises {
         log_messages_max: Some(plan.config.channels.log_messages_max as u64),
         log_messages_min: kept(plan),
         grace: plan.config.limits.presence_grace,
-        // The slowest networks carry half a log in that time; the longest poll is held for longer.
-        quiet: Duration::from_secs(20),
+        quiet: plan.quiet / 2,
         ..Promises::default()
     }
 }

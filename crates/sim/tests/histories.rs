@@ -3,21 +3,33 @@
 #![allow(clippy::unwrap_used)] // a test ends where it fails
 
 use switchboard_sim::bug::Bug;
-use switchboard_sim::many;
+use switchboard_sim::many::{self, Sum};
 use switchboard_sim::plan::Plan;
 use switchboard_sim::world;
 
 const JOBS: usize = 2;
 
-#[test]
-fn no_rule_is_broken() {
-    let sum = many::run(1..201, JOBS, None, |_, _| {});
+fn assert_clean(sum: &Sum) {
     let broken: Vec<String> = sum
         .broken
         .iter()
         .map(|(seed, first)| format!("sim show {seed}\n{first}"))
         .collect();
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
+
+#[test]
+fn without_faults_no_rule_is_broken() {
+    let sum = many::run(1..51, JOBS, |seed| Plan::of(seed).without_faults(), |_, _| {});
+    assert_clean(&sum);
+    assert_eq!((sum.histories, sum.all_faults()), (50, (0, 0)));
+    assert!(sum.counts.deliveries > 0);
+}
+
+#[test]
+fn no_rule_is_broken() {
+    let sum = many::run(1..201, JOBS, Plan::of, |_, _| {});
+    assert_clean(&sum);
     assert_eq!(sum.histories, 200);
     let (faults, inside) = sum.all_faults();
     assert!(

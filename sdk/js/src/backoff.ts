@@ -18,4 +18,4 @@ const RETRY_AFTER_MAX_MS = 60_000;
 export const advised = (retryAfterMs: number): number => Math.min(retryAfterMs, RETRY_AFTER_MAX_MS);
 
 /** Whether a close code means that the same client had better not come back (spec/protocol.md, section 11). */
-export const isFinal = (code: number | undefined): boolean => code !== undefined && [1002, 1003, 1007, 1010, 4401].includes(code);
+export const isFinal = (code: number | undefined): boolean => [1002, 1003, 1007, 1010, 4401].includes(code!);

@@ -43,12 +43,11 @@ fn found_dead(history: &History) -> u64 {
 /// Whether anything was done to the server between these moments.
 fn is_troubled(history: &History, from: u64, until: u64) -> bool {
     let faults = history.faults.iter().map(|fault| (fault.from, fault.until));
-    overlaps(&faults.collect::<Vec<_>>(), from, until)
+    overlaps(faults, from, until)
 }
 
-fn overlaps<'a>(times: impl IntoIterator<Item = &'a (u64, u64)>, from: u64, until: u64) -> bool {
-    let mut times = times.into_iter();
-    times.any(|(begin, end)| *begin <= until && *end >= from)
+fn overlaps(mut times: impl Iterator<Item = (u64, u64)>, from: u64, until: u64) -> bool {
+    times.any(|(begin, end)| begin <= until && end >= from)
 }
 
 /// Who is in which channel, as those say who are.
@@ -161,7 +160,7 @@ impl Stays {
     /// Whether a client was away between these moments, or so shortly before that the server may not have known.
     fn was_away(&self, history: &History, client: Client, from: u64, until: u64) -> bool {
         let away = self.away.get(client.0 as usize).into_iter().flatten();
-        overlaps(away, from.saturating_sub(found_dead(history)), until)
+        overlaps(away.copied(), from.saturating_sub(found_dead(history)), until)
     }
 
     /// What is wrong with whom a client held to be there at `at`, from a list that was made after `since`.
@@ -204,7 +203,7 @@ impl Stays {
         let from = at.saturating_sub(found_dead(history));
         !self.stays.contains_key(&(channel, member))
             && !is_troubled(history, from, at)
-            && !overlaps(self.unsure.get(&channel).into_iter().flatten(), from, at)
+            && !overlaps(self.unsure.get(&channel).into_iter().flatten().copied(), from, at)
     }
 
     /// Whether whoever says at `at` that `member` has left says what cannot be so. It has said so `before` times since `began`.

@@ -211,7 +211,9 @@ impl Reading<'_, '_> {
         };
         self.handle_silence(subscriber, found);
         subscriber.announced = recovered;
-        self.check_announced(subscriber, found, was, place, recovered);
+        if recovered == Some(false) {
+            self.check_announced(subscriber, found, was, place);
+        }
         if recovered == Some(true) && place != was {
             let what = format!(
                 "it is told that nothing is missing, from {} on; it was at {}",
@@ -222,41 +224,22 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// What it is told of what is missing is so, also if nothing comes behind it.
-    fn check_announced(
-        &mut self,
-        subscriber: &Subscriber,
-        found: Where,
-        was: Place,
-        place: Place,
-        recovered: Option<bool>,
-    ) {
-        if place.epoch != was.epoch {
-            return;
-        }
-        let history = self.court.history;
-        let next = was.offset.saturating_add(1);
-        let (asked_at, at) = (subscriber.asked_at, found.at.unwrap_or(0));
+    /// Nothing is said to be missing of what the log held. (That it holds what it no longer can hold, it may say: to whoever comes back soon
+    /// goes what was read for it before.)
+    fn check_announced(&mut self, subscriber: &Subscriber, found: Where, was: Place, place: Place) {
         let lives = self.finals.get(&subscriber.channel);
-        let lives = lives.is_some_and(|last| last.head.epoch == was.epoch);
-        let least = history.promises.log_messages_min;
-        let head = self.life(was).and_then(|life| life.head_at_most(at));
-        let what = match recovered {
-            Some(true) if !subscriber.conflates && self.was_gone(was, next, asked_at) => {
-                format!(
-                    "it is told that nothing is missing behind {}, and the log did not hold {next} any more",
-                    was.offset
-                )
-            }
-            Some(false) if lives && head.is_some_and(|head| head < next.saturating_add(least)) => {
-                format!(
-                    "it is told that something is missing behind {}, and the log held all of it",
-                    was.offset
-                )
-            }
-            _ => return,
-        };
-        self.court.tell(Rule::Complete, found, what);
+        let lives = lives.is_some_and(|last| last.head.epoch == was.epoch && place.epoch == was.epoch);
+        let held = was
+            .offset
+            .saturating_add(self.court.history.promises.log_messages_min);
+        let head = self.life(was).and_then(|life| life.head_at_most(found.at?));
+        if lives && head.is_some_and(|head| head <= held) {
+            let what = format!(
+                "it is told that something is missing behind {}, and the log held all of it",
+                was.offset
+            );
+            self.court.tell(Rule::Complete, found, what);
+        }
     }
 
     /// Something else than a gap or a reset came behind `subscribed`.

@@ -12,14 +12,10 @@ interface Polled {
 /** For how long the server may hold a poll, in seconds. */
 const HELD_S = "30";
 
-/** An answer that says why not. */
-class Refused extends Error {
-  constructor(
-    readonly status: number,
-    readonly body: Partial<ServerEvent>,
-  ) {
-    super(body.message ?? `HTTP ${status}`);
-  }
+/** What a request may fail with: an answer that says why not, or, without these two, that there is none. */
+interface Refused extends Error {
+  readonly status?: number;
+  readonly body?: Partial<ServerEvent>;
 }
 
 /** Server-Sent Events, with publications by POST. */
@@ -51,8 +47,8 @@ function http(context: Context, name: TransportName): Transport {
   const end = (reason: unknown): void => {
     if (life.signal.aborted) return;
     transport.close();
-    const code = reason instanceof Refused && reason.status === 401 ? 4401 : undefined;
-    context.end({ reason: (reason as Error).message ?? String(reason), code });
+    const { status, message } = reason as Refused;
+    context.end({ reason: message ?? String(reason), code: status === 401 ? 4401 : undefined });
   };
 
   const request = async (path: string, init: RequestInit, timeoutMs: number): Promise<Response> => {
@@ -62,8 +58,9 @@ function http(context: Context, name: TransportName): Transport {
     const response = await timed(context.fetch(base + path, { ...init, headers, cache: "no-store" }), timeoutMs);
     if (response.ok) return response;
     // A proxy's answer may be anything.
-    const body: unknown = await timed(response.json(), timeoutMs).catch(() => ({}));
-    throw new Refused(response.status, body as Partial<ServerEvent>);
+    const body = (await timed(response.json(), timeoutMs).catch(() => ({}))) as Partial<ServerEvent>;
+    const { status } = response;
+    throw Object.assign(new Error(body.message ?? `HTTP ${status}`), { status, body });
   };
 
   /** Something happened in a channel of a reader. */
@@ -108,9 +105,9 @@ function http(context: Context, name: TransportName): Transport {
     if (!isWelcome && !isFirst) return;
     const abort = (reader.abort = new AbortController());
     const loop = name === "sse" ? stream : polls;
-    loop(reader, abort.signal).catch((error: unknown) => {
+    loop(reader, abort.signal).catch((error: Refused) => {
       if (abort.signal.aborted || dirty.has(reader)) return;
-      if (error instanceof Refused && isFinal(error)) refuse(reader, error);
+      if (isFinal(error)) refuse(reader, error);
       else end(error);
     });
   };
@@ -127,7 +124,7 @@ function http(context: Context, name: TransportName): Transport {
       return read(half);
     }
     if (!isWelcome) hello();
-    const { code = "bad_request", message } = body;
+    const { code = "bad_request", message } = body!;
     for (const { id, channel } of reader.channels.values()) {
       context.event({ type: "error", id, channel, code, message } as ServerEvent);
     }
@@ -160,9 +157,10 @@ function http(context: Context, name: TransportName): Transport {
       try {
         answer = await request(query(reader, waitS), { signal }, +waitS * 1_000 + patienceMs);
       } catch (error) {
-        if (!(error instanceof Refused) || error.body.code !== "rate_limited") throw error;
+        const { body } = error as Refused;
+        if (body?.code !== "rate_limited") throw error;
         // Too many at once: the next one brings more.
-        await new Promise((resolve) => setTimeout(resolve, error.body.retry_after_ms ?? 1_000));
+        await new Promise((resolve) => setTimeout(resolve, body.retry_after_ms ?? 1_000));
         continue;
       }
       // A large answer takes its time over a slow network. The next attempt would begin with the same one.
@@ -200,10 +198,9 @@ function http(context: Context, name: TransportName): Transport {
     try {
       answer = (await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs)) as ServerEvent;
     } catch (error) {
-      if (!(error instanceof Refused) || error.status === 401) return end(error);
-      const { status, message, body } = error;
+      const { status = 401, message, body } = error as Refused;
       // A box between us and the server has no words of ours.
-      if (!body.code && (status > 499 || status === 408 || status === 429)) return end(error);
+      if (status === 401 || (!body!.code && (status > 499 || status === 408 || status === 429))) return end(error);
       answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
     }
     if (!life.signal.aborted) context.event({ ...answer, id } as ServerEvent);
@@ -234,8 +231,8 @@ function http(context: Context, name: TransportName): Transport {
       subscribe.forEach(this.send);
       if (subscribe.length) return;
       // Without channels there is nothing to read. Only a Switchboard says what is missing.
-      request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error: unknown) => {
-        if (error instanceof Refused && error.body.type === "error" && isFinal(error)) hello();
+      request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error: Refused) => {
+        if (isFinal(error) && error.body!.type === "error") hello();
         else end(error);
       });
     },
@@ -266,8 +263,8 @@ function http(context: Context, name: TransportName): Transport {
 }
 
 /** Whether an answer stays the same until the question is another one. */
-const isFinal = ({ status, body }: Refused): boolean =>
-  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code);
+const isFinal = ({ status = 0, body }: Refused): boolean =>
+  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body!.code);
 
 /** Reads an answer, none of it after too long a silence. What has come so far is taken, and what of it has to wait for more stays. */
 const chunks = async ({ body }: Response, silenceMs: () => number, take: (text: string) => string): Promise<string> => {
