@@ -1,19 +1,24 @@
 //! How long the judge takes over ten million events, and how much memory: `cargo run --release -p switchboard-check --example scale [EVENTS]`.
 //!
-//! The history is a clean one of 100 channels, with ten subscribers for each message; it is written as files, read and judged.
+//! The history is a clean one of 100 channels, with ten subscribers for each message, who are members and are told of each other again and
+//! again, while others come and go; it is written as files, read and judged.
 
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use switchboard_check::event::{Message, Stream, What};
-use switchboard_check::history::Final;
+use switchboard_check::history::{Final, Roster};
 use switchboard_check::place::Place;
 use switchboard_check::{History, judge};
 
 const CHANNELS: u64 = 100;
 const SUBSCRIBERS: u64 = 10;
-/// An invocation, an acknowledgement, and what each subscriber received.
-const EVENTS_PER_MESSAGE: u64 = 2 + SUBSCRIBERS;
+/// Messages between two visits of somebody else, and two lists of members.
+const LIST_EVERY: u64 = 20;
+/// A visit, and a list for each subscriber.
+const EVENTS_PER_LIST: u64 = 4 + SUBSCRIBERS * (1 + SUBSCRIBERS);
+/// An invocation, an acknowledgement, what each subscriber received, and a part of a list.
+const EVENTS_PER_MESSAGE: u64 = 2 + SUBSCRIBERS + EVENTS_PER_LIST.div_ceil(LIST_EVERY);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let events = match std::env::args().nth(1) {
@@ -62,7 +67,10 @@ fn history(events: u64) -> History {
             readers.push(history.client(&text));
         }
         let stream = Stream(1);
-        for reader in &readers {
+        let members: Vec<_> = (0..SUBSCRIBERS)
+            .map(|reader| history.name(&format!("member-{channel}-{reader}")))
+            .collect();
+        for (reader, member) in readers.iter().zip(&members) {
             let what = What::Subscribing {
                 stream,
                 channel: name,
@@ -76,6 +84,8 @@ fn history(events: u64) -> History {
                 recovered: None,
             };
             history.record(*reader, 1, what);
+            let member = *member;
+            history.record(*reader, 2, What::Stands { stream, member });
         }
         let messages = events / CHANNELS / EVENTS_PER_MESSAGE;
         let mut entries = Vec::new();
@@ -104,7 +114,46 @@ fn history(events: u64) -> History {
                 history.record(*reader, at + 6, what);
             }
             entries.push((place, message));
+            if offset % LIST_EVERY == 0 {
+                let guest = history.name(&format!("guest-{channel}-{offset}"));
+                let visit = Stream(offset as u32);
+                for what in [
+                    What::Subscribing {
+                        stream: visit,
+                        channel: name,
+                        since: None,
+                        conflates: false,
+                    },
+                    What::Subscribed {
+                        stream: visit,
+                        place,
+                        recovered: None,
+                    },
+                    What::Stands {
+                        stream: visit,
+                        member: guest,
+                    },
+                    What::Unsubscribed { stream: visit },
+                ] {
+                    history.record(writer, at + 7, what);
+                }
+                for reader in &readers {
+                    let list = What::Members {
+                        stream,
+                        count: SUBSCRIBERS as u32,
+                        complete: true,
+                    };
+                    history.record(*reader, at + 8, list);
+                    for member in members.iter().copied() {
+                        history.record(*reader, at + 8, What::Member { stream, member });
+                    }
+                }
+            }
         }
+        history.rosters.push(Roster {
+            channel: name,
+            members,
+        });
         for client in readers.into_iter().chain([writer]) {
             history.record(client, messages * 10 + 1_000, What::Ended);
         }

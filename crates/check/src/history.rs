@@ -55,6 +55,9 @@ pub struct Promises {
     pub log_messages_max: Option<u64>,
     /// Whatever the bound: it keeps at least its newest so many messages.
     pub log_messages_min: u64,
+    /// Of so many members and fewer a channel always has a list, and not their number alone. (A server lists again what was too many for it
+    /// only at nine tenths of its limit.)
+    pub listed_max: Option<u64>,
     /// Who reads too slowly gets it from the log. Otherwise a gap may stand for what the log still holds.
     pub resyncs: bool,
     /// For so long after the last fault, and after it was published, a message may be on its way.
@@ -63,6 +66,8 @@ pub struct Promises {
     pub revocation: Duration,
     /// Who vanishes and is back sooner has not left.
     pub grace: Duration,
+    /// For so long nobody may notice that somebody has vanished.
+    pub noticed: Duration,
 }
 
 impl Default for Promises {
@@ -73,10 +78,12 @@ impl Default for Promises {
             alone: true,
             log_messages_max: None,
             log_messages_min: 0,
+            listed_max: None,
             resyncs: true,
             quiet: Duration::from_secs(10),
             revocation: Duration::from_secs(1),
             grace: Duration::from_secs(10),
+            noticed: Duration::from_secs(40),
         }
     }
 }

@@ -342,6 +342,10 @@ struct Run {
     resources: Vec<Used>,
 }
 
+fn noticed() -> u64 {
+    Promises::default().noticed.as_millis() as u64
+}
+
 fn yes() -> bool {
     true
 }
@@ -357,10 +361,14 @@ struct Promised {
     log_messages_max: Option<u64>,
     #[serde(default)]
     log_messages_min: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed_max: Option<u64>,
     resyncs: bool,
     quiet_ms: u64,
     revocation_ms: u64,
     grace_ms: u64,
+    #[serde(default = "noticed")]
+    noticed_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -429,10 +437,12 @@ impl Run {
                 alone: promises.alone,
                 log_messages_max: promises.log_messages_max,
                 log_messages_min: promises.log_messages_min,
+                listed_max: promises.listed_max,
                 resyncs: promises.resyncs,
                 quiet_ms: ms(promises.quiet),
                 revocation_ms: ms(promises.revocation),
                 grace_ms: ms(promises.grace),
+                noticed_ms: ms(promises.noticed),
             },
             faults: history
                 .faults
@@ -486,10 +496,12 @@ impl Run {
             alone: self.promises.alone,
             log_messages_max: self.promises.log_messages_max,
             log_messages_min: self.promises.log_messages_min,
+            listed_max: self.promises.listed_max,
             resyncs: self.promises.resyncs,
             quiet: Duration::from_millis(self.promises.quiet_ms),
             revocation: Duration::from_millis(self.promises.revocation_ms),
             grace: Duration::from_millis(self.promises.grace_ms),
+            noticed: Duration::from_millis(self.promises.noticed_ms),
         };
         for Done {
             what,

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 /// history: which bytes are under way when a fault comes is up to the machine.
 ///
 /// Exit codes: 0 nothing is wrong, 1 a rule was broken, a history has no verdict, or of a hundred and more something that should occur did
-/// not, 2 the command line is wrong, 3 it was interrupted, or something cannot be started or read.
+/// not, 2 the command line is wrong, 3 it was interrupted before anything was found, or something cannot be started or read.
 #[derive(Parser, Debug)]
 #[command(name = "histories", args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -54,7 +54,7 @@ pub enum What {
         /// Its directory.
         directory: PathBuf,
     },
-    /// Prints the plan of a seed.
+    /// Prints the plan of a seed, on a machine that can do all of it.
     Plan {
         /// The seed.
         seed: u64,

@@ -366,8 +366,10 @@ impl Running {
         }
         history.promises.resyncs = !plan.server.drops;
         history.promises.grace = Duration::from_millis(plan.server.grace_ms);
+        history.promises.noticed = Duration::from_millis(plan.server.noticed_ms);
         history.promises.log_messages_max = Some(plan.server.log_messages_max);
         history.promises.log_messages_min = plan.log_messages_min();
+        history.promises.listed_max = plan.server.lists.then_some(u64::MAX);
         for channel in plan.channels() {
             let log = api.log(channel).await?;
             let channel_name = history.name(channel);

@@ -41,8 +41,12 @@ pub struct Server {
     pub log_messages_max: u64,
     /// Another bound of it, if it is not the default.
     pub log_bytes_max: Option<u64>,
+    /// Channels have fewer members than are listed.
+    pub lists: bool,
     /// Time for which a member who vanished still counts as present.
     pub grace_ms: u64,
+    /// Time for which the server may not know that somebody has vanished.
+    pub noticed_ms: u64,
 }
 
 /// A client library.
@@ -199,7 +203,8 @@ fn server(random: &mut Random, main: Kind) -> Server {
     set("LIMITS__WRITE_STALL", "3s");
     set("LIMITS__CLOSE_HANDSHAKE", "1s");
     set("LIMITS__LINGER", "500ms");
-    set("LIMITS__POLL_WAIT_MAX", random.one(&["500ms", "3s", "30s"]));
+    let poll_wait_max_ms = random.one(&[500_u64, 3_000, 30_000]);
+    set("LIMITS__POLL_WAIT_MAX", &format!("{poll_wait_max_ms}ms"));
     set("LIMITS__PRESENCE_GRACE", &format!("{grace_ms}ms"));
     set("SERVER__DRAIN_DEADLINE", "3s");
     set("SERVER__SHARDS", random.one(&["1", "2", "3"]));
@@ -227,7 +232,8 @@ fn server(random: &mut Random, main: Kind) -> Server {
     if random.percent(20) {
         set("LIMITS__REPLAYS_MAX", "1");
     }
-    if random.percent(20) {
+    let few_listed = random.percent(20);
+    if few_listed {
         set("LIMITS__PRESENCE_LISTED_MAX", "2");
     }
     if random.percent(20) {
@@ -246,7 +252,10 @@ fn server(random: &mut Random, main: Kind) -> Server {
         drops: matches!(on_lag, "latest" | "drop"),
         log_messages_max,
         log_bytes_max,
+        lists: !few_listed,
         grace_ms,
+        // A ping, its answer, a stalled write; whoever polls is not asked before the poll ends; and other work of the machine.
+        noticed_ms: 1_000 + 1_500 + 3_000 + poll_wait_max_ms + 4_000,
     }
 }
 

@@ -55,8 +55,10 @@ pub fn run(batch: &Batch, program: &Path) -> io::Result<Summary> {
     let mut summary = Summary::default();
     let running = async {
         tokio::select! {
-            () = all(batch, program, &mut summary) => false,
+            // The children are told, too, and what becomes of them then is no verdict.
+            biased;
             _ = tokio::signal::ctrl_c() => true,
+            () = all(batch, program, &mut summary) => false,
         }
     };
     // What still runs ends with `tasks`: each child, and what it started, when the pipe to it is closed.

@@ -442,7 +442,8 @@ function http(context, name) {
     if (context.token) headers.Authorization = `Bearer ${context.token}`;
     const response = await timed(context.fetch(base2 + path, { ...init, headers, cache: "no-store" }), timeoutMs);
     if (response.ok) return response;
-    const body = await timed(response.json(), timeoutMs).catch(() => ({}));
+    const body = await timed(response.json(), timeoutMs).catch(() => {
+    }) ?? {};
     const { status } = response;
     throw Object.assign(new Error(body.message ?? `HTTP ${status}`), { status, body });
   };
@@ -562,8 +563,8 @@ function http(context, name) {
     try {
       answer = await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs);
     } catch (error) {
-      const { status = 401, message, body } = error;
-      if (status === 401 || !body.code && (status > 499 || status === 408 || status === 429)) return end(error);
+      const { status = 0, message, body } = error;
+      if (!body || status === 401 || !body.code && (status > 499 || status === 408 || status === 429)) return end(error);
       answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
     }
     if (!life.signal.aborted) context.event({ ...answer, id });
@@ -589,7 +590,7 @@ function http(context, name) {
       subscribe.forEach(this.send);
       if (subscribe.length) return;
       request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error) => {
-        if (isFinal2(error) && error.body.type === "error") hello();
+        if (isFinal2(error) && error.body?.type === "error") hello();
         else end(error);
       });
     },
@@ -618,7 +619,7 @@ function http(context, name) {
   };
   return transport;
 }
-var isFinal2 = ({ status = 0, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body.code;
+var isFinal2 = ({ status = 0, body }) => status === 414 || status === 431 || status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body?.code;
 var chunks = async ({ body }, silenceMs, take) => {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let unread = "";

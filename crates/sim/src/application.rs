@@ -545,7 +545,11 @@ impl Application {
                     stream,
                     member: name(&key.user, &key.session),
                 });
-                joined.chain(left).collect()
+                let nobody = (self.parts.bug == Some(Bug::MemberInvented)).then(|| name("nobody", "s_0"));
+                let invented = nobody
+                    .into_iter()
+                    .flat_map(|member| [What::Joined { stream, member }, What::Left { stream, member }]);
+                joined.chain(left).chain(invented).collect()
             }
             Who::Unlisted => vec![What::Members {
                 stream,

@@ -79,6 +79,7 @@ bugs! {
     JoinLost Mail [Rule::Present], "does not notice that somebody came";
     DepartLost Mail [Rule::Present], "does not notice that somebody went";
     DepartHasty Mail [Rule::Present], "tells that somebody left who only reconnects";
+    MemberInvented Client [Rule::Present], "tells of somebody who is not there, and that it left";
     GapSwallowed Client [Rule::Complete], "keeps a gap from the application";
     ResetSwallowed Client [Rule::Complete], "keeps a reset from the application";
     Repeated Client [Rule::Increasing], "repeats the last message after a reconnect";

@@ -546,9 +546,27 @@ fn promises(plan: &Plan) -> Promises {
         log_messages_max: Some(plan.config.channels.log_messages_max as u64),
         log_messages_min: kept(plan),
         grace: plan.config.limits.presence_grace,
+        noticed: noticed(plan),
         quiet: plan.quiet / 2,
         ..Promises::default()
     }
+}
+
+/// For so long a node does not know that somebody has vanished.
+fn noticed(plan: &Plan) -> Duration {
+    let limits = &plan.config.limits;
+    let session = &limits.session;
+    let polls = plan
+        .clients
+        .iter()
+        .any(|client| client.transports.contains(&Transport::Poll));
+    // Whoever polls is not asked before the poll ends.
+    let held = if polls {
+        limits.poll_wait_max
+    } else {
+        Duration::ZERO
+    };
+    session.ping_interval + session.pong_timeout + session.write_stall + held + Duration::from_secs(2)
 }
 
 /// So many messages a log keeps, whatever else bounds it.

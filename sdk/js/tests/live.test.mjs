@@ -563,6 +563,25 @@ test('a queue has a size', async () => {
   await Promise.allSettled(waiting);
 });
 
+test("over HTTP an error of a fetch of one's own is none of the server's, whatever it looks like", async () => {
+  for (const transport of ['sse', 'poll']) {
+    let fails = true;
+    const throwing = (url, init) => {
+      if (fails && init.body) throw Object.assign(new Error('Service Unavailable'), { status: 503, data: {} });
+      return fetch(url, init);
+    };
+    const one = client(server, transport, { fetch: throwing });
+    const { heard, subscription } = hear(one.channel(`${transport}:throws`));
+    await soon(subscription.ready, 'subscribed');
+    const published = one.channel(`${transport}:throws`).publish('at last');
+    await eventually('the connection is given up', () => one.state.status === 'waiting');
+    fails = false;
+    await soon(published, 'published');
+    await eventually('it is heard', () => heard.length === 1);
+    one.close();
+  }
+});
+
 test('over HTTP one request reads channels with different wishes', async () => {
   for (const transport of ['sse', 'poll']) {
     const asked = [];

@@ -1,7 +1,7 @@
 //! The rules, applied.
 //!
-//! [`judge`] is a pure function: the same history, the same verdict. It takes a few passes over the events, linear in their number, and
-//! keeps one entry for each message and each publication beside the history itself.
+//! [`judge`] is a pure function: the same history, the same verdict. It takes a few passes over the events, and keeps one entry for each message,
+//! each publication and each member beside the history itself.
 //!
 //! Reading order: `book` (who published what, and what stands where in which log), `streams` (what each subscriber saw: rules 1, 3, 4, 8
 //! and 10), `publications` (what became of what was said: rules 5, 6, 7 and 10), `presence` (rule 9). Rule 2 is checked where places are

@@ -7,10 +7,12 @@ use crate::event::{Client, Event, Name, Stream, What};
 use crate::history::History;
 use crate::verdict::Rule;
 
-/// What is told of a member who vanished may be late by this much: the time to find out that a connection is dead, in microseconds.
-const FOUND_DEAD: u64 = 40_000_000;
 /// What is told may be so old, in microseconds, where nothing was done to the server.
 const TOLD_LATE: u64 = 10_000_000;
+/// What is answered later may have been asked for more than once, in microseconds.
+const ANSWERED: u64 = 2_000_000;
+/// A list may have waited for so long for one who reads slowly, in microseconds.
+const LISTED_LATE: u64 = 50_000_000;
 
 pub(super) fn check(court: &mut Court<'_>) {
     let history = court.history;
@@ -37,7 +39,9 @@ pub(super) fn check(court: &mut Court<'_>) {
 
 /// The time after which the server knows that somebody has vanished, and says so, in microseconds.
 fn found_dead(history: &History) -> u64 {
-    history.promises.grace.as_micros() as u64 + FOUND_DEAD
+    let promises = &history.promises;
+    let found_dead = promises.grace.saturating_add(promises.noticed);
+    u64::try_from(found_dead.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether anything was done to the server between these moments.
@@ -54,6 +58,8 @@ fn overlaps(mut times: impl Iterator<Item = (u64, u64)>, from: u64, until: u64) 
 struct Stays {
     /// By channel and member.
     stays: BTreeMap<(Name, Name), Stay>,
+    /// Until when, and who, by channel: those who stay longest first.
+    ends: BTreeMap<Name, Vec<(u64, Name)>>,
     /// When it said that it leaves, by channel and member.
     departures: BTreeMap<(Name, Name), Vec<u64>>,
     /// How often it asked for a channel, by channel and client.
@@ -77,6 +83,7 @@ impl Stays {
     fn of(history: &History) -> Stays {
         let mut stays = Stays {
             stays: BTreeMap::new(),
+            ends: BTreeMap::new(),
             departures: BTreeMap::new(),
             comings: BTreeMap::new(),
             away: Vec::new(),
@@ -85,18 +92,32 @@ impl Stays {
         for (number, log) in history.logs().iter().enumerate() {
             let client = Client(number as u32);
             let mut channels: BTreeMap<Stream, (Name, Option<Name>)> = BTreeMap::new();
-            // Channels that it asked for, and when, while there is no answer.
-            let mut asked: BTreeMap<Stream, (Name, u64)> = BTreeMap::new();
+            // Of what has no answer: the channel, when it was asked for, and whether it was asked for again since.
+            let mut asked: BTreeMap<Stream, (Name, u64, u32)> = BTreeMap::new();
+            let mut used = BTreeSet::new();
             let mut away = Vec::new();
             let mut gone_at = None;
             for event in &log.events {
                 match event.what {
                     What::Subscribing { stream, channel, .. } => {
                         channels.insert(stream, (channel, None));
-                        asked.insert(stream, (channel, event.at));
+                        asked.insert(stream, (channel, event.at, 0));
+                        used.insert(channel);
                         *stays.comings.entry((channel, client)).or_default() += 1;
                     }
-                    What::Subscribed { stream, .. } => drop(asked.remove(&stream)),
+                    What::Asked { stream } => {
+                        if let Some((_, _, times)) = asked.get_mut(&stream) {
+                            *times += 1;
+                        }
+                    }
+                    What::Subscribed { stream, .. } => {
+                        // An answer that was lost may have been to somebody else.
+                        let again = asked.remove(&stream);
+                        let again = again.filter(|(_, from, times)| *times > 1 || event.at - from > ANSWERED);
+                        if let Some((channel, from, _)) = again {
+                            stays.unsure.entry(channel).or_default().push((from, event.at));
+                        }
+                    }
                     What::Stands { stream, member } => {
                         let Some((channel, stands)) = channels.get_mut(&stream) else {
                             continue;
@@ -116,9 +137,8 @@ impl Stays {
                         stays.stays.insert((*channel, member), stay);
                     }
                     What::Unsubscribed { stream } | What::Closed { stream } => {
-                        if let Some((channel, from)) = asked.remove(&stream) {
-                            let unsure = stays.unsure.entry(channel).or_default();
-                            unsure.push((from, event.at));
+                        if let Some((channel, from, _)) = asked.remove(&stream) {
+                            stays.unsure.entry(channel).or_default().push((from, event.at));
                         }
                         if let Some((channel, Some(member))) = channels.remove(&stream)
                             && let Some(stay) = stays.stays.get_mut(&(channel, member))
@@ -128,7 +148,12 @@ impl Stays {
                             departures.or_default().push(event.at);
                         }
                     }
-                    What::Disconnected => gone_at = Some(event.at),
+                    What::Disconnected => {
+                        gone_at.get_or_insert(event.at);
+                        for (_, _, times) in asked.values_mut() {
+                            *times += 2;
+                        }
+                    }
                     What::Connected => away.extend(gone_at.take().map(|gone_at| (gone_at, event.at))),
                     What::Ended => {
                         for (channel, member) in channels.values() {
@@ -144,15 +169,21 @@ impl Stays {
             let silent_at = log.events.last().filter(|last| last.what != What::Ended);
             let silent_at = silent_at.map(|last| last.at);
             away.extend(gone_at.or(silent_at).map(|gone_at| (gone_at, u64::MAX)));
-            for (channel, from) in asked.into_values() {
-                let unsure = stays.unsure.entry(channel).or_default();
-                unsure.push((from, u64::MAX));
+            for (channel, from, _) in asked.into_values() {
+                stays.unsure.entry(channel).or_default().push((from, u64::MAX));
             }
-            // Whoever comes back may be told another name than the one before, and lose that answer, too.
-            for (channel, _) in channels.values() {
-                stays.unsure.entry(*channel).or_default().extend(&away);
+            // Whoever comes back may be somebody else than before, and lose that answer, too.
+            for channel in used {
+                stays.unsure.entry(channel).or_default().extend(&away);
             }
             stays.away.push(away);
+        }
+        for ((channel, member), stay) in &stays.stays {
+            let until = stay.until.unwrap_or(u64::MAX);
+            stays.ends.entry(*channel).or_default().push((until, *member));
+        }
+        for ends in stays.ends.values_mut() {
+            ends.sort_unstable_by(|one, other| other.cmp(one));
         }
         stays
     }
@@ -174,28 +205,33 @@ impl Stays {
         if is_troubled(history, since.saturating_sub(found_dead(history)), at) {
             return None;
         }
-        let of_channel = (channel, Name(0))..=(channel, Name(u32::MAX));
-        for ((_, member), stay) in self.stays.range(of_channel) {
-            if self.was_away(history, stay.client, since, at) {
-                continue;
-            }
-            let name = history.text(*member);
-            let is_told = members.contains(member);
-            let came = stay.from.saturating_add(TOLD_LATE) <= since;
-            let stayed = stay
-                .until
-                .is_none_or(|until| until > at.saturating_add(TOLD_LATE));
-            if came && stayed && !is_told {
-                return Some(format!("it was not told of {name}, which was there all the time"));
-            }
-            let is_gone = stay
-                .until
-                .is_some_and(|until| until.saturating_add(TOLD_LATE) <= since);
-            if is_gone && is_told {
-                return Some(format!("it was told of {name}, which had left long before"));
-            }
+        // Who reads slowly may notice late that it was cut off.
+        let noticed = at.saturating_add(found_dead(history));
+        let stay_of = |member: Name| {
+            let stay = self.stays.get(&(channel, member));
+            stay.filter(|stay| !self.was_away(history, stay.client, since, noticed))
+        };
+        let there_until = at.saturating_add(TOLD_LATE);
+        let ends = self.ends.get(&channel).into_iter().flatten();
+        let there = ends.take_while(|(until, _)| *until > there_until);
+        let mut untold = there
+            .map(|(_, member)| *member)
+            .filter(|member| !members.contains(member));
+        let came = |stay: &Stay| stay.from.saturating_add(TOLD_LATE) <= since;
+        if let Some(untold) = untold.find(|member| stay_of(*member).is_some_and(came)) {
+            let name = history.text(untold);
+            return Some(format!("it was not told of {name}, which was there all the time"));
         }
-        None
+        let gone_late = TOLD_LATE.saturating_add(history.promises.grace.as_micros() as u64);
+        let is_gone = |stay: &Stay| {
+            stay.until
+                .is_some_and(|until| until.saturating_add(gone_late) <= since)
+        };
+        let ghost = members
+            .iter()
+            .find(|member| stay_of(**member).is_some_and(is_gone))?;
+        let name = history.text(*ghost);
+        Some(format!("it was told of {name}, which had left long before"))
     }
 
     /// Whether nobody can be there under this name.
@@ -225,10 +261,11 @@ impl Stays {
         {
             return false;
         }
-        // It was away for as long as it takes.
+        // It was away for as long as it takes, or notices only now that it is.
         let away = self.away.get(stay.client.0 as usize);
         let mut away = away.into_iter().flatten();
-        if away.any(|(from, until)| until - from >= grace / 2 && *from <= at) {
+        let notices = at..=at.saturating_add(found_dead(history));
+        if away.any(|(from, until)| until - from >= grace / 2 && *from <= at || notices.contains(from)) {
             return false;
         }
         // A fault may have kept the server from knowing that it is there.
@@ -302,6 +339,8 @@ struct Fold {
     hears: bool,
     /// When it was asked for.
     began: u64,
+    /// No list that comes was made before.
+    since: u64,
     /// When all of the last list was there.
     listed_at: u64,
     /// How often it was told that somebody has left.
@@ -363,13 +402,14 @@ impl Folds {
                 *fold = Fold {
                     channel: Some(channel),
                     began: event.at,
+                    since: event.at,
                     ..Fold::default()
                 };
                 return;
             }
             What::Unsubscribed { .. } | What::Closed { .. } => {
                 fold.is_over = true;
-                let since = event.at.saturating_sub(found_dead(court.history));
+                let since = event.at.saturating_sub(LISTED_LATE);
                 if fold.listed_at <= since && !stays.was_away(court.history, self.client, since, event.at) {
                     fold.check(court, stays, found, since);
                 }
@@ -379,11 +419,21 @@ impl Folds {
                 fold.hears = true;
                 return;
             }
+            // What comes behind this answer was not on its way when the connection before it was lost.
+            What::Subscribed { .. } => {
+                fold.since = fold.since.max(self.lost_at);
+                return;
+            }
             What::Members { count, complete, .. } => {
                 fold.members = complete.then(BTreeSet::new);
                 fold.listing = if complete { count } else { 0 };
                 fold.count = (!complete).then_some(count);
                 fold.changed.clear();
+                let listed_max = court.history.promises.listed_max.filter(|_| !complete);
+                if listed_max.is_some_and(|most| u64::from(count) <= most) {
+                    let what = format!("it was told of {count} members, and not who they are");
+                    court.tell(Rule::Present, found, what);
+                }
             }
             What::Member { member, .. } => {
                 let name = court.history.text(member);
@@ -446,8 +496,8 @@ impl Folds {
             && fold.listing == 0
         {
             fold.listed_at = event.at;
-            let recent = event.at.saturating_sub(found_dead(court.history));
-            fold.check(court, stays, found, fold.began.max(self.lost_at).max(recent));
+            let since = fold.since.max(event.at.saturating_sub(LISTED_LATE));
+            fold.check(court, stays, found, since);
         }
         fold.last = index;
         if fold.is_over {

@@ -233,6 +233,7 @@ impl Reading<'_, '_> {
             .offset
             .saturating_add(self.court.history.promises.log_messages_min);
         let head = self.life(was).and_then(|life| life.head_at_most(found.at?));
+        let head = head.or_else(|| Some(self.finals.get(&subscriber.channel)?.head.offset));
         if lives && head.is_some_and(|head| head <= held) {
             let what = format!(
                 "it is told that something is missing behind {}, and the log held all of it",

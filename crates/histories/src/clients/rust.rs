@@ -331,6 +331,8 @@ impl Actor {
             place.subscribed = true;
             place.position = Some(since.unwrap_or(subscription.position()));
         });
+        // As whom, also if this is the last thing that it does.
+        self.stand(&client);
         let end = loop {
             let event = tokio::select! {
                 event = subscription.next() => event,

@@ -58,7 +58,7 @@ function http(context: Context, name: TransportName): Transport {
     const response = await timed(context.fetch(base + path, { ...init, headers, cache: "no-store" }), timeoutMs);
     if (response.ok) return response;
     // A proxy's answer may be anything.
-    const body = (await timed(response.json(), timeoutMs).catch(() => ({}))) as Partial<ServerEvent>;
+    const body = ((await timed(response.json(), timeoutMs).catch(() => {})) ?? {}) as Partial<ServerEvent>;
     const { status } = response;
     throw Object.assign(new Error(body.message ?? `HTTP ${status}`), { status, body });
   };
@@ -198,9 +198,9 @@ function http(context: Context, name: TransportName): Transport {
     try {
       answer = (await timed((await request("publish", init, patienceMs * 2)).json(), patienceMs)) as ServerEvent;
     } catch (error) {
-      const { status = 401, message, body } = error as Refused;
+      const { status = 0, message, body } = error as Refused;
       // A box between us and the server has no words of ours.
-      if (status === 401 || (!body!.code && (status > 499 || status === 408 || status === 429))) return end(error);
+      if (!body || status === 401 || (!body.code && (status > 499 || status === 408 || status === 429))) return end(error);
       answer = { type: "error", code: status === 413 ? "message_too_big" : "bad_request", message, ...body };
     }
     if (!life.signal.aborted) context.event({ ...answer, id } as ServerEvent);
@@ -232,7 +232,7 @@ function http(context: Context, name: TransportName): Transport {
       if (subscribe.length) return;
       // Without channels there is nothing to read. Only a Switchboard says what is missing.
       request(`${name}?`, { signal: life.signal }, patienceMs).then(end, (error: Refused) => {
-        if (isFinal(error) && error.body!.type === "error") hello();
+        if (isFinal(error) && error.body?.type === "error") hello();
         else end(error);
       });
     },
@@ -264,7 +264,7 @@ function http(context: Context, name: TransportName): Transport {
 
 /** Whether an answer stays the same until the question is another one. */
 const isFinal = ({ status = 0, body }: Refused): boolean =>
-  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body!.code);
+  status === 414 || status === 431 || (status >= 400 && status < 500 && ![401, 403, 408, 429].includes(status) && !!body?.code);
 
 /** Reads an answer, none of it after too long a silence. What has come so far is taken, and what of it has to wait for more stays. */
 const chunks = async ({ body }: Response, silenceMs: () => number, take: (text: string) => string): Promise<string> => {
