@@ -4,12 +4,13 @@
 //! each publication and each member beside the history itself.
 //!
 //! Reading order: `book` (who published what, and what stands where in which log), `streams` (what each subscriber saw: rules 1, 3, 4, 8
-//! and 10), `publications` (what became of what was said: rules 5, 6, 7 and 10), `presence` (rule 9). Rule 2 is checked where places are
-//! entered into the book, rule 11 here.
+//! and 10), `publications` (what became of what was said: rules 5, 6, 7 and 10), `presence` (rule 9, by the `stays` of members). Rule 2 is
+//! checked where places are entered into the book, rule 11 here.
 
 mod book;
 mod presence;
 mod publications;
+mod stays;
 mod streams;
 mod words;
 
