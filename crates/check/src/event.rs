@@ -93,7 +93,8 @@ pub enum What {
         stream: Stream,
         /// Where the log is.
         place: Place,
-        /// Whether everything since the place where it was will follow, if it said one.
+        /// Whether everything since the place where it was will follow, if it said one. What a client only takes for that may be written
+        /// down where slow readers are not told gaps.
         recovered: Option<bool>,
     },
     /// A message.

@@ -186,8 +186,10 @@ class Actor {
     const isThere = () => this.streams.has(number);
     const on = (name, listener) => stream.offs.push(channel.on(name, (value) => isThere() && listener(value)));
     on('subscribed', ({ position, recovered: isRecovered }) => {
-      // A poll that goes on is not told whether something is missing: the client only saw no gap yet.
-      const recovered = isRecovered && this.plan.transport === 'poll' ? undefined : isRecovered;
+      // A poll that goes on is not told whether something is missing: the client only saw no gap yet, or one, which where slow
+      // readers are told gaps may be one of those.
+      const isUnknown = this.plan.transport === 'poll' && (isRecovered || this.plan.drops);
+      const recovered = isUnknown ? undefined : isRecovered;
       stream.isSubscribed = true;
       stream.position ??= position;
       this.write('subscribed', { stream: number, position, recovered });

@@ -76,6 +76,8 @@ pub enum Transport {
 pub struct Client {
     /// Its name, and that of its log.
     pub name: String,
+    /// As its server's.
+    pub drops: bool,
     /// Which library.
     pub sdk: Sdk,
     /// By which transport.
@@ -139,7 +141,10 @@ impl Plan {
         let server = server(random, main);
         let load_ms = random.between(3_500, 6_000);
         let faults = faults(random, main, &server, load_ms);
-        let clients = clients(random, seed);
+        let mut clients = clients(random, seed);
+        for client in &mut clients {
+            client.drops = server.drops;
+        }
         Plan {
             seed,
             server,
@@ -384,6 +389,7 @@ fn client(random: &mut Random, number: u64, sdk: Sdk, transport: Transport, mess
     });
     Client {
         name: format!("{library}-{by}-{number}"),
+        drops: false,
         sdk,
         transport,
         message_pack,

@@ -10,7 +10,7 @@ use switchboard_check::event::{Message, Name, Stream, What};
 use switchboard_check::payload;
 use switchboard_client::{
     Client, End, ErrorCode, Event, Position, Publication, PublishError, Receipt, Refusal, Role, State,
-    SubscribeError, SubscribeOptions, Subscription, Who,
+    SubscribeError, SubscribeOptions, Subscription, Transport, Who,
 };
 use switchboard_proto::payload::Payload;
 use tokio::sync::watch;
@@ -45,6 +45,8 @@ pub struct Parts {
     pub book: Book,
     /// What is wrong with its client.
     pub bug: Option<Bug>,
+    /// Slow readers are told gaps.
+    pub drops: bool,
     /// Its own.
     pub chance: RefCell<Chance>,
     /// How far the history is.
@@ -362,10 +364,13 @@ impl Application {
         });
         match page.client.subscribe_with(channel, options).await {
             Ok(subscription) => {
+                // A poll is told nothing but gaps: its client takes the first for what the log has forgotten, and where slow readers are told
+                // gaps it may be one of those.
+                let is_said = !self.parts.drops || page.client.transport() != Transport::Poll;
                 self.write(What::Subscribed {
                     stream,
                     place: place(&subscription.position()),
-                    recovered: subscription.recovered(),
+                    recovered: subscription.recovered().filter(|_| is_said),
                 });
                 if is_member {
                     let mut joined = page.joined.borrow_mut();

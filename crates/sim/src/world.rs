@@ -237,6 +237,7 @@ impl World {
                 device,
                 book,
                 bug: self.bug,
+                drops: !self.book.with(|history| history.promises.resyncs),
                 chance: RefCell::new(chance),
                 stage: staged,
                 channels,

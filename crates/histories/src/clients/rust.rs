@@ -316,14 +316,16 @@ impl Actor {
                 return self.over(number, "closed", Some(AGAIN));
             }
         };
-        // A poll that goes on is not told whether something is missing: the client only saw no gap yet.
+        // A poll that goes on is not told whether something is missing: the client only saw no gap yet, or one, which where slow readers
+        // are told gaps may be one of those.
         let is_said = self.plan.transport != Transport::Poll;
+        let is_known = |recovered: &bool| is_said || !(*recovered || self.plan.drops);
         self.journal.write(
             "subscribed",
             Line {
                 stream: Some(number),
                 position: Some(token(subscription.position())),
-                recovered: subscription.recovered().filter(|recovered| is_said || !recovered),
+                recovered: subscription.recovered().filter(is_known),
                 ..Line::default()
             },
         );
