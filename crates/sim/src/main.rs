@@ -44,7 +44,7 @@ enum Command {
         jobs: Option<u16>,
         /// Nothing is done to servers, networks and brokers; then nothing has to occur, either.
         #[arg(long)]
-        without_faults: bool,
+        calm: bool,
     },
     /// One history, twice, and what the judge says of it.
     Show {
@@ -62,7 +62,7 @@ enum Command {
         /// Without these faults, by their places in the plan.
         #[arg(long, value_delimiter = ',')]
         without_faults: Vec<usize>,
-        /// As `run --without-faults`.
+        /// As `run --calm`.
         #[arg(long, conflicts_with_all = ["without_faults", "without_clients"])]
         calm: bool,
         /// Without these clients.
@@ -94,8 +94,8 @@ fn main() -> ExitCode {
             count,
             from,
             jobs,
-            without_faults,
-        } => run(count, from, jobs, without_faults),
+            calm,
+        } => run(count, from, jobs, calm),
         Command::Show {
             seed,
             bug,
@@ -153,7 +153,7 @@ fn named(name: Option<&str>) -> Result<Option<Bug>, ()> {
     found.map(|bug| Some(*bug)).ok_or(())
 }
 
-fn run(count: u64, from: u64, jobs: Option<u16>, without_faults: bool) -> ExitCode {
+fn run(count: u64, from: u64, jobs: Option<u16>, calm: bool) -> ExitCode {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.map_or_else(cores, usize::from);
     let bar = ProgressBar::new(count);
@@ -161,15 +161,16 @@ fn run(count: u64, from: u64, jobs: Option<u16>, without_faults: bool) -> ExitCo
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message("no rule broken");
     let started = Instant::now();
-    let plan = |seed| match without_faults {
+    let plan = |seed| match calm {
         true => Plan::of(seed).without_faults(),
         false => Plan::of(seed),
     };
+    let option = if calm { " --calm" } else { "" };
     let sum = many::run(from..from + count, jobs, plan, |seed, broken| {
         if broken > 0 {
             bar.set_message("rules broken");
             // Whoever does not wait for the end wants to know, too.
-            bar.suspend(|| eprintln!("seed {seed}: something is wrong; `sim show {seed}` says what"));
+            bar.suspend(|| eprintln!("seed {seed}: something is wrong; `sim show {seed}{option}` says what"));
         }
         bar.inc(1);
     });
@@ -184,7 +185,7 @@ fn run(count: u64, from: u64, jobs: Option<u16>, without_faults: bool) -> ExitCo
     if sum.broken_count > 0 {
         return ExitCode::FAILURE;
     }
-    if without_faults || count < COVERAGE_FROM {
+    if calm || count < COVERAGE_FROM {
         return ExitCode::SUCCESS;
     }
     if !missing.is_empty() {
