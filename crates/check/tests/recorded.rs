@@ -355,8 +355,19 @@ fn go_on(history: &mut History, client: &str, later_s: u64, whats: &[What]) {
     }
 }
 
+/// Something that is told of ana, ben or a guest.
+type Told = fn(Stream, [Name; 3]) -> What;
+const GUEST_COMES: Told = |stream, [.., guest]| What::Joined {
+    stream,
+    member: guest,
+};
+const GUEST_GOES: Told = |stream, [.., guest]| What::Left {
+    stream,
+    member: guest,
+};
+
 /// What `steady` is told of who is in the room, so many seconds later.
-fn tell(history: &mut History, later_s: u64, what: &[fn(Stream, [Name; 3]) -> What]) {
+fn tell(history: &mut History, later_s: u64, what: &[Told]) {
     let names = ["ana", "ben", "guest"].map(|name| history.name(name));
     let whats: Vec<What> = what.iter().map(|what| what(Stream(1), names)).collect();
     go_on(history, "steady", later_s, &whats);
@@ -838,24 +849,7 @@ const BUGS: &[Bug] = &[
         rule: Rule::Present,
         plant: |history| {
             visit(history);
-            tell(
-                history,
-                LATER_S,
-                &[
-                    |stream, [.., guest]| What::Joined {
-                        stream,
-                        member: guest,
-                    },
-                    |stream, [.., guest]| What::Left {
-                        stream,
-                        member: guest,
-                    },
-                    |stream, [.., guest]| What::Left {
-                        stream,
-                        member: guest,
-                    },
-                ],
-            );
+            tell(history, LATER_S, &[GUEST_COMES, GUEST_GOES, GUEST_GOES]);
             history.faults.clear();
         },
     },
@@ -1061,20 +1055,7 @@ const BUGS: &[Bug] = &[
         name: "somebody who is not there comes and leaves",
         rule: Rule::Present,
         plant: |history| {
-            tell(
-                history,
-                LATER_S,
-                &[
-                    |stream, [.., guest]| What::Joined {
-                        stream,
-                        member: guest,
-                    },
-                    |stream, [.., guest]| What::Left {
-                        stream,
-                        member: guest,
-                    },
-                ],
-            );
+            tell(history, LATER_S, &[GUEST_COMES, GUEST_GOES]);
         },
     },
     Bug {
@@ -1101,20 +1082,7 @@ const BUGS: &[Bug] = &[
         rule: Rule::Present,
         plant: |history| {
             visit(history);
-            tell(
-                history,
-                LATER_S,
-                &[
-                    |stream, [.., guest]| What::Joined {
-                        stream,
-                        member: guest,
-                    },
-                    |stream, [.., guest]| What::Left {
-                        stream,
-                        member: guest,
-                    },
-                ],
-            );
+            tell(history, LATER_S, &[GUEST_COMES, GUEST_GOES]);
             tell(
                 history,
                 LATER_S,
@@ -1130,10 +1098,7 @@ const BUGS: &[Bug] = &[
                         stream,
                         member: guest,
                     },
-                    |stream, [.., guest]| What::Left {
-                        stream,
-                        member: guest,
-                    },
+                    GUEST_GOES,
                 ],
             );
         },
@@ -1371,28 +1336,10 @@ fn whoever_comes_back_as_another_member_is_there_as_that_one() {
 fn who_went_and_came_back_may_be_told_of_after_that() {
     let verdict_of = |told: usize| {
         let mut history = recorded();
-        let [room, guest] = ["room:1", "guest"].map(|name| history.name(name));
-        let place = history.finals[0].head;
+        let guest = history.name("guest");
+        let [first, again] = [8, 9].map(|number| comes(&mut history, Stream(number), "guest", &[]));
         let steady = events(&mut history, "steady");
         let last = steady.len() - 1;
-        let comes = |stream| {
-            let subscribing = What::Subscribing {
-                stream,
-                channel: room,
-                since: None,
-                conflates: false,
-            };
-            let subscribed = What::Subscribed {
-                stream,
-                place,
-                recovered: None,
-            };
-            let stands = What::Stands {
-                stream,
-                member: guest,
-            };
-            [subscribing, subscribed, stands]
-        };
         let stream = Stream(1);
         let (left, joined) = (
             What::Left {
@@ -1405,9 +1352,9 @@ fn who_went_and_came_back_may_be_told_of_after_that() {
             },
         );
         let mut whats = vec![joined];
-        whats.extend(comes(Stream(8)));
+        whats.extend(first);
         whats.push(What::Unsubscribed { stream: Stream(8) });
-        whats.extend(comes(Stream(9)));
+        whats.extend(again);
         whats.extend(vec![[left, joined]; told].concat());
         // Long after all faults.
         let at = steady[last].at + 100_000_000;

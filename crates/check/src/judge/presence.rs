@@ -151,41 +151,34 @@ impl Folds {
                     court.tell(Rule::Present, found, format!("{name} is on a list twice"));
                 }
             }
-            What::Joined { member, .. } => {
+            What::Joined { member, .. } | What::Left { member, .. } => {
+                let came = matches!(event.what, What::Joined { .. });
                 if let Some(members) = &mut fold.members {
-                    members.insert(member);
+                    match came {
+                        true => members.insert(member),
+                        false => members.remove(&member),
+                    };
                 }
                 let name = court.history.text(member);
-                if fold.changed.insert(member, true) == Some(true)
-                    && fold
-                        .channel
-                        .is_some_and(|channel| stays.is_steady(court.history, (channel, member), event.at))
+                let id = fold.channel.map(|channel| (channel, member));
+                if fold.changed.insert(member, came) == Some(came)
+                    && id.is_some_and(|id| stays.is_steady(court.history, id, event.at))
                 {
-                    let what = format!("it was told that {name} came, which had not left");
+                    let what = match came {
+                        true => format!("it was told that {name} came, which had not left"),
+                        false => format!("it was told that {name} has left, which was not there"),
+                    };
                     court.tell(Rule::Present, found, what);
                 }
-            }
-            What::Left { member, .. } => {
-                if let Some(members) = &mut fold.members {
-                    members.remove(&member);
-                }
-                let name = court.history.text(member);
-                if fold.changed.insert(member, false) == Some(false)
-                    && fold
-                        .channel
-                        .is_some_and(|channel| stays.is_steady(court.history, (channel, member), event.at))
-                {
-                    let what = format!("it was told that {name} has left, which was not there");
-                    court.tell(Rule::Present, found, what);
-                }
-                let told = fold.departures.entry(member).or_default();
-                let before = *told;
-                *told += 1;
-                if let Some(channel) = fold.channel
-                    && stays.is_flapping(court.history, (channel, member), event.at, fold.began, before)
-                {
-                    let what = format!("it was told that {name} has left, which was there all the time");
-                    court.tell(Rule::Present, found, what);
+                if !came {
+                    let told = fold.departures.entry(member).or_default();
+                    let before = *told;
+                    *told += 1;
+                    if id.is_some_and(|id| stays.is_flapping(court.history, id, event.at, fold.began, before))
+                    {
+                        let what = format!("it was told that {name} has left, which was there all the time");
+                        court.tell(Rule::Present, found, what);
+                    }
                 }
             }
             _ => return,

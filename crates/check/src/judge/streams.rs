@@ -227,20 +227,26 @@ impl Reading<'_, '_> {
     /// Nothing is said to be missing of what the log held. (That it holds what it no longer can hold, it may say: to whoever comes back soon
     /// goes what was read for it before.)
     fn check_announced(&mut self, subscriber: &Subscriber, found: Where, was: Place, place: Place) {
-        let lives = self.finals.get(&subscriber.channel);
-        let lives = lives.is_some_and(|last| last.head.epoch == was.epoch && place.epoch == was.epoch);
-        let held = was
-            .offset
-            .saturating_add(self.court.history.promises.log_messages_min);
-        let head = self.life(was).and_then(|life| life.head_at_most(found.at?));
-        let head = head.or_else(|| Some(self.finals.get(&subscriber.channel)?.head.offset));
-        if lives && head.is_some_and(|head| head <= held) {
+        let last = self.finals.get(&subscriber.channel);
+        let lives = |last: &&&Final| last.head.epoch == was.epoch && place.epoch == was.epoch;
+        let next = was.offset.saturating_add(1);
+        if let Some(last) = last.filter(lives)
+            && self.head_while_held(last, was, next, found.at).is_some()
+        {
             let what = format!(
                 "it is told that something is missing behind {}, and the log held all of it",
                 was.offset
             );
             self.court.tell(Rule::Complete, found, what);
         }
+    }
+
+    /// Where a life of a log, that of `of`, ended at most, if it has to have held `offset` still at that moment.
+    fn head_while_held(&self, last: &Final, of: Place, offset: u64, at: Option<u64>) -> Option<u64> {
+        let head = self.life(of).and_then(|life| life.head_at_most(at?));
+        let head = head.or_else(|| (last.head.epoch == of.epoch).then_some(last.head.offset))?;
+        let least = self.court.history.promises.log_messages_min;
+        (head < offset.saturating_add(least)).then_some(head)
     }
 
     /// Something else than a gap or a reset came behind `subscribed`.
@@ -493,12 +499,8 @@ impl Reading<'_, '_> {
         let Some(last) = self.finals.get(&subscriber.channel) else {
             return;
         };
-        let least = self.court.history.promises.log_messages_min;
-        let head = self.life(place).and_then(|life| life.head_at_most(found.at?));
-        let head = head.or_else(|| (last.head.epoch == place.epoch).then_some(last.head.offset));
-        if let Some(head) = head
-            && head < place.offset.saturating_add(least)
-        {
+        if let Some(head) = self.head_while_held(last, place, place.offset, found.at) {
+            let least = self.court.history.promises.log_messages_min;
             let what = format!(
                 "the gap from {from} to {} covers what the log held: it ended at {head} at most, and keeps {least}",
                 place.offset
