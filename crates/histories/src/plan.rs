@@ -130,6 +130,11 @@ pub struct Publishes {
 const LOG_BYTES_MAX: u64 = 1 << 20;
 /// What a log counts for a message beside its body, or a little more.
 const MESSAGE_BYTES: u64 = 1_024;
+const PING_INTERVAL_MS: u64 = 1_000;
+const PONG_TIMEOUT_MS: u64 = 1_500;
+const WRITE_STALL_MS: u64 = 3_000;
+/// A machine that does many other things may be late by so much.
+const OTHER_WORK_MS: u64 = 4_000;
 const CHANNELS: [&str; 3] = ["room:1", "room:2", "ticker:1"];
 
 impl Plan {
@@ -203,9 +208,9 @@ fn server(random: &mut Random, main: Kind) -> Server {
     let mut settings = Vec::new();
     let mut set = |key: &str, value: &str| settings.push((key.to_owned(), value.to_owned()));
     // So that what is dead is found out within the time of a short history.
-    set("LIMITS__PING_INTERVAL", "1s");
-    set("LIMITS__PONG_TIMEOUT", "1500ms");
-    set("LIMITS__WRITE_STALL", "3s");
+    set("LIMITS__PING_INTERVAL", &format!("{PING_INTERVAL_MS}ms"));
+    set("LIMITS__PONG_TIMEOUT", &format!("{PONG_TIMEOUT_MS}ms"));
+    set("LIMITS__WRITE_STALL", &format!("{WRITE_STALL_MS}ms"));
     set("LIMITS__CLOSE_HANDSHAKE", "1s");
     set("LIMITS__LINGER", "500ms");
     let poll_wait_max_ms = random.one(&[500_u64, 3_000, 30_000]);
@@ -259,8 +264,8 @@ fn server(random: &mut Random, main: Kind) -> Server {
         log_bytes_max,
         lists: !few_listed,
         grace_ms,
-        // A ping, its answer, a stalled write; whoever polls is not asked before the poll ends; and other work of the machine.
-        noticed_ms: 1_000 + 1_500 + 3_000 + poll_wait_max_ms + 4_000,
+        // Whoever polls is not asked before the poll ends.
+        noticed_ms: PING_INTERVAL_MS + PONG_TIMEOUT_MS + WRITE_STALL_MS + poll_wait_max_ms + OTHER_WORK_MS,
     }
 }
 
